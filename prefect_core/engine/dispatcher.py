@@ -1,0 +1,201 @@
+"""What takes the tasks that one flow run submits: counts them, hands them to runners when they are ready, and knows which are open.
+
+It belongs to one attempt of one flow run, is started with it and stopped with it, and is the only one that talks to the run's task
+runners. Tasks submitted outside of any flow go to one for the whole process (`outside`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefect_core import logs
+from prefect_core.engine import portal
+from prefect_core.engine.launch import Flight
+from prefect_core.engine.task_run import TaskCall, task_life
+from prefect_core.futures import PrefectFuture, Signal, block_until_done
+from prefect_core.runs import TaskRun
+from prefect_core.state_kinds import CANCELLED, COMPLETED, StateType
+from prefect_core.states import State
+from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
+
+if TYPE_CHECKING:
+    from prefect_core.tasks import Task
+
+
+class OpenCall(Protocol):
+    """A call that a dispatcher keeps until it is over: of a task, or of a submitted flow."""
+
+    def end(self, state: State) -> bool: ...
+    def has_begun(self) -> bool: ...
+    def let_go(self, reason: str) -> None: ...
+
+
+class Tally:
+    """How many child runs ended how, and the earliest that did not complete."""
+
+    __slots__ = ("counts", "earliest_failure")
+
+    def __init__(self) -> None:
+        self.counts: dict[StateType, int] = {}
+        self.earliest_failure: TaskRun | None = None
+
+    def add(self, run: TaskRun) -> None:
+        kind = run.state.type
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if kind is not COMPLETED and (self.earliest_failure is None or run.uid < self.earliest_failure.uid):
+            self.earliest_failure = run
+
+
+class Dispatcher:
+    """The children of one flow run, and its runners."""
+
+    def __init__(self, runner: TaskRunner, host: portal.LoopHost | None = None) -> None:
+        self.runner = runner
+        self.tally = Tally()
+        self.lines_left = logs.task_lines_at_info()
+        self._host = host
+        self._lock = threading.Lock()
+        self._counters: dict[str, itertools.count[int]] = {}
+        self._open: dict[OpenCall, PrefectFuture[Any]] = {}
+        self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
+        self._idle: Signal | None = None
+        self._refusal: str | None = None
+        self._pid = os.getpid()
+
+    def start(self) -> None:
+        """Start the runner of the flow run."""
+        self.runner.start(self)
+
+    def stop(self) -> None:
+        """Stop all its runners; errors are logged, since the run has ended by then."""
+        for runner in (self.runner, *(runner for _, runner in self._further.values())):
+            try:
+                runner.stop()
+            except Exception:
+                logs.engine_line(None, logs.ERROR, f"Task runner {runner.name!r} could not be stopped cleanly", exc_info=True)
+
+    def spawn(self, function: portal.AsyncFunction[None], *args: Any) -> Callable[[], object]:
+        """Run a coroutine function on the flow run's event loop (`task_runners.Host`)."""
+        return (self._host or portal.host()).spawn(function, *args)
+
+    def next_index(self, name: str) -> int:
+        """Count the runs of each task name, from 0."""
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters.setdefault(name, itertools.count())
+        return next(counter)
+
+    def runner_for(self, task: Task[Any, Any]) -> TaskRunner:
+        """Return the started runner of a task: the flow run's, or one that the task chose."""
+        spec = task.task_runner
+        if spec is None:
+            return self.runner
+        with self._lock:
+            # Kept with the specification, so that its id stays its own.
+            known = self._further.get(id(spec))
+            if known is None:
+                runner = resolve_runner(spec).duplicate()
+                runner.start(self)
+                known = self._further[id(spec)] = (spec, runner)
+        return known[1]
+
+    def submit(self, call: TaskCall) -> PrefectFuture[Any]:
+        """Let a task run start when its inputs are there; returns its future at once."""
+        call.is_submitted = True
+        call.variables = contextvars.copy_context()
+        if call.task.is_async and self._host is not None and not self.runner.runs_on_submit:
+            call.depends_on_loop = self._host.loop
+        future: PrefectFuture[Any] = PrefectFuture(call.run, call)
+        if self.admit(call, future):
+            Flight(task_life(call), call, self).resume()
+        return future
+
+    def admit(self, call: OpenCall, future: PrefectFuture[Any]) -> bool:
+        """Count a call as open; a flow run that is ending cancels it instead and returns False."""
+        with self._lock:
+            refusal = self._refusal
+            self._open[call] = future
+        if refusal is not None:
+            call.end(State(CANCELLED, None, refusal))
+            self.closed(call)
+        return refusal is None
+
+    def closed(self, call: OpenCall) -> None:
+        """Take note that a call is over; harmless to say twice."""
+        with self._lock:
+            future = self._open.pop(call, None)
+            if future is None:
+                return
+            self.tally.add(future.task_run)
+        future.finish()
+        if not self._open:
+            with self._lock:
+                idle = self._idle if not self._open else None
+            if idle is not None:
+                idle.fire()
+
+    def note(self, run: TaskRun) -> None:
+        """Count a child that was called directly and has ended."""
+        with self._lock:
+            self.tally.add(run)
+
+    def idle(self) -> Signal:
+        """Return what fires when no call is open."""
+        with self._lock:
+            signal = self._idle = Signal()
+            is_idle = not self._open
+        if is_idle:
+            signal.fire()
+        return signal
+
+    def cancel_unstarted(self, reason: str) -> None:
+        """Cancel every call that has not begun, and whatever is still submitted."""
+        with self._lock:
+            self._refusal = reason
+            calls = list(self._open)
+        for call in calls:
+            if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
+                self.closed(call)
+
+    def let_go(self, reason: str) -> None:
+        """End every call that is still open, Crashed."""
+        with self._lock:
+            calls = list(self._open)
+        for call in calls:
+            call.let_go(reason)
+            self.closed(call)
+
+
+_outside: Dispatcher | None = None
+_outside_lock = threading.Lock()
+
+
+def outside() -> Dispatcher:
+    """Return the dispatcher of tasks that are submitted outside of flows: concurrent, for the whole process, closed at its exit."""
+    global _outside
+    with _outside_lock:
+        if _outside is None:
+            _outside = Dispatcher(resolve_runner("concurrent"))
+            _outside.start()
+            atexit.register(_close_outside)
+        return _outside
+
+
+def _close_outside() -> None:
+    if _outside is not None and _outside._pid == os.getpid():
+        block_until_done([_outside.idle()])
+        _outside.stop()
+
+
+def _forget_outside() -> None:
+    global _outside, _outside_lock
+    _outside, _outside_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_outside)

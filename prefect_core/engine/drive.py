@@ -1,0 +1,142 @@
+"""The drivers of direct calls: `run` on the caller's thread, `arun` on the caller's event loop, and both for generator functions.
+
+They perform the steps of a lifecycle and decide nothing. What a step raises (an interrupt, a cancellation) is thrown into the
+lifecycle at that step.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, TypeVar
+
+from prefect_core import clock
+from prefect_core.engine import deadlines, portal, remote
+from prefect_core.engine.steps import Block, Call, Life, Sleep, Step, Wait
+from prefect_core.futures import Signal, block_until_done, until_done
+from prefect_core.payload import Receipt
+
+T = TypeVar("T")
+
+
+def run(life: Life[T]) -> T:
+    """Drive a lifecycle on this thread and return what it returns."""
+    try:
+        step = next(life)
+        while True:
+            try:
+                given = remote.run_attempt(step.payload) if type(step) is Call and not step.payload.timeout_seconds else _perform(step)
+            except BaseException as error:
+                step = life.throw(error)
+            else:
+                step = life.send(given)
+    except StopIteration as stop:
+        returned: T = stop.value
+        return returned
+
+
+def _perform(step: Step) -> Any:
+    match step:
+        case Call(payload=payload):
+            if payload.is_async or threading.current_thread() is threading.main_thread():
+                return remote.run_attempt(payload)
+            return _run_with_deadline(payload)
+        case Block(work=work, is_async=is_async):
+            return portal.run(work) if is_async else work()
+        case Sleep(seconds=seconds):
+            return clock.current().sleep(seconds)
+        case Wait(signals=signals, timeout=timeout):
+            return block_until_done(signals, timeout)
+
+
+def _run_with_deadline(payload: Payload) -> Receipt:
+    """Run a `def` body on a thread of its own and return its receipt, or a late one at the deadline while the body goes on.
+
+    `payload.over` tells when the body has ended.
+    """
+    over = payload.over = Signal()
+    receipts: list[Receipt] = []
+    context = contextvars.copy_context()
+    begun_us = clock.now_us()
+
+    def work() -> None:
+        receipts.append(remote.run_attempt(payload))
+        over.fire()
+
+    threading.Thread(target=context.run, args=(work,), name="prefect-core-deadline", daemon=True).start()
+    block_until_done([over], payload.timeout_seconds)
+    return receipts[0] if receipts else deadlines.late_receipt(payload, begun_us)
+
+
+async def arun(life: Life[T]) -> T:
+    """Drive a lifecycle on this event loop and return what it returns."""
+    try:
+        step = next(life)
+        while True:
+            try:
+                given = await _aperform(step)
+            except BaseException as error:
+                step = life.throw(error)
+            else:
+                step = life.send(given)
+    except StopIteration as stop:
+        returned: T = stop.value
+        return returned
+
+
+async def _aperform(step: Step) -> Any:
+    import anyio  # only async code comes here
+
+    match step:
+        case Call(payload=payload):
+            return await remote.arun_attempt(payload) if payload.is_async else _perform(step)
+        case Block(work=work, is_async=is_async):
+            with anyio.CancelScope(shield=True):
+                return await work() if is_async else await anyio.to_thread.run_sync(work)
+        case Sleep(seconds=seconds):
+            return await anyio.sleep(seconds)
+        case Wait(signals=signals, timeout=timeout, shield=shield):
+            with anyio.CancelScope(shield=shield), anyio.move_on_after(timeout):
+                await until_done(signals)
+            return all(signal.done() for signal in signals)
+
+
+def iterate(life: Life[T]) -> Generator[Any, Any, T]:
+    """Drive a generator function's lifecycle: yield what its body yields."""
+    try:
+        step = next(life)
+        while True:
+            try:
+                if isinstance(step, Call):
+                    given: Any = yield from remote.iterate_attempt(step.payload)
+                else:
+                    given = _perform(step)
+            except BaseException as error:
+                step = life.throw(error)
+            else:
+                step = life.send(given)
+    except StopIteration as stop:
+        returned: T = stop.value
+        return returned
+
+
+async def aiterate(life: Life[Any]) -> AsyncGenerator[Any, Any]:
+    """Drive an async generator function's lifecycle: yield what its body yields."""
+    try:
+        step = next(life)
+        while True:
+            try:
+                if isinstance(step, Call):
+                    receipt = Receipt()
+                    async for value in remote.aiterate_attempt(step.payload, receipt):
+                        yield value
+                    given: Any = receipt
+                else:
+                    given = await _aperform(step)
+            except BaseException as error:
+                step = life.throw(error)
+            else:
+                step = life.send(given)
+    except StopIteration:
+        return

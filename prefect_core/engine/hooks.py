@@ -1,0 +1,85 @@
+"""Calling the hooks of a flow or task when its run has entered a state."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from prefect_core import context, logs
+from prefect_core.engine import portal
+from prefect_core.engine.steps import Block, Life
+from prefect_core.runs import Run
+from prefect_core.states import State
+
+Hook = Callable[[Any, Any, State], Any]
+
+
+def hook_name(hook: Hook) -> str:
+    """Return how logs name a hook: its function's name, a partial's function's, or its class's."""
+    while isinstance(hook, partial):
+        hook = hook.func
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+def call_hooks(hooks: Sequence[Hook], subject: Any, state: State, around: context.RunContext) -> Life[None]:
+    """Call each hook with the flow or task, its run and the state, in order, inside the run's context. A failing one is logged."""
+    for hook in hooks:
+        is_async = inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))
+        carry_out = _acall if is_async else _call
+        yield Block(partial(carry_out, hook, subject, state, around), is_async)
+
+
+def call_hooks_now(hooks: Sequence[Hook], subject: Any, state: State, around: context.RunContext) -> None:
+    """Do the same on this thread, at once; async hooks run on the loop in a thread."""
+    for step in call_hooks(hooks, subject, state, around):
+        assert isinstance(step, Block)
+        if step.is_async:
+            portal.run(step.work)
+        else:
+            step.work()
+
+
+def _call(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
+    # A copy, since the hook runs beside the body's own context and on whatever thread learned the state.
+    contextvars.copy_context().run(_call_inside, hook, subject, state, around)
+
+
+def _call_inside(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
+    context.enter(around)
+    run = around.run
+    _announce(run, hook, state)
+    try:
+        hook(subject, run, state)
+    except Exception:
+        _report(run, hook)
+    else:
+        _finished(run, hook)
+
+
+async def _acall(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
+    token = context.enter(around)
+    run = around.run
+    _announce(run, hook, state)
+    try:
+        await hook(subject, run, state)
+    except Exception:
+        _report(run, hook)
+    else:
+        _finished(run, hook)
+    finally:
+        context.leave(token)
+
+
+def _announce(run: Run, hook: Hook, state: State) -> None:
+    logs.engine_line(run, logs.INFO, f"Running hook {hook_name(hook)!r} in response to entering state {state.name!r}")
+
+
+def _finished(run: Run, hook: Hook) -> None:
+    logs.engine_line(run, logs.INFO, f"Hook {hook_name(hook)!r} finished running successfully")
+
+
+def _report(run: Run, hook: Hook) -> None:
+    logs.engine_line(run, logs.ERROR, f"An error was encountered while running hook {hook_name(hook)!r}", exc_info=True)

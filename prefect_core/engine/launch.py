@@ -1,0 +1,117 @@
+"""The driver of submitted task runs: performs the steps of a lifecycle without a thread that waits.
+
+Whatever a step waits for calls back when it is there, and the lifecycle goes on from that thread, over the trampoline. Attempts go to
+the runner; delays to the timer thread; hooks, which may block, to threads of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from prefect_core import clock, logs
+from prefect_core.engine import deadlines, portal, timers, trampoline
+from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
+from prefect_core.errors import describe
+from prefect_core.futures import Signal, when_done
+from prefect_core.payload import Payload, Receipt
+from prefect_core.state_kinds import CRASHED
+from prefect_core.states import State
+from prefect_core.thread_pool import ThreadPool
+
+if TYPE_CHECKING:
+    from prefect_core.engine.dispatcher import Dispatcher
+    from prefect_core.engine.task_run import TaskCall
+
+_hooks = ThreadPool(limit=64, name="prefect-core-hooks")
+
+
+class Flight:
+    """One lifecycle under way."""
+
+    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_timer")
+
+    def __init__(self, life: Life[State], call: TaskCall, dispatcher: Dispatcher) -> None:
+        self._life = life
+        self._call = call
+        self._dispatcher = dispatcher
+        self._payload: Payload | None = None
+        self._timer: timers.Timer | None = None
+
+    def resume(self, given: Any = None) -> None:
+        """Go on with what the last step gave."""
+        trampoline.push(partial(self._advance, given))
+
+    def _advance(self, given: Any) -> None:
+        try:
+            self._begin(self._life.send(given))
+        except StopIteration:
+            self._dispatcher.closed(self._call)
+        except Exception as error:
+            # A mistake of the engine's own; the run must not stay open for it.
+            logs.engine_line(self._call.run, logs.ERROR, "The engine failed to carry on with this run", exc_info=True)
+            self._call.end(State(CRASHED, None, f"Execution was interrupted by an unexpected exception: {describe(error)}"))
+            self._dispatcher.closed(self._call)
+
+    def _begin(self, step: Any) -> None:
+        match step:
+            case Call(payload=payload):
+                self._hand_over(payload)
+            case Wait(signals=signals):
+                when_done(signals, self.resume)
+            case Sleep(seconds=seconds):
+                timers.after(seconds, self.resume)
+            case Block(work=work, is_async=is_async):
+                _hooks.submit(lambda: self.resume(portal.run(work) if is_async else work()))
+
+    def _hand_over(self, payload: Payload) -> None:
+        runner = self._call.runner = self._dispatcher.runner_for(self._call.task)
+        done = self.resume
+        if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
+            done = self._time(payload)
+        try:
+            runner.submit(payload, done)
+        except Exception as error:
+            receipt = Receipt(error=error)
+            receipt.began = False
+            done(receipt)
+
+    def _time(self, payload: Payload) -> Any:
+        """Watch the payload's deadline from outside, once its body begins on a thread that nothing can interrupt."""
+        self._payload = payload
+        self._lock = threading.Lock()
+        payload.over = Signal()
+        begin = payload.started
+        assert begin is not None
+        assert payload.timeout_seconds is not None
+        timeout_seconds = payload.timeout_seconds
+
+        def started(moment_us: int) -> None:
+            begin(moment_us)
+            self._begun_us = moment_us
+            if threading.current_thread() is not threading.main_thread():
+                self._timer = timers.after(timeout_seconds, self._on_deadline)
+
+        payload.started = started
+        return partial(self._on_receipt, payload)
+
+    def _on_receipt(self, payload: Payload, receipt: Receipt) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._take(payload):
+            self.resume(receipt)
+        assert payload.over is not None
+        payload.over.fire()
+
+    def _on_deadline(self) -> None:
+        payload = self._payload
+        if payload is not None and self._take(payload):
+            self._call.runner.abandon(payload)
+            self.resume(deadlines.late_receipt(payload, self._begun_us or clock.now_us()))
+
+    def _take(self, payload: Payload) -> bool:
+        """Tell the first of body and deadline that it is the first."""
+        with self._lock:
+            is_first, self._payload = self._payload is payload, None
+        return is_first

@@ -1,0 +1,150 @@
+"""Event loops that async bodies run on: the loop of an async flow, or one loop in a thread for everything that is not async.
+
+Both are reached from any thread by `spawn`. Thousands of spawns from a foreign thread wake the loop once, not once each.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prefect_core import loops
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+T = TypeVar("T")
+AsyncFunction = Callable[..., Coroutine[Any, Any, T]]
+
+
+class LoopHost:
+    """One running loop and the task group in which spawned bodies run."""
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = group
+        self._door = loops.door_here()
+        self._inbox: deque[tuple[Any, AsyncFunction[None], tuple[Any, ...]]] = deque()
+        self._lock = threading.Lock()
+        self._is_woken = False
+        self.loop = loops.running_loop()
+
+    def spawn(self, function: AsyncFunction[None], *args: Any) -> Callable[[], object]:
+        """Run the coroutine function on the loop; returns what cancels it, callable from any thread."""
+        import anyio  # only async code comes here
+
+        scope = anyio.CancelScope()
+        if loops.running_loop() is self.loop:
+            self._group.start_soon(_within, scope, function, args)
+        else:
+            self._inbox.append((scope, function, args))
+            with self._lock:
+                must_wake, self._is_woken = not self._is_woken, True
+            if must_wake:
+                self._door.call_soon(self._take_in)
+        return lambda: self._door.call_soon(scope.cancel)
+
+    def _take_in(self) -> None:
+        with self._lock:
+            self._is_woken = False
+        while self._inbox:
+            self._group.start_soon(_within, *self._inbox.popleft())
+
+
+async def _within(scope: Any, function: AsyncFunction[None], args: tuple[Any, ...]) -> None:
+    with scope:
+        await function(*args)
+
+
+class _Portal:
+    """An asyncio loop in a daemon thread, started when first needed and kept until the process ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._host: LoopHost | None = None
+
+    def host(self) -> LoopHost:
+        if self._host is None:
+            with self._lock:
+                if not self._ready.is_set():
+                    threading.Thread(target=self._serve, name="prefect-core-portal", daemon=True).start()
+                    self._ready.wait()
+        assert self._host is not None
+        return self._host
+
+    def _serve(self) -> None:
+        import anyio  # only async code comes here
+
+        anyio.run(self._main)
+
+    async def _main(self) -> None:
+        import anyio
+
+        async with anyio.create_task_group() as group:
+            self._host = LoopHost(group)
+            self._ready.set()
+            await anyio.sleep_forever()
+
+
+_portal = _Portal()
+
+
+def host() -> LoopHost:
+    """Return the loop in a thread."""
+    return _portal.host()
+
+
+def run(function: AsyncFunction[T], *args: Any) -> T:
+    """Run a coroutine function on the loop in a thread and block until it has ended.
+
+    Called on that loop's own thread, where blocking would never end, it runs it in a further thread with a loop of its own.
+    """
+    import anyio  # only async code comes here
+
+    outcome: list[Any] = []
+    over = threading.Event()
+
+    async def carry_out() -> None:
+        try:
+            outcome.append((await function(*args), None))
+        except BaseException as error:
+            outcome.append((None, error))
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise
+        finally:
+            over.set()
+
+    portal = _portal.host()
+    if loops.running_loop() is portal.loop:
+        _run_in_new_thread(carry_out)
+    else:
+        cancel = portal.spawn(carry_out)
+        try:
+            over.wait()
+        except BaseException:
+            cancel()
+            raise
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    returned: T = value
+    return returned
+
+
+def _run_in_new_thread(function: AsyncFunction[None]) -> None:
+    import anyio
+
+    thread = threading.Thread(target=anyio.run, args=(function,), daemon=True)
+    thread.start()
+    thread.join()
+
+
+def _renew() -> None:
+    global _portal
+    _portal = _Portal()
+
+
+os.register_at_fork(after_in_child=_renew)

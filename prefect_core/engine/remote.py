@@ -1,0 +1,186 @@
+"""Running one attempt, wherever a runner put it: the body in its context, its end as a receipt.
+
+Nothing here raises what a body raises: value, exception, crash and timeout all come back in the receipt. What runs here knows no
+history and no retries; it may run in another process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import AsyncGenerator, Generator
+from types import GeneratorType
+from typing import Any
+
+from prefect_core import clock, context
+from prefect_core.engine import deadlines, portal, trampoline
+from prefect_core.payload import Payload, Receipt
+from prefect_core.settings import current as settings
+
+
+def worker_name() -> str:
+    """Name this process and thread for the history: host:pid:thread."""
+    return f"{_host_and_pid()}:{threading.current_thread().name}"
+
+
+_cached_host: tuple[int, str] = (0, "")
+
+
+def _host_and_pid() -> str:
+    global _cached_host
+    pid = os.getpid()
+    if _cached_host[0] != pid:
+        _cached_host = (pid, f"{socket.gethostname()}:{pid}")
+    return _cached_host[1]
+
+
+def run_attempt(payload: Payload) -> Receipt:
+    """Run the body on this thread and return how it ended. An async body runs on the loop in a thread."""
+    if payload.is_async:
+        receipt: Receipt = portal.run(arun_attempt, payload)
+        return receipt
+    if payload.variables is not None:
+        return payload.variables.run(_perform, payload)
+    return _perform(payload)
+
+
+def _perform(payload: Payload) -> Receipt:
+    token = context.enter(payload.context)
+    outer = trampoline.suspend()
+    started_us = clock.now_us()
+    receipt = Receipt()
+    try:
+        if payload.started is not None:
+            payload.started(started_us)
+        if payload.timeout_seconds:
+            value = deadlines.call_with_alarm(payload, receipt)
+        else:
+            value = payload.function(*payload.args, **payload.kwargs)
+        receipt.value = consumed(value) if type(value) is GeneratorType else value
+    except BaseException as error:
+        receipt.error = error
+    finally:
+        trampoline.resume(outer)
+        context.leave(token)
+    receipt.started_us = started_us
+    receipt.ended_us = clock.now_us()
+    return receipt
+
+
+def consumed(generator: Generator[Any, Any, Any]) -> list[Any]:
+    """Return what a returned generator yields, as a list. Raises `ValueError` past the setting `max_generator_items`."""
+    limit = settings().max_generator_items
+    items: list[Any] = []
+    for item in generator:
+        if limit and len(items) >= limit:
+            generator.close()
+            raise ValueError(
+                f"A returned generator gave more than {limit:,} items, and a result must end. Yield the values from the flow or task "
+                "itself to hand them on one by one, or raise the setting max_generator_items."
+            )
+        items.append(item)
+    return items
+
+
+async def arun_attempt(payload: Payload) -> Receipt:
+    """Run an async body on this event loop and return how it ended. A cancelled one's receipt holds the cancellation."""
+    import anyio  # only async code comes here
+
+    token = context.enter(payload.context)
+    started_us = clock.now_us()
+    receipt = Receipt()
+    try:
+        if payload.started is not None:
+            payload.started(started_us)
+        with anyio.move_on_after(payload.timeout_seconds) as scope:
+            value = await payload.function(*payload.args, **payload.kwargs)
+            receipt.value = consumed(value) if type(value) is GeneratorType else value
+        if scope.cancelled_caught:
+            receipt.timed_out = True
+            receipt.error = deadlines.too_late(payload)
+    except BaseException as error:
+        receipt.error = error
+    finally:
+        context.leave(token)
+    receipt.started_us = started_us
+    receipt.ended_us = clock.now_us()
+    return receipt
+
+
+async def adopt_attempt(payload: Payload) -> Receipt:
+    """Run an async body in an async task of its own, with the context variables of the place that submitted it."""
+    if payload.variables is not None:
+        for variable, value in payload.variables.items():
+            if not variable.name.startswith(("sniffio", "current_async_library")):
+                variable.set(value)
+    return await arun_attempt(payload)
+
+
+def iterate_attempt(payload: Payload) -> Generator[Any, Any, Receipt]:
+    """Run a generator function's body, yielding what it yields; returns how it ended. Its value is what it returned."""
+    receipt = Receipt(None)
+    receipt.started_us = clock.now_us()
+    token = context.enter(payload.context)
+    try:
+        if payload.started is not None:
+            payload.started(receipt.started_us)
+        body = payload.function(*payload.args, **payload.kwargs)
+        sent: Any = None
+        while True:
+            try:
+                yielded = body.send(sent)
+            except StopIteration as stop:
+                receipt.value = stop.value
+                break
+            context.leave(token)
+            try:
+                sent = yield yielded
+            except GeneratorExit:
+                body.close()
+                raise
+            except BaseException as thrown:
+                token = context.enter(payload.context)
+                yielded = body.throw(thrown)
+                sent = yield yielded
+            else:
+                token = context.enter(payload.context)
+    except BaseException as error:
+        receipt.error = error
+        receipt.ended_us = clock.now_us()
+        return receipt
+    context.leave(token)
+    receipt.ended_us = clock.now_us()
+    return receipt
+
+
+async def aiterate_attempt(payload: Payload, receipt: Receipt) -> AsyncGenerator[Any, None]:
+    """Run an async generator function's body, yielding what it yields; `receipt` tells afterwards how it ended."""
+    receipt.started_us = clock.now_us()
+    token = context.enter(payload.context)
+    try:
+        if payload.started is not None:
+            payload.started(receipt.started_us)
+        body = payload.function(*payload.args, **payload.kwargs)
+    except BaseException as error:
+        receipt.error = error
+        context.leave(token)
+        return
+    context.leave(token)
+    try:
+        while True:
+            token = context.enter(payload.context)
+            try:
+                value = await anext(body)
+            finally:
+                context.leave(token)
+            yield value
+    except StopAsyncIteration:
+        pass
+    except GeneratorExit:
+        await body.aclose()
+        raise
+    except BaseException as error:
+        receipt.error = error
+    finally:
+        receipt.ended_us = clock.now_us()

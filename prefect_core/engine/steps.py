@@ -1,0 +1,80 @@
+"""The moments at which the lifecycle of a run may wait: a closed set of steps, and typed helpers to yield them.
+
+A lifecycle is a generator that yields a step and receives what the step gave. It decides everything and waits for nothing; a driver
+(`drive`, `launch`, or a test) performs the steps and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from prefect_core.futures import Signal
+    from prefect_core.payload import Payload, Receipt
+
+T = TypeVar("T")
+
+
+class Call:
+    """Run one attempt; gives its receipt, whatever the body did."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+
+
+class Block:
+    """Do work that may block this thread, or await `work()` on the flow's event loop if it is async; gives what it returned.
+
+    It is carried through even if the run is being cancelled.
+    """
+
+    __slots__ = ("is_async", "work")
+
+    def __init__(self, work: Callable[[], Any], is_async: bool = False) -> None:
+        self.work = work
+        self.is_async = is_async
+
+
+class Sleep:
+    """Let some seconds pass."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Wait:
+    """Wait until all signals are done, at most `timeout` seconds; gives whether they are.
+
+    A shielded wait goes on although the run is being cancelled.
+    """
+
+    __slots__ = ("shield", "signals", "timeout")
+
+    def __init__(self, signals: Collection[Signal], timeout: float | None = None, shield: bool = False) -> None:
+        self.signals = signals
+        self.timeout = timeout
+        self.shield = shield
+
+
+Step = Call | Block | Sleep | Wait
+Life = Generator[Step, Any, T]
+
+
+def call(payload: Payload) -> Life[Receipt]:
+    receipt: Receipt = yield Call(payload)
+    return receipt
+
+
+def block(work: Callable[[], T]) -> Life[T]:
+    value: T = yield Block(work)
+    return value
+
+
+def wait(signals: Collection[Signal], timeout: float | None = None, shield: bool = False) -> Life[bool]:
+    done: bool = yield Wait(signals, timeout, shield)
+    return done

@@ -1,0 +1,80 @@
+"""One thread that calls functions later: retry delays and deadlines of runs that no thread waits for."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import threading
+from collections.abc import Callable
+
+from prefect_core import clock
+
+
+class Timer:
+    """A call in the future, until it is cancelled."""
+
+    __slots__ = ("cancelled", "function")
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function = function
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Keep it from being called, if it has not been; its function is let go at its time."""
+        self.cancelled = True
+
+
+class _Timers:
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def after(self, seconds: float, function: Callable[[], object]) -> Timer:
+        timer = Timer(function)
+        due = clock.current().monotonic() + seconds
+        with self._changed:
+            heapq.heappush(self._heap, (due, next(self._order), timer))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="prefect-core-timers", daemon=True)
+                self._thread.start()
+            elif self._heap[0][2] is timer:
+                self._changed.notify()
+        return timer
+
+    def _serve(self) -> None:
+        while True:
+            self._next().function()
+
+    def _next(self) -> Timer:
+        with self._changed:
+            while True:
+                if not self._heap:
+                    self._changed.wait()
+                    continue
+                due, _, timer = self._heap[0]
+                left = due - clock.current().monotonic()
+                if timer.cancelled or left <= 0:
+                    heapq.heappop(self._heap)
+                    if not timer.cancelled:
+                        return timer
+                else:
+                    self._changed.wait(left)
+
+
+_timers = _Timers()
+
+
+def after(seconds: float, function: Callable[[], object]) -> Timer:
+    """Call `function()` on the timer thread after some seconds. It must neither raise nor block for long."""
+    return _timers.after(seconds, function)
+
+
+def _renew() -> None:
+    global _timers
+    _timers = _Timers()
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,103 @@
+"""The one way in which a run changes its state, and the words for how attempts end.
+
+Only `task_run` and `flow_run` call `enter`. A change is checked against the table of kinds, made on the record, and handed to the
+recorder, under one lock, so that whoever forces a run to its end (Ctrl-C) and the run's own lifecycle can't both have the last word.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from prefect_core import history
+from prefect_core.engine.deadlines import DeadlinePassed
+from prefect_core.errors import PrefectException, TerminationSignal, describe
+from prefect_core.payload import Receipt
+from prefect_core.runs import FlowRun, Run
+from prefect_core.state_kinds import CRASHED, FAILED, FINAL, RUNNING, TRANSITIONS
+from prefect_core.states import State
+
+
+class RunIsOver(BaseException):
+    """Ends a lifecycle whose run was brought to its end by somebody else."""
+
+
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def enter(run: Run, state: State) -> State:
+    """Move `run` to `state` and record it. Raises `RunIsOver` if the run has ended, whoever ended it."""
+    with _lock:
+        before = run.state
+        if state.type not in TRANSITIONS[before.type]:
+            if before.type in FINAL:
+                raise RunIsOver
+            raise PrefectException(f"{run.name} can't go from {before} to {state}.")
+        if state.timestamp_us <= before.timestamp_us:
+            # Two states of a run never share a moment, so that their order can be told from the history alone.
+            state.timestamp_us = before.timestamp_us + 1
+        _adopt(run, state)
+        if state.type is RUNNING:
+            if not run.started_us:
+                run.started_us = state.timestamp_us
+        elif state.type in FINAL:
+            run.ended_us = state.timestamp_us
+        run.state = state
+        history.current().entered(run, state)
+    return state
+
+
+def _adopt(run: Run, state: State) -> None:
+    if isinstance(run, FlowRun):
+        state.flow_uid = run.uid
+    else:
+        state.task_uid = run.uid
+        if run.flow_run is not None:
+            state.flow_uid = run.flow_run.uid
+
+
+def fresh(state: State) -> State:
+    """Return `state`, or a copy of it if a run has taken it already."""
+    return state.copy(timestamp=state.timestamp) if state.belongs_to_run else state
+
+
+def failure(kind: str, separator: str, receipt: Receipt, timeout_seconds: float | None) -> State:
+    """Return the state of an attempt that `receipt.error` ended; `kind` is "Flow run" or "Task run"."""
+    error = receipt.error
+    assert error is not None
+    if receipt.timed_out:
+        message = f"{kind} exceeded timeout of {timeout_seconds} second(s)"
+        return State(FAILED, "TimedOut", message, data=error)
+    if isinstance(error, TimeoutError):
+        return State(FAILED, "TimedOut", f"{kind} failed due to timeout: {error!r}", data=error)
+    if isinstance(error, Exception):
+        return State(FAILED, None, f"{kind} encountered an exception{separator} {describe(error)}", data=error)
+    return State(CRASHED, None, crash_message(error), data=error)
+
+
+def crash_message(error: BaseException) -> str:
+    """Say in words what ended a body from outside of its function."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Execution was aborted by an interrupt signal."
+    if isinstance(error, TerminationSignal):
+        return "Execution was aborted by a termination signal."
+    if isinstance(error, SystemExit):
+        return "Execution was aborted by Python system exit call."
+    if isinstance(error, DeadlinePassed):
+        return "Execution was interrupted since a run around it exceeded its timeout."
+    if is_cancellation(error):
+        return "Execution was cancelled by the runtime environment."
+    return f"Execution was interrupted by an unexpected exception: {describe(error)}"
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether an event loop cancelled the body; asks by name, so that no event loop library is loaded."""
+    return type(error).__name__ in {"CancelledError", "Cancelled"} and not isinstance(error, Exception)

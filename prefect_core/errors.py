@@ -1,0 +1,180 @@
+"""Every error that prefect_core raises, in one tree.
+
+    PrefectException
+    ├── CrashedRun, FailedRun, CancelledRun     a final state without an exception of its own
+    ├── PausedRun(state), UnfinishedRun         the run has no result yet
+    ├── MissingResult                           the result was not kept
+    ├── UpstreamTaskError                       an input did not reach Completed
+    ├── ParameterTypeError                      values that don't fit the annotations
+    ├── ParameterBindError (TypeError)          arguments that don't fit the signature
+    ├── SignatureMismatchError (TypeError)
+    ├── ReservedArgumentError (TypeError)       a parameter that would hide one of our options
+    ├── InvalidNameError (ValueError)
+    ├── MappingLengthMismatch (TypeError), MappingMissingIterable (TypeError)
+    ├── MissingContextError (RuntimeError)      asked for the current run outside of one
+    ├── ConfigurationError                      settings or runner options that can't work
+    │   └── UnknownRunnerError (ValueError)
+    ├── MissingFlowError, UnspecifiedFlowError, ScriptError(user_exc)
+    ├── HistoryError                            the history can't be opened, read or written
+    ├── ObjectNotFound                          no run of that id or name
+    ├── SerializationError                      a value that can't travel or be stored
+    ├── RunnerError                             a runner that can't take or finish work
+    │   └── WorkerLost                          the process that ran an attempt is gone
+    ├── BlockingWaitError (RuntimeError)        a wait that could never return
+    └── NestingTooDeep (RecursionError)         runs inside runs inside runs
+    Signals, which no `except Exception` stops: TerminationSignal (SystemExit)
+
+All of them survive pickling, since they cross processes. A user's own exception is never wrapped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PrefectException(Exception):
+    """The base of every error of prefect_core."""
+
+
+class CrashedRun(PrefectException):
+    """A run crashed, and its state holds no exception of its own."""
+
+
+class FailedRun(PrefectException):
+    """A run failed, and its state holds no exception of its own."""
+
+
+class CancelledRun(PrefectException):
+    """A run was cancelled."""
+
+
+class PausedRun(PrefectException):
+    """A run is paused; `state` is its state."""
+
+    def __init__(self, *args: object, state: Any = None) -> None:
+        super().__init__(*args)
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, {"state": self.state})
+
+
+class UnfinishedRun(PrefectException):
+    """A run has not ended, so it has no result."""
+
+
+class MissingResult(PrefectException):
+    """A run completed, but its value was not kept."""
+
+
+class UpstreamTaskError(PrefectException):
+    """An input of a run did not reach Completed, so the run can't start."""
+
+
+class ParameterTypeError(PrefectException):
+    """Parameters don't fit the annotations of a flow."""
+
+
+class ParameterBindError(TypeError, PrefectException):
+    """Arguments don't fit a function's signature."""
+
+
+class SignatureMismatchError(TypeError, PrefectException):
+    """Named parameters don't exist in a function's signature."""
+
+
+class ReservedArgumentError(TypeError, PrefectException):
+    """A function's parameter has a name that the engine uses itself."""
+
+
+class InvalidNameError(ValueError, PrefectException):
+    """A name contains a character that it must not."""
+
+
+class MappingLengthMismatch(TypeError, PrefectException):
+    """Iterables given to `map` differ in length."""
+
+
+class MappingMissingIterable(TypeError, PrefectException):
+    """`map` got nothing to map over."""
+
+
+class MissingContextError(RuntimeError, PrefectException):
+    """Something that belongs to a run was asked for outside of one."""
+
+
+class ConfigurationError(PrefectException):
+    """A setting or an option can't work as given."""
+
+
+class UnknownRunnerError(ValueError, ConfigurationError):
+    """No task runner is known by the given name."""
+
+
+class MissingFlowError(PrefectException):
+    """An entry point names no flow."""
+
+
+class UnspecifiedFlowError(PrefectException):
+    """A file holds several flows and the entry point names none of them."""
+
+
+class ScriptError(PrefectException):
+    """A file with a flow raised while it was loaded; `user_exc` is what it raised."""
+
+    def __init__(self, *args: object, user_exc: BaseException | None = None) -> None:
+        super().__init__(*args)
+        self.user_exc = user_exc
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, {"user_exc": self.user_exc})
+
+
+class HistoryError(PrefectException):
+    """The history can't be opened, read or written."""
+
+
+class ObjectNotFound(PrefectException):
+    """The history holds nothing of the given id or name."""
+
+
+class SerializationError(PrefectException):
+    """A value can't travel to where it is needed, or can't be stored."""
+
+
+class RunnerError(PrefectException):
+    """A task runner can't take or can't finish work."""
+
+
+class WorkerLost(RunnerError):
+    """The process that ran an attempt ended before it answered."""
+
+
+class BlockingWaitError(RuntimeError, PrefectException):
+    """A blocking wait on an event loop's own thread could never return."""
+
+
+class NestingTooDeep(RecursionError, PrefectException):
+    """Runs are nested deeper than the engine allows; most likely one calls itself without an end."""
+
+
+class TerminationSignal(SystemExit):
+    """The process was asked to end by a signal; ends Python with exit code 128 + `signal`."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(128 + signal)
+        self.signal = signal
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TerminationSignal, (self.signal,)
+
+
+def _rebuild(kind: type[BaseException], args: tuple[object, ...], fields: dict[str, Any]) -> BaseException:
+    return kind(*args, **fields)
+
+
+def describe(error: BaseException) -> str:
+    """Return `TypeName: text`, the form in which states' messages name an exception."""
+    text = str(error)
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name

@@ -1,0 +1,359 @@
+"""`@flow`: a function whose call is a recorded run that tasks and other flows run in."""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import hashlib
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+
+from prefect_core import context, options
+from prefect_core.context import FlowRunContext, RunContext
+from prefect_core.engine import dispatcher, drive, portal, signals
+from prefect_core.engine.flow_run import FlowCall, flow_life
+from prefect_core.errors import InvalidNameError
+from prefect_core.futures import PrefectFlowRunFuture, PrefectFuture, PrefectFutureList, when_done
+from prefect_core.mapping import expand
+from prefect_core.options import FinalStateFrom, Hook, SharedOptions
+from prefect_core.parameters import Binder, check_reserved
+from prefect_core.settings import current as settings
+from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, StateType
+from prefect_core.states import State
+from prefect_core.thread_pool import ThreadPool
+from prefect_core.validation import Validator
+
+if TYPE_CHECKING:
+    from prefect_core.task_runners import RunnerSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_FORBIDDEN_IN_NAMES = ("/", "%", "&", ">", "<")
+_threads = ThreadPool(limit=256, name="prefect-core-flows")
+
+
+class FlowOptions(SharedOptions, total=False):
+    """What `@flow` and `Flow.with_options` take. An option that is left out has the default, or in `with_options` its old value."""
+
+    flow_run_name: str | Callable[..., str] | None
+    retry_delay_seconds: float | None
+    task_runner: RunnerSpec | None
+    validate_parameters: bool
+    final_state_from: FinalStateFrom | None
+    on_cancellation: Iterable[Hook] | None
+    on_crashed: Iterable[Hook] | None
+
+
+_HOOKS: dict[str, tuple[StateType, ...]] = {
+    "on_completion": (COMPLETED,),
+    "on_failure": (FAILED,),
+    "on_cancellation": (CANCELLED, CANCELLING),
+    "on_crashed": (CRASHED,),
+}
+
+
+class Flow(Generic[P, R]):
+    """A flow. Calling it runs it and returns its value; `submit` and `map` let it run beside the caller and return futures."""
+
+    def __init__(self, fn: Callable[P, R], **given: Unpack[FlowOptions]) -> None:
+        if not callable(fn) and not isinstance(fn, staticmethod | classmethod):
+            raise TypeError("'fn' must be callable")
+        self._refuse_unknown(given)
+        self.fn = fn
+        options.take_metadata(self, fn)
+        self.is_async, self.is_generator = options.kind_of(fn)
+        self.name: str = _checked_name(given.get("name"), fn)
+        self.description = options.described_as(fn, given.get("description"))
+        self.flow_run_name = options.run_name("flow_run_name", given.get("flow_run_name"))
+        self.task_runner: RunnerSpec = given.get("task_runner") or "concurrent"
+        self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
+        self.log_prints = given.get("log_prints")
+        self.should_validate_parameters = given.get("validate_parameters", True)
+        self.final_state_from: FinalStateFrom = given.get("final_state_from") or _default_final_state_from()
+        self._set_retries(given)
+        self.hooks: dict[str, list[Hook]] = {
+            name: options.hooks(name, given.get(name), "flow")  # type: ignore[misc]  # the keys of the typed dict
+            for name in (*_HOOKS, "on_running")
+        }
+        self._given = given
+        if callable(fn):
+            check_reserved(self.binder.signature)
+
+    @staticmethod
+    def _refuse_unknown(given: FlowOptions) -> None:
+        unknown = sorted(set(given) - set(FlowOptions.__annotations__) - set(SharedOptions.__annotations__))
+        if unknown:
+            raise TypeError(f"@flow takes no option {', '.join(map(repr, unknown))}.")
+
+    def _set_retries(self, given: FlowOptions) -> None:
+        retries, delay = given.get("retries"), given.get("retry_delay_seconds")
+        self.retries = settings().flow_default_retries if retries is None else options.whole_number("retries", retries)
+        self.retry_delay_seconds = (
+            settings().flow_default_retry_delay_seconds if delay is None else options.seconds("retry_delay_seconds", delay)
+        )
+
+    @cached_property
+    def binder(self) -> Binder:
+        """What turns the arguments of a call into parameters."""
+        return Binder(self.fn)
+
+    @cached_property
+    def validator(self) -> Validator:
+        """What checks the parameters of a call."""
+        return Validator(self.fn, self.binder.signature)
+
+    @cached_property
+    def version(self) -> str | None:
+        """The version given, or a hash of the file that the flow stands in; None where there is no file."""
+        if given := self._given.get("version"):
+            return given
+        try:
+            source = inspect.getsourcefile(options.underlying(self.fn))
+            return hashlib.md5(Path(source).read_bytes(), usedforsecurity=False).hexdigest() if source else None
+        except (TypeError, OSError):
+            return None
+
+    @cached_property
+    def entrypoint(self) -> str | None:
+        """Where another process finds this flow, `path.py:name`; None for one that has no file or stands in a function."""
+        plain = options.underlying(self.fn)
+        name = getattr(plain, "__qualname__", "<")
+        path = getattr(getattr(plain, "__code__", None), "co_filename", "<")
+        return None if "<" in name or path.startswith("<") else f"{Path(path).absolute()}:{name}"
+
+    def with_options(self, **changes: Unpack[FlowOptions]) -> Flow[P, R]:
+        """Return a flow of the same function with some options changed. Whatever is given counts, None and [] included."""
+        merged: Any = {**self._given, **self.hooks, **changes}
+        return type(self)(self.fn, **merged)
+
+    def _add_hook(self, name: str, hook: Hook) -> Hook:
+        self.hooks[name].append(hook)
+        return hook
+
+    def on_completion(self, hook: Hook) -> Hook:
+        """Add a hook that is called when a run completed; usable as a decorator, like the others."""
+        return self._add_hook("on_completion", hook)
+
+    def on_failure(self, hook: Hook) -> Hook:
+        """Add a hook that is called when a run failed and has no retries left."""
+        return self._add_hook("on_failure", hook)
+
+    def on_cancellation(self, hook: Hook) -> Hook:
+        """Add a hook that is called when a run is cancelled."""
+        return self._add_hook("on_cancellation", hook)
+
+    def on_crashed(self, hook: Hook) -> Hook:
+        """Add a hook that is called when something outside of the flow's function ended a run."""
+        return self._add_hook("on_crashed", hook)
+
+    def on_running(self, hook: Hook) -> Hook:
+        """Add a hook that is called when the body starts, at each attempt."""
+        return self._add_hook("on_running", hook)
+
+    def __getattr__(self, name: str) -> Any:
+        # on_failure_hooks and its like, as lists.
+        if name.endswith("_hooks") and name[:-6] in self.__dict__.get("hooks", ()):
+            return self.hooks[name[:-6]]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Flow[..., R]:
+        fn: Any = self.fn
+        if instance is None and not isinstance(fn, classmethod | staticmethod):
+            return self
+        bound = copy.copy(self)
+        for cached in ("binder", "validator"):
+            bound.__dict__.pop(cached, None)
+        bound.fn = fn.__get__(instance, owner)
+        return bound
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], **kwargs: Any) -> Coroutine[Any, Any, State]: ...
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
+    @overload
+    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any: ...
+
+    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+        """Run the flow here (an async one: when it is awaited) and return its value, or raise what ended it.
+
+        `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed; only a
+        flow inside another may have some.
+        """
+        parent = context.current()
+        if wait_for is not None and parent is None:
+            raise ValueError("Only flows run as subflows can wait for dependencies.")
+        if self.is_generator:
+            if return_state:
+                raise ValueError("The return_type for a generator flow must be 'result'; it has no state before it is consumed.")
+            self.binder.bind(args, kwargs)
+            return self._aiterate(args, kwargs, wait_for, parent) if self.is_async else self._iterate(args, kwargs, wait_for, parent)
+        if self.is_async:
+            self.binder.bind(args, kwargs)
+            return self._acall(args, kwargs, wait_for, parent, return_state)
+        with signals.watched():
+            state = _run_here(FlowCall(self, args, kwargs, wait_for, parent))
+        return state if return_state else state.result()
+
+    async def _acall(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None, return_state: bool) -> Any:
+        with signals.watched():
+            state = await _arun_here(FlowCall(self, args, kwargs, wait_for, parent))
+        return state if return_state else state.result()
+
+    def _iterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
+        call = FlowCall(self, args, kwargs, wait_for, parent)
+        with signals.watched():
+            state = yield from drive.iterate(flow_life(call))
+        _note(call)
+        return state.result()
+
+    async def _aiterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
+        # Tasks that it submits run on the loop in a thread: a task group may not be held open across a yield.
+        call = FlowCall(self, args, kwargs, wait_for, parent)
+        async for value in drive.aiterate(flow_life(call)):
+            yield value
+        _note(call)
+        call.run.state.result()
+
+    def submit(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
+        """Let the flow run beside the caller, on a thread (an async flow: on the caller's loop), and return a future at once.
+
+        Futures among the arguments are replaced by their values; the run starts when all are there.
+        """
+        parent = context.current()
+        taker: dispatcher.Dispatcher = (parent.dispatcher if parent is not None else None) or dispatcher.outside()
+        call = FlowCall(self, args, kwargs, wait_for, parent)
+        future: PrefectFlowRunFuture[Any] = PrefectFlowRunFuture(call.tracking, call.run, call)
+        if taker.admit(call, future):
+            still_open = [one for one, _ in call.upstreams if isinstance(one, PrefectFuture) and not one.done()]
+            variables = contextvars.copy_context()
+            when_done(still_open, partial(_start, call, taker, variables)) if still_open else _start(call, taker, variables)
+        return future.wait() if return_state else future
+
+    def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
+        """Submit one run for each element of the iterable arguments; returns their futures in order."""
+        submitted: PrefectFutureList[Any] = PrefectFutureList(
+            self.submit(*positional, wait_for=wait_for, **named)
+            for positional, named in map(self.binder.unbind, expand(self.binder, args, kwargs))
+        )
+        return submitted.wait() if return_state else submitted
+
+    # What the lifecycle asks.
+
+    @property
+    def validates_parameters(self) -> bool:
+        return self.should_validate_parameters and self.validator.is_needed
+
+    def logs_prints(self, parent: RunContext | None) -> bool:
+        """Tell whether `print` in a run is logged: as the flow says, else as the run around it does, else as the setting does."""
+        if self.log_prints is not None:
+            return self.log_prints
+        return parent.log_prints if parent is not None else settings().log_prints
+
+    def run_name_for(self, around: FlowRunContext) -> str:
+        """Return the name of a run, found inside its own context so that `runtime.flow_run` answers."""
+        assert self.flow_run_name is not None
+        token = context.enter(around)
+        try:
+            return options.name_from("flow_run_name", self.flow_run_name, around.parameters)
+        finally:
+            context.leave(token)
+
+    def hooks_for(self, kind: StateType) -> list[Hook]:
+        """Return the hooks that are called when a run ends in this kind of state."""
+        return next((self.hooks[name] for name, kinds in _HOOKS.items() if kind in kinds), [])
+
+    def __repr__(self) -> str:
+        return f"Flow(name={self.name!r})"
+
+
+def _note(call: FlowCall) -> None:
+    """Count a subflow that was called directly among its parent's children."""
+    if type(call.parent) is FlowRunContext and call.tracking is not None:
+        call.parent.dispatcher.note(call.tracking)
+
+
+def _run_here(call: FlowCall) -> State:
+    state = drive.run(flow_life(call))
+    _note(call)
+    return state
+
+
+async def _arun_here(call: FlowCall) -> State:
+    state = await _arun_on_loop(call)
+    _note(call)
+    return state
+
+
+async def _arun_on_loop(call: FlowCall) -> State:
+    import anyio  # only async flows come here
+
+    async with anyio.create_task_group() as group:
+        call.host = portal.LoopHost(group)
+        return await drive.arun(flow_life(call))
+    raise AssertionError("a task group swallows nothing but its own cancellation")
+
+
+def _start(call: FlowCall, taker: dispatcher.Dispatcher, variables: contextvars.Context) -> None:
+    """Let a submitted flow run, on a thread or on the loop of the flow around it."""
+    if call.flow.is_async:
+        taker.spawn(_carry_out_async, call, taker)
+    else:
+        _threads.submit(lambda: variables.run(_carry_out, call, taker))
+
+
+def _carry_out(call: FlowCall, taker: dispatcher.Dispatcher) -> None:
+    try:
+        drive.run(flow_life(call))
+    finally:
+        taker.closed(call)
+
+
+async def _carry_out_async(call: FlowCall, taker: dispatcher.Dispatcher) -> None:
+    try:
+        await _arun_on_loop(call)
+    finally:
+        taker.closed(call)
+
+
+def _default_final_state_from() -> FinalStateFrom:
+    return "children" if settings().final_state_from == "children" else "return_value"
+
+
+def _checked_name(name: Any, fn: Any) -> str:
+    if name is not None and not isinstance(name, str):
+        advice = " Perhaps you meant to call it? e.g. '@flow(name=get_flow_run_name())'" if callable(name) else ""
+        raise TypeError(f"Expected string for flow parameter 'name'; got {type(name).__name__} instead.{advice}")
+    if not name:
+        plain = getattr(fn, "__name__", None) or getattr(options.underlying(fn), "__name__", type(fn).__name__)
+        name = "unknown-lambda" if plain == "<lambda>" else plain.replace("_", "-")
+    if any(character in name for character in _FORBIDDEN_IN_NAMES):
+        raise InvalidNameError(
+            f"Name {name!r} contains an invalid character. Must not contain any of: {list(_FORBIDDEN_IN_NAMES)}"
+        )
+    return name
+
+
+@overload
+def flow(fn: Callable[P, R], /, **given: Unpack[FlowOptions]) -> Flow[P, R]: ...
+@overload
+def flow(fn: None = None, /, **given: Unpack[FlowOptions]) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(fn: Callable[P, R] | None = None, /, **given: Unpack[FlowOptions]) -> Any:
+    """Make a function a flow; `@flow` bare or with options.
+
+    Options (each also of `with_options`): `name`, `description`, `version`; `flow_run_name`, a template over the parameters or a callable;
+    `retries` and `retry_delay_seconds`; `timeout_seconds` of one attempt; `task_runner`, an instance, class or name such as
+    "concurrent:8"; `validate_parameters`; `log_prints`; `final_state_from`, "children" or "return_value": what decides a run that
+    returns None; the hooks `on_completion`, `on_failure`, `on_cancellation`, `on_crashed`, `on_running`.
+    """
+    if fn is None:
+        return lambda function: Flow(function, **given)
+    return Flow(fn, **given)

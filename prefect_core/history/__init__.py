@@ -1,0 +1,83 @@
+"""What happened: every run, its attempts, its states and its log records, kept where any later process can read them.
+
+The engine speaks to a `Recorder`, which never makes it wait; the command line and tests read from a `HistoryStore`. The recorder of this
+process is opened when it is first asked for, in PREFECT_CORE_HOME. A child made by `fork` gets one of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from pathlib import Path
+
+from prefect_core import settings
+from prefect_core.history.recorder import Recorder, StoreRecorder
+from prefect_core.history.store import HistoryStore
+
+__all__ = ["HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store"]
+
+_current: Recorder | None = None
+_opening = threading.RLock()
+
+
+def current() -> Recorder:
+    """Return the recorder of this process. The first call opens the history, and raises `HistoryError` if that can't be done."""
+    recorder = _current
+    return recorder if recorder is not None else _open()
+
+
+def install(recorder: Recorder | None) -> Recorder | None:
+    """Make `recorder` the one of this process and return the one it replaces, which is not closed; None: open anew when needed."""
+    global _current
+    with _opening:
+        previous, _current = _current, recorder
+        return previous
+
+
+def open_store(home: Path | None = None) -> HistoryStore:
+    """Open a history for reading, made if it is missing; by default the one in PREFECT_CORE_HOME. Raises `HistoryError`."""
+    from prefect_core.history.sqlite.store import SqliteStore  # loads sqlite3, which only the first use of a history should
+
+    return SqliteStore(home if home is not None else settings.current().home)
+
+
+def _open() -> Recorder:
+    global _current
+    from prefect_core.history.sqlite.writer import SqliteWriter  # as above
+
+    with _opening:
+        if _current is None:
+            now = settings.current()
+            _current = StoreRecorder(SqliteWriter(now.home), now.recorder_queue, now.history_retry_seconds)
+            _close_at_exit()
+        return _current
+
+
+def _close_at_exit() -> None:
+    atexit.unregister(_close)
+    atexit.register(_close)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # A process of multiprocessing that was made by fork ends without calling what atexit holds.
+        util.Finalize(None, _close, exitpriority=0)
+
+
+def _close() -> None:
+    global _current
+    with _opening:
+        recorder, _current = _current, None
+    if recorder is not None:
+        recorder.close()
+
+
+def _forget_in_child() -> None:
+    global _current, _opening
+    _opening = threading.RLock()
+    # A recorder of another kind holds no connection, and may be what the parent wants its child to use.
+    if isinstance(_current, StoreRecorder):
+        _current = None
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,40 @@
+"""Which process this is, so that a reader on the same machine can tell whether it still lives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class ProcessIdentity(NamedTuple):
+    """A process, told apart from later ones with the same number. Texts and numbers are "" and 0 where the system does not tell."""
+
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: int
+    """Clock ticks from the machine's start to the process's."""
+
+
+def this_process() -> ProcessIdentity:
+    """Return the identity of the calling process."""
+    return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started(os.getpid()))
+
+
+def boot_id() -> str:
+    """Return the identifier that the machine drew when it started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def started(pid: int) -> int:
+    """Return when a process started, in clock ticks; 0 if there is no such process."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    # The name of the program stands in parentheses and may itself hold spaces and parentheses.
+    return int(line.rpartition(")")[2].split()[19])

@@ -1,0 +1,301 @@
+"""The recorder: takes events from any thread without waiting, and has one thread write them in groups.
+
+An event is a small tuple at the end of a deque. The caller rings only where the writer needs it: while the writer sleeps for want of
+events, while it gathers and enough have come, or when the deque is full. All three are one comparison with `_ring_at`, which the writer
+sets as it goes:
+
+    asleep      0           the first event rings
+    gathering   ENOUGH      until that many events are there, a flush asks, or 50 ms have passed
+    writing     the bound   then callers are held back, with one warning, until the writer took the queue
+
+A write that fails is tried again for `retry_seconds`. Then its rows are given up: a warning is logged, the next `flush` raises, and the
+history gets its mark `incomplete` with the next write that works. A history that is merely locked by others is waited for without limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefect_core import clock
+from prefect_core.crash_points import crash_point
+from prefect_core.errors import HistoryError
+from prefect_core.history.fold import CREATED, ENTERED, RENAMED, Event, Fold
+from prefect_core.history.parameters import parameters_text
+from prefect_core.runs import FlowRun, Run, TaskRun
+from prefect_core.state_kinds import PAUSED, SCHEDULED
+
+if TYPE_CHECKING:
+    from prefect_core.history.batch import Batch, Row
+    from prefect_core.history.store import HistoryWriter
+    from prefect_core.states import State
+
+ENOUGH = 1000
+"""Events that are worth a transaction without waiting for more."""
+GATHER_SECONDS = 0.05
+MOST = 20_000
+"""Events of one transaction at most."""
+CLOSE_SECONDS = 30.0
+"""How long closing waits for the last rows, at the end of the process too."""
+_LOGGED, _FLUSH = 10, 11
+_log = logging.getLogger("prefect_core.history")
+
+
+class Recorder(Protocol):
+    """Where the engine says what happened. Every call but `flush` and `close` returns at once, from any thread."""
+
+    def created(self, run: Run) -> None:
+        """Record a new run in its first state, and give it its key."""
+        ...
+
+    def entered(self, run: Run, state: State) -> None:
+        """Record that a run moved to `state`, which it already shows together with its attempt and counts."""
+        ...
+
+    def renamed(self, run: Run) -> None:
+        """Record that a run has another name now."""
+        ...
+
+    def logged(self, run: Run | None, level: int, logger: str, message: str, timestamp_us: int) -> None:
+        """Record a log record, of a run or of none."""
+        ...
+
+    def flush(self) -> None:
+        """Block until all that was recorded before is durable. Raises `HistoryError` if it could not be made so."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left and stop; never raises, never waits for ever."""
+        ...
+
+
+class _Flush:
+    """Somebody who waits until what came before is durable."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: HistoryError | None = None
+
+
+class StoreRecorder:
+    """A `Recorder` that writes to a store, which it owns."""
+
+    def __init__(self, store: HistoryWriter, queue_bound: int = 100_000, retry_seconds: float = 5.0) -> None:
+        self.store = store
+        self._bound = max(queue_bound, 1)
+        self._retry_seconds = retry_seconds
+        first = store.next_key()
+        self._run_keys = itertools.count(first + 1)
+        self._log_keys = itertools.count(first + 1)
+        self._queue: deque[Event] = deque()
+        self._ring_at = 0
+        self._bell = threading.Event()
+        self._room = threading.Event()
+        self._hurry = False
+        self._closing = False
+        self._told_full = False
+        self._fold = Fold(store.recall)
+        self._missing_rows = 0
+        self._missing_since_us = 0
+        self._failure: HistoryError | None = None
+        self._writer = threading.Thread(target=self._write_all, name="prefect_core-history", daemon=True)
+        self._writer.start()
+
+    def created(self, run: Run) -> None:
+        run.key = next(self._run_keys)
+        state = run.state
+        kind = state.type
+        parameters = parameters_text(run.parameters) if type(run) is FlowRun else None
+        details = _details(state) if kind is SCHEDULED else None
+        self._queue.append(
+            (CREATED, run, kind, state.name, state.message, state.timestamp_us, run.attempt, run.run_count, details, parameters)
+        )
+        if len(self._queue) > self._ring_at:
+            self._ring()
+
+    def entered(self, run: Run, state: State) -> None:
+        kind = state.type
+        details = _details(state) if kind is SCHEDULED or kind is PAUSED else None
+        worker = run.worker if type(run) is TaskRun else ""
+        self._queue.append(
+            (ENTERED, run, kind, state.name, state.message, state.timestamp_us, run.attempt, run.run_count, details, worker)
+        )
+        if len(self._queue) > self._ring_at:
+            self._ring()
+
+    def renamed(self, run: Run) -> None:
+        self._queue.append((RENAMED, run))
+        if len(self._queue) > self._ring_at:
+            self._ring()
+
+    def logged(self, run: Run | None, level: int, logger: str, message: str, timestamp_us: int) -> None:
+        key = run.key or None if run is not None else None
+        self._queue.append((_LOGGED, (next(self._log_keys), key, level, logger, message, timestamp_us)))
+        if len(self._queue) > self._ring_at:
+            self._ring()
+
+    def flush(self) -> None:
+        waiter = _Flush()
+        self._queue.append((_FLUSH, waiter))
+        self._hurry = True
+        self._bell.set()
+        while not waiter.done.wait(1.0):
+            if not self._writer.is_alive():
+                raise HistoryError("The history's writer has stopped; what was recorded last is not written.")
+        if waiter.error is not None:
+            raise waiter.error
+
+    def close(self) -> None:
+        self._closing = True
+        self._hurry = True
+        self._bell.set()
+        self._writer.join(CLOSE_SECONDS)
+        if self._writer.is_alive():
+            _log.warning(
+                "The history could not be written within %d s; the last %d events are lost.", CLOSE_SECONDS, len(self._queue)
+            )
+            return
+        self.store.close()
+
+    def _ring(self) -> None:
+        # Others need not ring as well; the writer sets its own mark when it goes on.
+        self._ring_at = self._bound
+        self._bell.set()
+        if len(self._queue) > self._bound and threading.current_thread() is not self._writer:
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        if not self._told_full:
+            self._told_full = True
+            _log.warning(
+                "%d events wait to be written to the history; the program is held back until there is room "
+                "(PREFECT_CORE_RECORDER_QUEUE sets the bound).",
+                self._bound,
+            )
+        while len(self._queue) > self._bound and self._writer.is_alive():
+            self._room.clear()
+            self._room.wait(0.1)
+
+    def _write_all(self) -> None:
+        while True:
+            events = self._take()
+            if not events and self._closing:
+                break
+            waiters: list[_Flush] = []
+            try:
+                batch = self._batch(events, waiters)
+                self._write(batch)
+                self._fold.committed()
+            except Exception as error:
+                # A mistake of ours must neither end the writer nor pass in silence.
+                self._give_up(len(events), HistoryError(f"The history could not be written: {type(error).__name__}: {error}."))
+            del events
+            self._answer(waiters)
+            self._tidy()
+        self._mark_incomplete()
+
+    def _take(self) -> list[Event]:
+        queue, bell = self._queue, self._bell
+        if not queue:
+            bell.clear()
+            self._ring_at = 0
+            if not queue and not self._closing:
+                bell.wait()
+        bell.clear()
+        self._ring_at = ENOUGH
+        if len(queue) < ENOUGH and not self._hurry:
+            bell.wait(GATHER_SECONDS)
+        self._ring_at = self._bound
+        self._hurry = False
+        events = [queue.popleft() for _ in range(min(len(queue), MOST))]
+        # What is left has waited long enough, and a flush may stand in it.
+        self._hurry = self._hurry or bool(queue)
+        self._room.set()
+        return events
+
+    def _batch(self, events: list[Event], waiters: list[_Flush]) -> Batch:
+        moves: list[Event] = []
+        logs: list[Row] = []
+        for event in events:
+            kind = event[0]
+            if kind <= RENAMED:
+                moves.append(event)
+            elif kind == _LOGGED:
+                logs.append(event[1])
+            else:
+                waiters.append(event[1])
+        batch = self._fold.fold(moves, logs)
+        if self._missing_rows:
+            batch.incomplete = (self._missing_since_us, self._missing_rows)
+        return batch
+
+    def _write(self, batch: Batch) -> None:
+        rows = len(batch)
+        if not rows:
+            return
+        crash_point("recorder.before_write")
+        deadline = time.monotonic() + (0.0 if self._missing_rows else self._retry_seconds)
+        pause = 0.01
+        while True:
+            try:
+                self.store.write(batch)
+            except HistoryError as error:
+                failure = error
+            else:
+                self._missing_rows = 0
+                crash_point("recorder.after_write")
+                return
+            if time.monotonic() >= deadline:
+                self._give_up(rows - (batch.incomplete is not None), failure)
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
+            self._reopen()
+
+    def _reopen(self) -> None:
+        try:
+            self.store.reopen()
+        except HistoryError:
+            _log.debug("The history can't be opened again yet.", exc_info=True)
+
+    def _give_up(self, rows: int, failure: HistoryError) -> None:
+        if not self._missing_rows:
+            self._missing_since_us = clock.now_us()
+            _log.warning("The history is incomplete from now on, the program goes on: %s", failure)
+        self._missing_rows += rows
+        self._failure = failure
+        self._reopen()
+
+    def _answer(self, waiters: list[_Flush]) -> None:
+        if not waiters:
+            return
+        failure, self._failure = self._failure, None
+        for waiter in waiters:
+            waiter.error = failure
+            waiter.done.set()
+
+    def _tidy(self) -> None:
+        try:
+            self.store.checkpoint()
+        except Exception:
+            _log.debug("The history was not tidied up.", exc_info=True)
+
+    def _mark_incomplete(self) -> None:
+        if self._missing_rows:
+            try:
+                self._write(self._batch([], []))
+            except Exception:
+                _log.debug("The history could not be marked incomplete.", exc_info=True)
+
+
+def _details(state: State) -> str | None:
+    fields: dict[str, Any] = state.state_details.fields()
+    fields.pop("flow_run_id", None)
+    fields.pop("task_run_id", None)
+    return parameters_text(fields) if fields else None

@@ -1,0 +1,70 @@
+"""The history in a SQLite file, for writing and reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
+from prefect_core.history.sqlite import read, upkeep
+from prefect_core.history.sqlite.writer import SqliteWriter
+from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
+
+
+class SqliteStore(SqliteWriter):
+    """A `HistoryStore` in the file `history.db` of a folder."""
+
+    def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
+        with self._connections.reading() as connection:
+            return read.flow_runs(connection, wanted)
+
+    def flow_run(self, name: str | int) -> FlowRunRow:
+        with self._connections.reading() as connection:
+            return read.flow_run(connection, name)
+
+    def task_runs(self, wanted: RunFilter = EVERY_RUN) -> list[TaskRunRow]:
+        with self._connections.reading() as connection:
+            return read.task_runs(connection, wanted)
+
+    def task_run(self, name: str | int) -> TaskRunRow:
+        with self._connections.reading() as connection:
+            return read.task_run(connection, name)
+
+    def states(self, key: int) -> list[StateRow]:
+        with self._connections.reading() as connection:
+            return read.states(connection, key)
+
+    def attempts(self, key: int) -> list[AttemptRow]:
+        with self._connections.reading() as connection:
+            return read.attempts(connection, key)
+
+    def children(self, key: int) -> list[FlowRunRow]:
+        with self._connections.reading() as connection:
+            return read.children(connection, key)
+
+    def logs(self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None) -> list[LogRow]:
+        with self._connections.reading() as connection:
+            return read.logs(connection, key, tree=tree, level=level, limit=limit)
+
+    def counts_by_state(self, flow_run: int) -> dict[str, int]:
+        with self._connections.reading() as connection:
+            return read.counts_by_state(connection, flow_run)
+
+    def flows(self) -> list[FlowRow]:
+        with self._connections.reading() as connection:
+            return read.flows(connection)
+
+    def delete_flow_run(self, key: int) -> int:
+        return upkeep.delete_flow_run(self._connections, key)
+
+    def prune(self, before_us: int, state_types: Sequence[str] = ()) -> int:
+        return upkeep.prune(self._connections, before_us, state_types)
+
+    def stats(self) -> HistoryStats:
+        return upkeep.stats(self._connections)
+
+    def backup(self, path: Path) -> None:
+        upkeep.backup(self._connections, path)
+
+    def check(self) -> list[str]:
+        return upkeep.check(self._connections)

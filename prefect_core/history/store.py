@@ -1,0 +1,165 @@
+"""The two faces of a history: what the recorder writes to, and what readers ask.
+
+The writing half is used by one thread at a time, the recorder's; the reading half by any thread. Times are wall microseconds, runs are found by key inside and by id, id prefix or name outside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from prefect_core.errors import ObjectNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from uuid import UUID
+
+    from prefect_core.history.batch import Batch
+    from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
+
+
+class RunFilter(NamedTuple):
+    """Which runs a reader wants: all that is given must hold; newest first."""
+
+    name: str | None = None
+    """Name of the flow, or of the task."""
+    state_types: Sequence[str] = ()
+    state_names: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    """Tags that a run must all have."""
+    since_us: int | None = None
+    until_us: int | None = None
+    """Created at or after `since_us`, and before `until_us`."""
+    flow_run: int | None = None
+    """Key of the flow run: of the parent for flow runs, of the owner for task runs."""
+    root_only: bool = False
+    """Only flow runs that no other flow run called."""
+    limit: int | None = None
+    offset: int = 0
+
+
+EVERY_RUN = RunFilter()
+
+
+class HistoryStats(NamedTuple):
+    """Size and condition of a history."""
+
+    rows: dict[str, int]
+    bytes: int
+    wal_bytes: int
+    schema_version: int
+    engine: str
+    """Name and version of the database, as "SQLite 3.40.1"."""
+    incomplete_since_us: int | None
+    missing_rows: int
+
+
+class HistoryWriter(Protocol):
+    """The half of a history that a recorder needs."""
+
+    def next_key(self) -> int:
+        """Return the first of the 2**32 keys that belong to this process alone."""
+        ...
+
+    def write(self, batch: Batch) -> None:
+        """Make a batch durable, all of it or nothing; waits for other writers. Raises `HistoryError` when it can't be written."""
+        ...
+
+    def recall(self, key: int) -> tuple[int, int] | None:
+        """Return the number of a run's last state and its first start (0 = none), or None if the run is unknown."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Tidy up after a write, if it is time and nobody is in the way. Never raises, never waits long."""
+        ...
+
+    def reopen(self) -> None:
+        """Drop connections that met an error and make new ones. Raises `HistoryError`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; closing twice does nothing."""
+        ...
+
+
+class HistoryStore(HistoryWriter, Protocol):
+    """A history."""
+
+    def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
+        """Return flow runs, newest first."""
+        ...
+
+    def flow_run(self, name: str | int) -> FlowRunRow:
+        """Find a flow run by key, id, unique start of an id, or name (the newest of that name). Raises `ObjectNotFound`."""
+        ...
+
+    def task_runs(self, wanted: RunFilter = EVERY_RUN) -> list[TaskRunRow]:
+        """Return task runs, newest first."""
+        ...
+
+    def task_run(self, name: str | int) -> TaskRunRow:
+        """Find a task run by key, id, unique start of an id, or name (the newest of that name). Raises `ObjectNotFound`."""
+        ...
+
+    def states(self, key: int) -> list[StateRow]:
+        """Return the states of a run, first to last."""
+        ...
+
+    def attempts(self, key: int) -> list[AttemptRow]:
+        """Return the attempts of a run, first to last."""
+        ...
+
+    def children(self, key: int) -> list[FlowRunRow]:
+        """Return the flow runs called in a flow run, first to last."""
+        ...
+
+    def logs(self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None) -> list[LogRow]:
+        """Return log records in order of time: of one run (None: of no run); with `tree` of a flow run and all runs in it."""
+        ...
+
+    def counts_by_state(self, flow_run: int) -> dict[str, int]:
+        """Count the task runs of a flow run by the name of their state."""
+        ...
+
+    def flows(self) -> list[FlowRow]:
+        """Return the flows that ran, by name."""
+        ...
+
+    def delete_flow_run(self, key: int) -> int:
+        """Delete a flow run with its task runs and subflow runs; returns how many runs went."""
+        ...
+
+    def prune(self, before_us: int, state_types: Sequence[str] = ()) -> int:
+        """Delete the root flow runs, with all that is in them, and the task runs outside of flows that ended before a moment.
+
+        Others get to write in between. Returns how many runs went.
+        """
+        ...
+
+    def stats(self) -> HistoryStats:
+        """Return size and condition of the history."""
+        ...
+
+    def backup(self, path: Path) -> None:
+        """Write a copy of the history, as of one moment, to a new file, while others go on writing."""
+        ...
+
+    def check(self) -> list[str]:
+        """Look for damage; returns one sentence per problem, none for a sound history."""
+        ...
+
+
+def id_bounds(text: str) -> tuple[int, int] | None:
+    """Return the least and the greatest id that begins with `text`, or None if it is no start of an id."""
+    digits = text.replace("-", "").lower()
+    if not digits or len(digits) > 32 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return int(digits.ljust(32, "0"), 16), int(digits.ljust(32, "f"), 16)
+
+
+def not_found(kind: str, name: str | int, similar: Sequence[UUID] = ()) -> ObjectNotFound:
+    """Return the error for a name that no run, or more than one, answers to."""
+    if similar:
+        shown = ", ".join(map(str, similar))
+        return ObjectNotFound(f"Several {kind}s have an id that begins with {name!r}, among them {shown}; give more of it.")
+    return ObjectNotFound(f"The history holds no {kind} with id or name {name!r}.")

@@ -1,0 +1,86 @@
+"""The seam between threads and event loops: which loop runs here, and how another thread reaches it.
+
+A `Door` stands for one running loop, of asyncio or trio. Anything may be called through it from any thread; it then runs on the loop's
+own thread, soon, in the order of the calls.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Door(Protocol):
+    """One event loop, reached from any thread."""
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Run `function(*args)` on the loop's thread, soon. Raises `RuntimeError` if the loop has ended."""
+        ...
+
+
+class _AsyncioDoor:
+    __slots__ = ("loop", "thread")
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self.thread = threading.get_ident()
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        if threading.get_ident() == self.thread:
+            self.loop.call_soon(function, *args)
+        else:
+            self.loop.call_soon_threadsafe(function, *args)
+
+
+class _TrioDoor:
+    __slots__ = ("token",)
+
+    def __init__(self, token: Any) -> None:
+        self.token = token
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        self.token.run_sync_soon(function, *args)
+
+
+def running_loop() -> object | None:
+    """Return what identifies the event loop that runs on this thread, or None. Imports no event loop library."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
+        return loop
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return trio.lowlevel.current_trio_token()
+    return None
+
+
+def door_here() -> Door:
+    """Return the door of the loop that runs on this thread. Raises `RuntimeError` if none does."""
+    loop = running_loop()
+    if loop is None:
+        raise RuntimeError("No event loop runs on this thread.")
+    return _AsyncioDoor(loop) if "asyncio" in type(loop).__module__ or hasattr(loop, "call_soon_threadsafe") else _TrioDoor(loop)
+
+
+class LoopFlag:
+    """An event that is awaited on the loop it was made on and set from anywhere, once."""
+
+    __slots__ = ("_door", "_event")
+
+    def __init__(self) -> None:
+        import anyio  # only async code comes here
+
+        self._door = door_here()
+        self._event = anyio.Event()
+
+    def set(self, *_: object) -> None:
+        """Wake who waits; harmless when the loop has ended."""
+        try:
+            self._door.call_soon(self._event.set)
+        except RuntimeError:
+            # The loop is closed (asyncio) or its run is over (trio): nobody waits any more.
+            return
+
+    async def wait(self) -> None:
+        await self._event.wait()

@@ -1,0 +1,144 @@
+"""Checks of the options that flows and tasks share. Each raises an error that names the option and the value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal, TypedDict, TypeVar
+
+from prefect_core.states import State
+
+T = TypeVar("T")
+
+Hook = Callable[[Any, Any, State], Any]
+"""Called with the flow or task, its run and the state it entered; may be async."""
+
+FinalStateFrom = Literal["children", "return_value"]
+
+
+class _NotSet:
+    """Stands for an option that was not given, where None says something."""
+
+    def __repr__(self) -> str:
+        return "NOT_SET"
+
+    def __reduce__(self) -> str:
+        return "NOT_SET"
+
+
+NOT_SET: Any = _NotSet()
+
+
+class SharedOptions(TypedDict, total=False):
+    """Options of flows and tasks alike."""
+
+    name: str | None
+    description: str | None
+    version: str | None
+    retries: int | None
+    timeout_seconds: float | None
+    log_prints: bool | None
+    on_completion: Iterable[Hook] | None
+    on_failure: Iterable[Hook] | None
+    on_running: Iterable[Hook] | None
+
+
+def whole_number(option: str, value: Any) -> int:
+    """Return a count from 0. Raises `TypeError` or `ValueError`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{option!r} must be a whole number; got {value!r}.")
+    if value < 0:
+        raise ValueError(f"{option!r} must not be negative; got {value!r}.")
+    return value
+
+
+def seconds(option: str, value: Any) -> float:
+    """Return seconds, 0 or more. Raises `TypeError` or `ValueError`."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{option!r} must be a number of seconds; got {value!r}.")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{option!r} must not be negative, infinite or not a number; got {value!r}.")
+    return float(value)
+
+
+def timeout(option: str, value: Any) -> float | None:
+    """Return seconds above 0, or None for no timeout. Raises `TypeError` or `ValueError`."""
+    if value is None:
+        return None
+    number = seconds(option, value)
+    if number == 0:
+        raise ValueError(f"{option!r} must be more than 0 seconds, or None for no timeout; got {value!r}.")
+    return number
+
+
+def hooks(option: str, value: Any, decorator: str) -> list[Hook]:
+    """Return the hooks of a state as a list. Raises `TypeError`."""
+    if value is None:
+        return []
+    advice = f"Please provide a list of hooks to '{option}':\n\n@{decorator}({option}=[hook1, hook2])\ndef my_{decorator}():\n\tpass"
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"Expected iterable for '{option}'; got {type(value).__name__} instead. {advice}")
+    listed = list(value)
+    for hook in listed:
+        if not callable(hook):
+            raise TypeError(f"Expected callables in '{option}'; got {type(hook).__name__} instead. {advice}")
+    return listed
+
+
+def run_name(option: str, value: Any) -> str | Callable[..., str] | None:
+    """Return a name template, or what makes a name. Raises `TypeError`."""
+    if value is None or isinstance(value, str) or callable(value):
+        return value
+    raise TypeError(f"Expected string or callable for '{option}'; got {type(value).__name__} instead.")
+
+
+def name_from(option: str, source: str | Callable[..., str], parameters: dict[str, Any]) -> str:
+    """Return the name that a template or callable gives; a callable may take an argument called `parameters`.
+
+    Raises `KeyError` for a template that names no parameter and `TypeError` for a callable that returns no string.
+    """
+    if isinstance(source, str):
+        return source.format(**parameters)
+    takes_parameters = "parameters" in inspect.signature(source).parameters
+    name = source(parameters=parameters) if takes_parameters else source()
+    if not isinstance(name, str):
+        raise TypeError(f"Callable {source} for '{option}' returned type {type(name).__name__} but a string is required.")
+    return name
+
+
+def underlying(function: Any) -> Any:
+    """Return the plain function behind a partial, method, class or static method, or callable object."""
+    while True:
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
+            function = function.__func__
+        elif not inspect.isroutine(function) and not inspect.isclass(function) and hasattr(type(function), "__call__"):
+            function = type(function).__call__
+        else:
+            return function
+
+
+def kind_of(function: Any) -> tuple[bool, bool]:
+    """Tell whether a function is async, and whether it is a generator function."""
+    plain = underlying(function)
+    is_async_generator = inspect.isasyncgenfunction(plain)
+    return inspect.iscoroutinefunction(plain) or is_async_generator, is_async_generator or inspect.isgeneratorfunction(plain)
+
+
+def described_as(function: Any, description: str | None) -> str | None:
+    """Return the description given, or the cleaned docstring of the function."""
+    if description:
+        return description
+    text = getattr(function, "__doc__", None)
+    return inspect.cleandoc(text) if text else None
+
+
+def take_metadata(target: Any, function: Any) -> None:
+    """Let a flow or task look like its function: name, docstring, module."""
+    for attribute in ("__module__", "__qualname__", "__doc__", "__name__"):
+        value = getattr(function, attribute, None)
+        if value is not None:
+            setattr(target, attribute, value)
+    target.__wrapped__ = function

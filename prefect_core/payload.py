@@ -1,0 +1,80 @@
+"""What travels to a task runner, and what comes back.
+
+A *payload* is one attempt of one task run: the function, its arguments, and what the attempt needs to know of its surroundings. A
+runner decides where it runs, calls `engine.remote` there, and hands the *receipt* back. In a runner that shares the engine's memory
+the payload is passed as it is; elsewhere `engine.remote` turns both into bytes.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_core.context import RunContext
+    from prefect_core.futures import Signal
+    from prefect_core.runs import FlowRun, TaskRun
+
+
+class Payload:
+    """One attempt of a task run.
+
+    `variables` are the context variables of the place that submitted it (None: those of the thread that runs it). `started` is called
+    on the thread that runs the body, just before it, with the moment in wall microseconds; only where memory is shared. `over` is set
+    for a body that may outlive its attempt, and fires when the body has ended. `handle` is the runner's own, to find the attempt by.
+    """
+
+    __slots__ = ("args", "attempt", "context", "function", "handle", "is_async", "kwargs", "over", "started",
+                 "timeout_seconds", "variables")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: RunContext,
+        is_async: bool,
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.context = context
+        self.is_async = is_async
+        self.attempt = context.run.attempt
+        self.timeout_seconds: float | None = None
+        self.variables: contextvars.Context | None = None
+        self.started: Callable[[int], None] | None = None
+        self.over: Signal | None = None
+        self.handle: Any = None
+
+    @property
+    def run(self) -> FlowRun | TaskRun:
+        """The run that this is an attempt of."""
+        return self.context.run
+
+    def __repr__(self) -> str:
+        return f"Payload({self.run.name!r}, attempt {self.attempt})"
+
+
+class Receipt:
+    """How an attempt ended: with a value, or with the exception in `error`.
+
+    `timed_out` marks an attempt that its own deadline ended; `began` tells a body that ran from one that could not be started.
+    `events` are what runs inside the body recorded in a place that does not share the engine's memory.
+    """
+
+    __slots__ = ("began", "ended_us", "error", "events", "started_us", "timed_out", "value", "worker")
+
+    def __init__(self, value: Any = None, error: BaseException | None = None, timed_out: bool = False) -> None:
+        self.value = value
+        self.error = error
+        self.timed_out = timed_out
+        self.began = True
+        self.started_us = 0
+        self.ended_us = 0
+        self.worker = ""
+        self.events: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"Receipt({self.value!r})" if self.error is None else f"Receipt(error={self.error!r})"

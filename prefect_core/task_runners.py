@@ -1,0 +1,166 @@
+"""The interface of task runners, and how one is found by name.
+
+A runner decides *where* attempts run; it knows nothing of retries, dependencies, states or the history. The engine hands it a payload
+when all inputs are there and calls are made in this order, from any thread:
+
+    start(host) → submit(payload, done)*, cancel/interrupt/abandon(payload)* → stop()
+
+An instance given to a flow is a description: every flow run starts a duplicate of its own and stops it when the run ends, however it
+ends.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefect_core.errors import ConfigurationError, UnknownRunnerError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from prefect_core.payload import Payload, Receipt
+
+ENTRY_POINT_GROUP = "prefect_core.task_runners"
+
+BUILT_IN: dict[str, str] = {
+    "sequential": "prefect_runners.sequential:SequentialTaskRunner",
+    "concurrent": "prefect_runners.concurrent:ConcurrentTaskRunner",
+    "processes": "prefect_runners.processes:ProcessPoolTaskRunner",
+}
+"""Our own runners, known without asking the installed packages."""
+
+
+class Host(Protocol):
+    """What a runner may ask of the engine that started it."""
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> Callable[[], object]:
+        """Run a coroutine function on the event loop of this flow run (of an async flow its own; else a loop in a thread).
+
+        It must not raise. Returns what cancels it, callable from any thread.
+        """
+        ...
+
+
+class TaskRunner(ABC):
+    """Where task bodies run.
+
+    What a runner can't do it declares: `shares_memory` (payloads need no pickling; bodies see the flow's objects), `runs_on_submit`
+    (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped).
+    """
+
+    shares_memory: bool = True
+    runs_on_submit: bool = False
+    can_cancel_running: bool = False
+
+    @property
+    def name(self) -> str:
+        """The class's name, as logs show it."""
+        return type(self).__name__
+
+    @classmethod
+    def from_argument(cls, argument: str) -> Self:
+        """Make one from the part behind the colon in a name such as "concurrent:8". Raises `ConfigurationError`."""
+        raise ConfigurationError(f"{cls.__name__} takes no argument in its name, got {argument!r}.")
+
+    @abstractmethod
+    def duplicate(self) -> Self:
+        """Return a fresh one with the same options, not started."""
+
+    def start(self, host: Host) -> None:
+        """Get ready. Called once, before the first submit."""
+
+    @abstractmethod
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        """Have the attempt run somewhere and call `done` with its receipt exactly once, from any thread.
+
+        Doesn't wait. Raises for a payload that it can't take (for instance `SerializationError`); `done` is then not called.
+        """
+
+    def cancel(self, payload: Payload) -> bool:
+        """Keep an attempt that has not begun from running; then return True, and `done` is not called."""
+        return False
+
+    def interrupt(self, payload: Payload) -> None:
+        """Stop an attempt that runs, if this runner can. Its `done` may still be called."""
+
+    def abandon(self, payload: Payload) -> None:
+        """Give the place of an attempt that is late to others. Its `done` may still be called."""
+
+    def stop(self) -> None:
+        """Let go of threads, processes and connections. Called once; no attempt is under way but abandoned ones."""
+
+    def options(self) -> dict[str, Any]:
+        """Return what this runner was made with; runners with equal options are equal."""
+        return {}
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, TaskRunner) and self.options() == other.options()
+
+    __hash__ = None  # type: ignore[assignment]  # options may be unhashable
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.options().items() if value is not None)
+        return f"{type(self).__name__}({given})"
+
+
+RunnerSpec = TaskRunner | type[TaskRunner] | str
+"""What `task_runner=` takes: an instance, a class, or a name with an optional argument ("concurrent:8")."""
+
+
+def resolve_runner(spec: RunnerSpec) -> TaskRunner:
+    """Return a runner, not started, for an instance, class or name. Raises `UnknownRunnerError`, `ConfigurationError` or `TypeError`."""
+    if isinstance(spec, str):
+        return _by_name(spec)
+    runner = spec() if isinstance(spec, type) else spec
+    if not isinstance(runner, TaskRunner):
+        raise TypeError(f"Expected a task runner, its class or its name for 'task_runner'; got {spec!r}.")
+    return runner
+
+
+def _by_name(spec: str) -> TaskRunner:
+    name, colon, argument = spec.partition(":")
+    runner_class = _load(name)
+    return runner_class.from_argument(argument) if colon else runner_class()
+
+
+def _load(name: str) -> type[TaskRunner]:
+    if name in BUILT_IN:
+        from importlib import import_module  # the faces name our runners as strings
+
+        module, _, attribute = BUILT_IN[name].partition(":")
+        loaded: type[TaskRunner] = getattr(import_module(module), attribute)
+        return loaded
+    from importlib.metadata import entry_points  # reads every installed package's metadata
+
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    if name in found.names:
+        loaded = found[name].load()
+        return loaded
+    known = ", ".join(sorted({*BUILT_IN, *found.names}))
+    raise UnknownRunnerError(f"There is no task runner called {name!r}. Known: {known}; with an argument: concurrent:8.")
+
+
+_EXPORTS = {
+    "SequentialTaskRunner": "prefect_runners.sequential",
+    "ConcurrentTaskRunner": "prefect_runners.concurrent",
+    "ThreadPoolTaskRunner": "prefect_runners.concurrent",
+    "ProcessPoolTaskRunner": "prefect_runners.processes",
+    "ExecutorTaskRunner": "prefect_runners.executor",
+}
+
+if TYPE_CHECKING:
+    from prefect_runners.concurrent import ConcurrentTaskRunner as ConcurrentTaskRunner
+    from prefect_runners.concurrent import ThreadPoolTaskRunner as ThreadPoolTaskRunner
+    from prefect_runners.executor import ExecutorTaskRunner as ExecutorTaskRunner
+    from prefect_runners.processes import ProcessPoolTaskRunner as ProcessPoolTaskRunner
+    from prefect_runners.sequential import SequentialTaskRunner as SequentialTaskRunner
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        from importlib import import_module  # the faces name our runners as strings
+
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,338 @@
+"""`@task`: a function whose every call is a recorded run, called directly or handed to a task runner."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+
+from prefect_core import context, options
+from prefect_core.context import FlowRunContext, RunContext
+from prefect_core.engine import dispatcher, drive
+from prefect_core.engine.task_run import TaskCall, task_life
+from prefect_core.errors import NestingTooDeep
+from prefect_core.futures import PrefectFuture, PrefectFutureList
+from prefect_core.mapping import expand
+from prefect_core.options import Hook, SharedOptions
+from prefect_core.parameters import Binder, check_reserved
+from prefect_core.settings import current as settings
+from prefect_core.state_kinds import COMPLETED, FAILED, StateType
+from prefect_core.states import State
+
+if TYPE_CHECKING:
+    from prefect_core.runs import TaskRun
+    from prefect_core.task_runners import RunnerSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+RetryDelay = float | Sequence[float] | Callable[[int], Sequence[float]]
+_MOST_DELAYS = 50
+
+
+class TaskOptions(SharedOptions, total=False):
+    """What `@task` and `Task.with_options` take. An option that is left out has the default, or in `with_options` its old value."""
+
+    tags: Iterable[str] | None
+    task_run_name: str | Callable[..., str] | None
+    retry_delay_seconds: RetryDelay | None
+    retry_jitter_factor: float | None
+    retry_condition_fn: Callable[[Any, TaskRun, State], Any] | None
+    task_runner: RunnerSpec | None
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Make retry delays of `backoff_factor` seconds that double with every retry, at most 50 of them."""
+    options.seconds("backoff_factor", backoff_factor)
+    return lambda retries: [backoff_factor * 2**attempt for attempt in range(min(retries, _MOST_DELAYS))]
+
+
+class Task(Generic[P, R]):
+    """A task. Calling it runs it here and now; `submit` and `map` hand it to the task runner and return futures."""
+
+    def __init__(self, fn: Callable[P, R], **given: Unpack[TaskOptions]) -> None:
+        if not callable(fn) and not isinstance(fn, staticmethod | classmethod):
+            raise TypeError("'fn' must be callable")
+        self.fn = fn
+        options.take_metadata(self, fn)
+        plain = options.underlying(fn)
+        self.is_async, self.is_generator = options.kind_of(fn)
+        self.name: str = given.get("name") or _name_of(fn)
+        self.task_key = f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', self.name)}"
+        self.description = options.described_as(fn, given.get("description"))
+        self.version = given.get("version")
+        self.tags = _checked_tags(given.get("tags"))
+        self.task_run_name = options.run_name("task_run_name", given.get("task_run_name"))
+        self.task_runner = given.get("task_runner")
+        self.log_prints = given.get("log_prints")
+        self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
+        self._set_retries(given)
+        self.on_completion_hooks = options.hooks("on_completion", given.get("on_completion"), "task")
+        self.on_failure_hooks = options.hooks("on_failure", given.get("on_failure"), "task")
+        self.on_running_hooks = options.hooks("on_running", given.get("on_running"), "task")
+        self._given = given
+        self._refuse_unknown(given)
+        if callable(fn):
+            check_reserved(self.binder.signature)
+
+    @staticmethod
+    def _refuse_unknown(given: TaskOptions) -> None:
+        unknown = sorted(set(given) - set(TaskOptions.__annotations__) - set(SharedOptions.__annotations__))
+        if unknown:
+            raise TypeError(f"@task takes no option {', '.join(map(repr, unknown))}.")
+
+    def _set_retries(self, given: TaskOptions) -> None:
+        retries = given.get("retries")
+        self.retries = settings().task_default_retries if retries is None else options.whole_number("retries", retries)
+        self.retry_delay_seconds = _checked_delays(given.get("retry_delay_seconds"), self.retries)
+        jitter = given.get("retry_jitter_factor")
+        if jitter is not None and not jitter >= 0:
+            raise ValueError(f"`retry_jitter_factor` must be >= 0; got {jitter!r}.")
+        self.retry_jitter_factor = jitter
+        condition = given.get("retry_condition_fn")
+        if condition is not None and not callable(condition):
+            raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
+        self.retry_condition_fn = condition
+
+    @cached_property
+    def binder(self) -> Binder:
+        """What turns the arguments of a call into parameters."""
+        return Binder(self.fn)
+
+    def with_options(self, **changes: Unpack[TaskOptions]) -> Task[P, R]:
+        """Return a task of the same function with some options changed. Whatever is given counts, None and [] included."""
+        merged: Any = {**self._given, **self._hooks_now(), **changes}
+        return type(self)(self.fn, **merged)
+
+    def _hooks_now(self) -> TaskOptions:
+        return {
+            "on_completion": self.on_completion_hooks,
+            "on_failure": self.on_failure_hooks,
+            "on_running": self.on_running_hooks,
+        }
+
+    def on_completion(self, hook: Hook) -> Hook:
+        """Add a hook that is called when a run completed; usable as a decorator."""
+        self.on_completion_hooks.append(hook)
+        return hook
+
+    def on_failure(self, hook: Hook) -> Hook:
+        """Add a hook that is called when a run failed and has no retries left; usable as a decorator."""
+        self.on_failure_hooks.append(hook)
+        return hook
+
+    def on_running(self, hook: Hook) -> Hook:
+        """Add a hook that is called when a body starts, at each attempt; usable as a decorator."""
+        self.on_running_hooks.append(hook)
+        return hook
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Task[..., R]:
+        fn: Any = self.fn
+        if instance is None and not isinstance(fn, classmethod | staticmethod):
+            return self
+        bound = copy.copy(self)
+        bound.__dict__.pop("binder", None)
+        bound.fn = fn.__get__(instance, owner)
+        return bound
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], **kwargs: Any) -> Coroutine[Any, Any, State]: ...
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
+    @overload
+    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any: ...
+
+    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+        """Run the task on this thread (an async one: when it is awaited) and return its value, or raise what it raised.
+
+        `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed.
+        """
+        parent = context.current()
+        if self.is_async or self.is_generator:
+            return self._call_otherwise(args, kwargs, return_state, wait_for, parent)
+        call = self._new_call(args, kwargs, wait_for, parent)
+        state = drive.run(task_life(call))
+        if type(parent) is FlowRunContext:
+            parent.dispatcher.note(call.run)
+        if return_state:
+            return state
+        if state.type is COMPLETED:
+            return state.data if type(state.data) is not State else state.result()
+        return state.result()
+
+    def _call_otherwise(self, args: Any, kwargs: Any, return_state: bool, wait_for: Any, parent: RunContext | None) -> Any:
+        self.binder.bind(args, kwargs)
+        if self.is_generator:
+            if return_state:
+                raise ValueError("The return_type for a generator task must be 'result'; it has no state before it is consumed.")
+            return self._aiterate(args, kwargs, wait_for, parent) if self.is_async else self._iterate(args, kwargs, wait_for, parent)
+        return self._acall(args, kwargs, return_state, wait_for, parent)
+
+    async def _acall(self, args: Any, kwargs: Any, return_state: bool, wait_for: Any, parent: RunContext | None) -> Any:
+        call = self._new_call(args, kwargs, wait_for, parent)
+        state = await drive.arun(task_life(call))
+        if type(parent) is FlowRunContext:
+            parent.dispatcher.note(call.run)
+        return state if return_state else state.result()
+
+    def _iterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
+        call = self._new_call(args, kwargs, wait_for, parent)
+        state = yield from drive.iterate(task_life(call))
+        if type(parent) is FlowRunContext:
+            parent.dispatcher.note(call.run)
+        return state.result()
+
+    async def _aiterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
+        call = self._new_call(args, kwargs, wait_for, parent)
+        async for value in drive.aiterate(task_life(call)):
+            yield value
+        if type(parent) is FlowRunContext:
+            parent.dispatcher.note(call.run)
+        call.run.state.result()
+
+    def _new_call(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> TaskCall:
+        if parent is not None and parent.depth > 20:
+            _check_depth(self.name, parent)
+        return TaskCall(self, args, kwargs, wait_for, parent)
+
+    @overload
+    def submit(self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFuture[T]: ...
+    @overload
+    def submit(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFuture[R]: ...
+    @overload
+    def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State: ...
+
+    def submit(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+        """Hand the task to the task runner and return a future at once; with `return_state=True` wait and return the final state.
+
+        Futures among the arguments, at any depth, are replaced by their values before the body runs; it starts when all are there.
+        Outside of a flow a concurrent runner of the process is used.
+        """
+        parent = context.current()
+        taker = parent.dispatcher if parent is not None else None
+        call = self._new_call(args, kwargs, wait_for, parent)
+        future = (taker or dispatcher.outside()).submit(call)
+        return future.wait() if return_state else future
+
+    @overload
+    def map(self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFutureList[T]: ...
+    @overload
+    def map(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFutureList[R]: ...
+    @overload
+    def map(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> list[State]: ...
+
+    def map(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+        """Submit one run for each element of the iterable arguments, which must be equally long; returns their futures in order.
+
+        Strings, bytes, files and what is wrapped in `unmapped` go to every run whole.
+        """
+        submitted = PrefectFutureList(
+            self.submit(*positional, wait_for=wait_for, **named)
+            for positional, named in map(self.binder.unbind, expand(self.binder, args, kwargs))
+        )
+        return submitted.wait() if return_state else submitted
+
+    # What the lifecycle asks.
+
+    def logs_prints(self, parent: RunContext | None) -> bool:
+        """Tell whether `print` in a run is logged: as the task says, else as the run around it does, else as the setting does."""
+        if self.log_prints is not None:
+            return self.log_prints
+        return parent.log_prints if parent is not None else settings().log_prints
+
+    def run_name_for(self, parameters: dict[str, Any]) -> str:
+        """Return the name of a run with these parameters."""
+        assert self.task_run_name is not None
+        return options.name_from("task_run_name", self.task_run_name, parameters)
+
+    def hooks_for(self, kind: StateType) -> list[Hook]:
+        """Return the hooks that are called when a run ends in this kind of state."""
+        if kind is COMPLETED:
+            return self.on_completion_hooks
+        return self.on_failure_hooks if kind is FAILED else []
+
+    def retry_delay(self, retry: int) -> float:
+        """Return the seconds before a retry, counted from 0; the last delay of a list repeats."""
+        delays = self.retry_delay_seconds
+        delay = delays if isinstance(delays, float) else (delays[min(retry, len(delays) - 1)] if delays else 0.0)
+        return jittered(delay, self.retry_jitter_factor) if self.retry_jitter_factor and delay else delay
+
+    def __repr__(self) -> str:
+        return f"Task(name={self.name!r})"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _rebuild, (type(self), self.fn, {**self._given, **self._hooks_now()})
+
+
+def _rebuild(kind: type[Task[Any, Any]], fn: Callable[..., Any], given: Any) -> Task[Any, Any]:
+    return kind(fn, **given)
+
+
+def _check_depth(name: str, parent: RunContext) -> None:
+    from prefect_core.engine.flow_run import make_room_for_frames  # only deep nesting comes here
+
+    limit = settings().max_nesting
+    if parent.depth >= limit:
+        raise NestingTooDeep(
+            f"Task {name!r} would run {parent.depth + 1} runs deep, and max_nesting is {limit}. "
+            "Look for a flow or task that calls itself without an end, or raise that setting."
+        )
+    make_room_for_frames(parent)
+
+
+def jittered(delay: float, factor: float) -> float:
+    """Draw a delay around `delay` seconds: exponential, between `delay*log2(2**k/(2**k-1))` and `delay*k` with k = 1 + factor."""
+    most = 1.0 + factor
+    least = math.log2(2**most / (2**most - 1))
+    return min(max(random.expovariate(1.0 / delay), delay * least), delay * most)
+
+
+def _name_of(fn: Any) -> str:
+    name = getattr(options.underlying(fn), "__name__", None) if not hasattr(fn, "__name__") else fn.__name__
+    return type(fn).__name__ if name in (None, "__call__") else str(name)
+
+
+def _checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
+    if isinstance(tags, str):
+        raise TypeError(f"Expected a list of strings for 'tags'; got the string {tags!r}. Write tags=[{tags!r}].")
+    return frozenset(tags or ())
+
+
+def _checked_delays(given: RetryDelay | None, retries: int) -> float | list[float]:
+    if given is None:
+        return float(settings().task_default_retry_delay_seconds)
+    delays = given(retries) if callable(given) else given
+    if isinstance(delays, int | float):
+        return options.seconds("retry_delay_seconds", delays)
+    if isinstance(delays, str) or not isinstance(delays, Sequence):
+        raise TypeError(
+            f"Invalid `retry_delay_seconds` provided; must be an int, float, list or callable. Received type {type(delays)}"
+        )
+    if len(delays) > _MOST_DELAYS:
+        raise ValueError("Can not configure more than 50 retry delays per task.")
+    return [options.seconds("retry_delay_seconds", delay) for delay in delays]
+
+
+@overload
+def task(fn: Callable[P, R], /, **given: Unpack[TaskOptions]) -> Task[P, R]: ...
+@overload
+def task(fn: None = None, /, **given: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> Any:
+    """Make a function a task; `@task` bare or with options.
+
+    Options (each also of `with_options`): `name`, `description`, `version`, `tags`; `task_run_name`, a template over the parameters or
+    a callable; `retries`, with `retry_delay_seconds` (a number, a list, or a callable from the number of retries to a list, such as
+    `exponential_backoff(2)`), `retry_jitter_factor` and `retry_condition_fn(task, task_run, state)`; `timeout_seconds` of one attempt;
+    `log_prints`; `task_runner`, where submitted runs of this task run; the hooks `on_completion`, `on_failure`, `on_running`.
+    """
+    if fn is None:
+        return lambda function: Task(function, **given)
+    return Task(fn, **given)

@@ -1,0 +1,98 @@
+"""Many tasks at once in one process: `def` bodies on threads, `async def` bodies on the flow run's event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from prefect_core.engine import remote
+from prefect_core.errors import ConfigurationError, RunnerError
+from prefect_core.futures import async_slot
+from prefect_core.payload import Payload, Receipt
+from prefect_core.settings import current as settings
+from prefect_core.task_runners import Host, TaskRunner
+from prefect_core.thread_pool import AsyncPlace, ThreadPool
+
+
+class ConcurrentTaskRunner(TaskRunner):
+    """Runs tasks beside each other.
+
+    `max_workers` bounds how many bodies run at once, of either colour. None: threads on demand, up to the setting `max_threads`, and
+    any number of async bodies.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+            raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
+        self.max_workers = max_workers
+        self._host: Host | None = None
+        self._pool: ThreadPool | None = None
+
+    @classmethod
+    def from_argument(cls, argument: str) -> ConcurrentTaskRunner:
+        try:
+            return cls(int(argument))
+        except ValueError as error:
+            raise ConfigurationError(f"Expected a number of workers, as in concurrent:8; got {argument!r}.") from error
+
+    def options(self) -> dict[str, Any]:
+        return {"max_workers": self.max_workers}
+
+    def duplicate(self) -> ConcurrentTaskRunner:
+        return type(self)(self.max_workers)
+
+    def start(self, host: Host) -> None:
+        self._host = host
+        self._pool = ThreadPool(self.max_workers or settings().max_threads, "prefect-core-task")
+
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        if self._pool is None or self._host is None:
+            raise RunnerError("The task runner must be started before submitting work.")
+        if not payload.is_async:
+            call = payload.handle = partial(_run, payload, done)
+            self._pool.submit(call)
+        elif self.max_workers is None:
+            payload.handle = self._host.spawn(_arun, payload, done, None)
+        else:
+            payload.handle = self._pool.submit_async(partial(self._begin_async, payload, done))
+
+    def _begin_async(self, payload: Payload, done: Callable[[Receipt], None], place: AsyncPlace) -> None:
+        assert self._host is not None
+        payload.handle = self._host.spawn(_arun, payload, done, place)
+
+    def cancel(self, payload: Payload) -> bool:
+        handle = payload.handle
+        return self._pool is not None and handle is not None and self._pool.withdraw(handle)
+
+    def interrupt(self, payload: Payload) -> None:
+        if payload.is_async and callable(payload.handle):
+            payload.handle()
+
+    def abandon(self, payload: Payload) -> None:
+        if self._pool is not None and not payload.is_async:
+            self._pool.abandon(payload.handle)
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+
+
+def _run(payload: Payload, done: Callable[[Receipt], None]) -> None:
+    receipt = remote.run_attempt(payload)
+    receipt.worker = remote.worker_name()
+    done(receipt)
+
+
+async def _arun(payload: Payload, done: Callable[[Receipt], None], place: AsyncPlace | None) -> None:
+    async_slot.set(place)
+    try:
+        receipt = await remote.adopt_attempt(payload)
+    finally:
+        if place is not None:
+            place.leave()
+    receipt.worker = remote.worker_name()
+    done(receipt)
+
+
+ThreadPoolTaskRunner = ConcurrentTaskRunner

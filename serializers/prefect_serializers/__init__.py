@@ -1,0 +1,1 @@
+"""The serializers that come with prefect_core, one format to a file."""

@@ -1,0 +1,33 @@
+"""What holds for every test: a throw-away home, no settings from outside, and the profiles of hypothesis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from prefect_core import history, settings
+
+# Time limits per example would fail on a busy machine; the limit per test stands in pyproject.toml.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test, and the processes it starts, an empty PREFECT_CORE_HOME that is closed behind it."""
+    home = tmp_path_factory.mktemp("home")
+    for name in os.environ:
+        if name.startswith(settings.PREFIX) and name != "PREFECT_CORE_EXAMPLES_CACHE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_CORE_HOME", str(home))
+    settings.forget()
+    yield home
+    recorder = history.install(None)
+    if recorder is not None:
+        recorder.close()
+    settings.forget()

@@ -1,0 +1,51 @@
+"""Makes runs and moves them as the engine does, for tests of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prefect_core.history import Recorder
+from prefect_core.runs import FlowRun, Run, TaskRun
+from prefect_core.state_kinds import FINAL, PENDING, RUNNING, StateType
+from prefect_core.states import State
+
+
+def begin_flow_run(recorder: Recorder, name: str = "calm-otter", flow: str = "etl", **fields: Any) -> FlowRun:
+    """Create a flow run in Pending."""
+    tags = fields.pop("tags", frozenset())
+    run = FlowRun(State(PENDING), name, flow, tags, fields.pop("parent_task_run", None))
+    for field, value in fields.items():
+        setattr(run, field, value)
+    recorder.created(run)
+    return run
+
+
+def begin_task_run(recorder: Recorder, flow_run: FlowRun | None, task: str = "load", index: int = 0, **fields: Any) -> TaskRun:
+    """Create a task run in Pending."""
+    run = TaskRun(State(PENDING), task, f"module.{task}", flow_run, index, fields.pop("tags", frozenset()))
+    for field, value in fields.items():
+        setattr(run, field, value)
+    recorder.created(run)
+    return run
+
+
+def enter(recorder: Recorder, run: Run, kind: StateType, name: str | None = None, message: str | None = None) -> State:
+    """Move a run to a new state, in the order of updates that the engine keeps."""
+    state = State(kind, name, message)
+    state.timestamp_us = max(state.timestamp_us, run.state.timestamp_us + 1)
+    if kind is RUNNING:
+        run.run_count += 1
+        run.attempt += 1
+        run.started_us = run.started_us or state.timestamp_us
+    elif kind in FINAL:
+        run.ended_us = state.timestamp_us
+    run.state = state
+    recorder.entered(run, state)
+    return state
+
+
+def go_through(recorder: Recorder, run: Run, kinds: Iterable[StateType]) -> None:
+    """Move a run through states with default names."""
+    for kind in kinds:
+        enter(recorder, run, kind)

@@ -1,0 +1,113 @@
+"""The measures of the house: sizes of files and functions, names, and what source files must not hold.
+
+What is over a measure for a reason stands in a table here, with the reason; a row that is no longer needed fails too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ["prefect_core", "runners/prefect_runners", "serializers/prefect_serializers"]
+OWN = {"prefect_core", "prefect_runners", "prefect_serializers"}
+
+MOST_LINES_OF_A_FILE = 400
+MOST_LINES_OF_A_FUNCTION = 40
+MOST_PARAMETERS = 6
+
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {}
+MANY_PARAMETERS: dict[str, str] = {}
+LATE_OWN_IMPORTS: dict[str, str] = {
+    "prefect_core/history/__init__.py prefect_core.history.sqlite": "it loads sqlite3, at the first use of a history",
+}
+
+EMPTY_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|managers?|handlers?|misc)($|_)")
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|# noqa|# type: ignore|# pyright: ignore")
+NOT_RUN = re.compile(r"pytest\.skip|mark\.(skip|xfail)|importorskip")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    for path in files(*PACKAGES):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, Function):
+                yield f"{place(path)} {node.name}", node
+
+
+def parameters(function: Function) -> int:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return len([argument for argument in named if argument.arg not in {"self", "cls"}])
+
+
+def late_own_imports() -> set[str]:
+    """Find the imports of our own modules inside functions, which hide a circle or a wrong floor. Commands may load late."""
+    found = set()
+    for where, function in functions():
+        file = where.split()[0]
+        if file.startswith("prefect_core/cli/"):
+            continue
+        for node in ast.walk(function):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found |= {f"{file} {name}" for name in names if name.split(".")[0] in OWN}
+    return found
+
+
+def matching(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
+    return [
+        f"{place(path)}:{number}"
+        for path in paths
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if path != Path(__file__) and pattern.search(line)
+    ]
+
+
+def test_no_source_file_is_too_long() -> None:
+    long = {place(path) for path in files(*PACKAGES) if path.read_text().count("\n") > MOST_LINES_OF_A_FILE}
+    assert long == set(LONG_FILES)
+
+
+def test_no_function_is_too_long() -> None:
+    long = {where for where, node in functions() if node.end_lineno - node.lineno >= MOST_LINES_OF_A_FUNCTION}
+    assert long == set(LONG_FUNCTIONS)
+
+
+def test_no_function_takes_too_many_parameters() -> None:
+    assert {where for where, node in functions() if parameters(node) > MOST_PARAMETERS} == set(MANY_PARAMETERS)
+
+
+def test_no_circle_hides_in_an_import_inside_a_function() -> None:
+    assert late_own_imports() == set(LATE_OWN_IMPORTS)
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [place(path) for path in files(*PACKAGES) if EMPTY_NAMES.search(path.stem)] == []
+
+
+def test_nothing_is_left_unfinished_or_silenced() -> None:
+    assert matching(UNFINISHED, files(*PACKAGES, "tests", "benchmarks", "examples")) == []
+
+
+def test_no_test_is_skipped() -> None:
+    assert matching(NOT_RUN, files("tests")) == []
+
+
+@pytest.mark.parametrize("path", files(*PACKAGES), ids=place)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -1,0 +1,35 @@
+"""The names that users import. Whoever adds or drops one says so here."""
+
+from __future__ import annotations
+
+import prefect_core
+
+NAMES = [
+    "Flow",
+    "PrefectFuture",
+    "State",
+    "Task",
+    "allow_failure",
+    "as_completed",
+    "flow",
+    "get_run_logger",
+    "opaque",
+    "quote",
+    "tags",
+    "task",
+    "unmapped",
+    "wait",
+]
+
+
+def test_the_face_offers_these_names_and_no_others() -> None:
+    assert sorted(prefect_core.__all__) == NAMES
+
+
+def test_every_name_of_the_face_can_be_had() -> None:
+    for name in prefect_core.__all__:
+        assert getattr(prefect_core, name) is not None
+
+
+def test_dir_lists_the_names_that_load_late() -> None:
+    assert set(prefect_core.__all__) <= set(dir(prefect_core))
