@@ -296,7 +296,10 @@ async def _arun_on_loop(call: FlowCall) -> State:
 
     async with anyio.create_task_group() as group:
         call.host = portal.LoopHost(group)
-        return await drive.arun(flow_life(call))
+        try:
+            return await drive.arun(flow_life(call))
+        finally:
+            call.host.close()
     raise AssertionError("a task group swallows nothing but its own cancellation")
 
 

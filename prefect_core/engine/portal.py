@@ -26,36 +26,76 @@ class LoopHost:
     def __init__(self, group: TaskGroup) -> None:
         self._group = group
         self._door = loops.door_here()
-        self._inbox: deque[tuple[Any, AsyncFunction[None], tuple[Any, ...]]] = deque()
+        self._inbox: deque[_Spawned] = deque()
         self._lock = threading.Lock()
         self._is_woken = False
+        self._arrival: Any = None
+        self._receiver = _Spawned(self._door, self._receive, ())
         self.loop = loops.running_loop()
+        group.start_soon(self._receiver.run)
+
+    def close(self) -> None:
+        """Let the task group end when what runs in it has; called on the loop."""
+        self._receiver.cancel()
 
     def spawn(self, function: AsyncFunction[None], *args: Any) -> Callable[[], object]:
         """Run the coroutine function on the loop; returns what cancels it, callable from any thread."""
-        import anyio  # only async code comes here
-
-        scope = anyio.CancelScope()
+        spawned = _Spawned(self._door, function, args)
         if loops.running_loop() is self.loop:
-            self._group.start_soon(_within, scope, function, args)
+            self._group.start_soon(spawned.run)
         else:
-            self._inbox.append((scope, function, args))
+            self._inbox.append(spawned)
             with self._lock:
                 must_wake, self._is_woken = not self._is_woken, True
             if must_wake:
-                self._door.call_soon(self._take_in)
-        return lambda: self._door.call_soon(scope.cancel)
+                self._door.call_soon(self._wake)
+        return spawned.cancel
 
-    def _take_in(self) -> None:
-        with self._lock:
-            self._is_woken = False
-        while self._inbox:
-            self._group.start_soon(_within, *self._inbox.popleft())
+    def _wake(self) -> None:
+        if self._arrival is not None:
+            self._arrival.set()
+
+    async def _receive(self) -> None:
+        """Start what other threads spawned; a task of its own, since only a task may start others."""
+        import anyio  # only async code comes here
+
+        while True:
+            self._arrival = anyio.Event()
+            with self._lock:
+                self._is_woken = False
+            while self._inbox:
+                self._group.start_soon(self._inbox.popleft().run)
+            await self._arrival.wait()
 
 
-async def _within(scope: Any, function: AsyncFunction[None], args: tuple[Any, ...]) -> None:
-    with scope:
-        await function(*args)
+class _Spawned:
+    """A coroutine function on its way to a loop, or running there."""
+
+    __slots__ = ("_args", "_door", "_function", "_is_cancelled", "_scope")
+
+    def __init__(self, door: loops.Door, function: AsyncFunction[None], args: tuple[Any, ...]) -> None:
+        self._door = door
+        self._function = function
+        self._args = args
+        self._scope: Any = None
+        self._is_cancelled = False
+
+    async def run(self) -> None:
+        import anyio  # only async code comes here
+
+        # A cancel scope can be made on its own loop only.
+        with anyio.CancelScope() as self._scope:
+            if self._is_cancelled:
+                self._scope.cancel()
+            await self._function(*self._args)
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        self._door.call_soon(self._cancel_here)
+
+    def _cancel_here(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 class _Portal:

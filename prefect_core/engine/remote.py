@@ -15,6 +15,7 @@ from typing import Any
 
 from prefect_core import clock, context
 from prefect_core.engine import deadlines, portal, trampoline
+from prefect_core.futures import async_slot
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
 
@@ -112,7 +113,8 @@ async def adopt_attempt(payload: Payload) -> Receipt:
     """Run an async body in an async task of its own, with the context variables of the place that submitted it."""
     if payload.variables is not None:
         for variable, value in payload.variables.items():
-            if not variable.name.startswith(("sniffio", "current_async_library")):
+            # What a loop library or a runner keeps for the task it runs here stays as it is here.
+            if variable is not async_slot and not variable.name.startswith(("sniffio", "current_async_library")):
                 variable.set(value)
     return await arun_attempt(payload)
 
