@@ -6,6 +6,7 @@ seconds, for every duration and deadline.
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -28,6 +29,14 @@ class Clock(Protocol):
         """Block the calling thread."""
         ...
 
+    async def asleep(self, seconds: float) -> None:
+        """Let seconds pass on the event loop that runs here."""
+        ...
+
+    def wait_until(self, condition: threading.Condition, moment: float) -> None:
+        """Wait on a condition, which the caller holds, until it is notified or `monotonic()` has reached `moment`."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -42,6 +51,14 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        import anyio  # only async code comes here
+
+        await anyio.sleep(seconds)
+
+    def wait_until(self, condition: threading.Condition, moment: float) -> None:
+        condition.wait(max(0.0, moment - time.monotonic()))
 
 
 _clock: Clock = SystemClock()

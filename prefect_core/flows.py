@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import copy
-import hashlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property, partial
@@ -112,6 +111,8 @@ class Flow(Generic[P, R]):
         """The version given, or a hash of the file that the flow stands in; None where there is no file."""
         if given := self._given.get("version"):
             return given
+        import hashlib  # only a run that starts asks
+
         try:
             source = inspect.getsourcefile(options.underlying(self.fn))
             return hashlib.md5(Path(source).read_bytes(), usedforsecurity=False).hexdigest() if source else None

@@ -9,7 +9,7 @@ that could never end because it blocks the very event loop that the run needs.
 
 from __future__ import annotations
 
-import os
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, T
 from prefect_core import clock, loops
 from prefect_core.errors import BlockingWaitError
 from prefect_core.states import State
+from prefect_core.stripes import Stripes
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -79,17 +80,12 @@ def holding(slot: Slot | None) -> Iterator[None]:
         _here.slot = before
 
 
-# One lock for the callback lists of all futures: it is held for some hundred nanoseconds, and a lock for each would cost more memory
-# than the list it guards.
-_lock = threading.Lock()
+def current_slot() -> Any:
+    """Return the slot that this thread holds, or None."""
+    return _here.slot
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_locks = Stripes()
 
 
 class Signal:
@@ -107,7 +103,7 @@ class Signal:
 
     def add_done_callback(self, function: Callable[[Any], object]) -> None:
         """Call `function(self)` once it has happened; at once, on this thread, if it has already."""
-        with _lock:
+        with _locks.of(self):
             if not self._done:
                 if self._callbacks is None:
                     self._callbacks = [function]
@@ -118,7 +114,7 @@ class Signal:
 
     def fire(self) -> bool:
         """Let it happen and run the callbacks; False if it had happened before."""
-        with _lock:
+        with _locks.of(self):
             if self._done:
                 return False
             self._done = True
@@ -346,17 +342,17 @@ def _check_timeout(timeout: float | None) -> None:
 class _Countdown:
     """Fires `reached` when `count` things have called it, or one of them is `enough`."""
 
-    __slots__ = ("_count", "_enough", "_reached")
+    __slots__ = ("_arrivals", "_enough", "_last", "_reached")
 
     def __init__(self, count: int, reached: Callable[[], object], enough: Callable[[Any], bool] | None) -> None:
-        self._count = count
+        self._arrivals = itertools.count(1)
+        self._last = count
         self._reached = reached
         self._enough = enough
 
     def __call__(self, signal: Any) -> None:
-        with _lock:
-            self._count -= 1
-            last = self._count == 0
+        # Taking the next number is atomic, so exactly one arrival is the last.
+        last = next(self._arrivals) == self._last
         if last or (self._enough is not None and self._enough(signal)):
             self._reached()
 

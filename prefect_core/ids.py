@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from uuid import UUID
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _COUNTER_BITS = 32
 _COUNTER_MASK = (1 << _COUNTER_BITS) - 1
@@ -42,6 +45,8 @@ def new_id(now_us: int) -> int:
 
 def as_uuid(uid: int) -> UUID:
     """Return the identifier as the UUID that users see."""
+    from uuid import UUID  # loads a good deal, and most processes show no identifier
+
     return UUID(int=uid)
 
 

@@ -27,12 +27,13 @@ _Visitor = Callable[[Any, "_Walk", bool], Any]
 
 
 class _Walk:
-    """One walk: what is done with each leaf, and the containers that are being walked (against cycles)."""
+    """One walk: what is done with each leaf, whether annotations go, and the containers that are being walked (against cycles)."""
 
-    __slots__ = ("leaf", "path")
+    __slots__ = ("leaf", "path", "unwrap")
 
-    def __init__(self, leaf: Leaf) -> None:
+    def __init__(self, leaf: Leaf, unwrap: bool = True) -> None:
         self.leaf = leaf
+        self.unwrap = unwrap
         self.path: set[int] = set()
 
     def visit(self, value: Any, allowed: bool) -> Any:
@@ -123,12 +124,14 @@ def _visit_model(value: Any, walk: _Walk, allowed: bool) -> Any:
 def _visit_annotation(value: Annotation[Any], walk: _Walk, allowed: bool) -> Any:
     inner = value.value
     if isinstance(value, opaque):
-        return walk.leaf(inner, allowed) if isinstance(inner, PrefectFuture | State) else inner
-    return walk.visit(inner, isinstance(value, allow_failure))
+        new = walk.leaf(inner, allowed) if isinstance(inner, PrefectFuture | State) else inner
+    else:
+        new = walk.visit(inner, isinstance(value, allow_failure))
+    return new if walk.unwrap else value if new is inner else value.rewrap(new)
 
 
 def _visit_quote(value: quote[Any], walk: _Walk, allowed: bool) -> Any:
-    return value.value
+    return value.value if walk.unwrap else value
 
 
 def _classify(value: Any, walk: _Walk, allowed: bool) -> Any:
@@ -164,9 +167,9 @@ def _visitor_of(kind: type) -> _Visitor | None:
     return visitor
 
 
-def replace(value: Any, leaf: Leaf) -> Any:
-    """Return `value` with what `leaf` gives for each future and state in it, and annotations unwrapped."""
-    return _Walk(leaf).visit(value, False)
+def replace(value: Any, leaf: Leaf, unwrap: bool = True) -> Any:
+    """Return `value` with what `leaf` gives for each future and state in it, and annotations unwrapped unless told otherwise."""
+    return _Walk(leaf, unwrap).visit(value, False)
 
 
 def find(value: Any) -> list[tuple[Any, bool]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 
 _FIRST = (
     "able amber ample arctic astute azure bold brave breezy bright brisk calm candid careful cheerful clear clever coral cosy crisp "
@@ -24,10 +24,9 @@ _SECOND = (
     "wren yak zebra"
 ).split()
 
-# Drawn apart from the user's own random numbers, whose seed names must not disturb.
-_random = random.SystemRandom()
-
 
 def new_name() -> str:
     """Return a name drawn from some thirteen thousand."""
-    return f"{_random.choice(_FIRST)}-{_random.choice(_SECOND)}"
+    # Not from `random`, whose seed is the user's to set and whose numbers are the user's to draw.
+    drawn = int.from_bytes(os.urandom(4), "big")
+    return f"{_FIRST[drawn % len(_FIRST)]}-{_SECOND[drawn // len(_FIRST) % len(_SECOND)]}"

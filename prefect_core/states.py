@@ -189,8 +189,7 @@ class State:
         if self.type is PAUSED:
             raise PausedRun("Run is paused, its result is not available.", state=self)
         if self.type not in FINAL:
-            reason = f" {self.name}: {self.message}" if self.message else ""
-            raise UnfinishedRun(f"Run is in {self.type.value} state, its result is not available.{reason}")
+            raise _unfinished(self)
         if self.type is COMPLETED:
             return self._value()
         if raise_on_failure:
@@ -383,7 +382,7 @@ def exception_of(state: State) -> BaseException:
     if data is None or data is NO_DATA:
         return wrapper(state.message or default)
     if isinstance(data, State):
-        return exception_of(data)
+        return _first_exception([data])
     if is_collection_of_states(data):
         return _first_exception(data)
     raise TypeError(
@@ -397,8 +396,13 @@ def _first_exception(states: Iterable[State]) -> BaseException:
             return exception_of(state)
     unfinished = next((state for state in states if state.type not in FINAL), None)
     if unfinished is not None:
-        return UnfinishedRun(f"Run is in {unfinished.type.value} state, its result is not available.")
+        return _unfinished(unfinished)
     raise ValueError("Failed state result was an iterable of states but none were failed.")
+
+
+def _unfinished(state: State) -> UnfinishedRun:
+    reason = f" {state.name}: {state.message}" if state.message else ""
+    return UnfinishedRun(f"Run is in {state.type.value} state, its result is not available.{reason}")
 
 
 def raise_state_exception(state: State) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
@@ -288,6 +287,8 @@ def _check_depth(name: str, parent: RunContext) -> None:
 
 def jittered(delay: float, factor: float) -> float:
     """Draw a delay around `delay` seconds: exponential, between `delay*log2(2**k/(2**k-1))` and `delay*k` with k = 1 + factor."""
+    import random  # few tasks want jitter
+
     most = 1.0 + factor
     least = math.log2(2**most / (2**most - 1))
     return min(max(random.expovariate(1.0 / delay), delay * least), delay * most)

@@ -1,27 +1,32 @@
-"""Places for bodies that may wait on futures without blocking others: daemon threads on demand, and async bodies beside them.
+"""Daemon threads on demand, for bodies that may wait on futures without blocking others.
 
-At most `limit` bodies run at once: `def` bodies one to a thread, async ones on whatever loop they are started on. A body that waits on our futures gives its place back (`futures.Slot`): another
+At most `limit` bodies run at once, one to a thread. A body that waits on our futures gives its place back (`futures.Slot`): another
 body may then start, on a further thread if need be, and the waiting one goes on only when a place is free again. So nested waits end
 at any depth, with one place too.
 
 The first threads start with the first calls. Above `_PROMPT` threads a sentry looks every few milliseconds and adds some only while
-bodies are slow: thousands of tiny calls are done sooner by a few threads than by hundreds.
+bodies wait: thousands of tiny calls are done sooner by a few threads than by hundreds.
 
-The threads are daemons: a body that can't be interrupted never keeps the process from ending.
+The hot path takes no lock: calls go through a `SimpleQueue`, and whether one was taken back is settled by who pops it from a dict.
+The lock guards the number of threads and of places given back. The threads are daemons: a body that can't be interrupted never keeps
+the process from ending.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
+from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable
 
 from prefect_core import futures
-from prefect_core.loops import LoopFlag
 
 _IDLE_SECONDS = 10.0
-_SENTRY_SECONDS = 0.005
+_SENTRY_SECONDS = 0.02
+_QUIET_LOOKS = 50
+_BUSY_SHARE = 0.8
 _PROMPT = min(32, (os.cpu_count() or 1) + 4)
 
 Call = Callable[[], object]
@@ -32,77 +37,55 @@ class ThreadPool:
 
     def __init__(self, limit: int, name: str) -> None:
         self._limit = limit
+        self._prompt = min(limit, _PROMPT)
         self._name = name
         self._lock = threading.Lock()
-        self._arrival = threading.Condition(self._lock)
-        self._vacancy = threading.Condition(self._lock)
-        self._work: deque[Call | AsyncPlace] = deque()
-        self._returning_async: deque[AsyncPlace] = deque()
-        self._places: dict[Call, _Place] = {}
-        self._busy = 0  # places held by running bodies
-        self._idle = 0  # threads that wait for work
-        self._returning = 0  # bodies that want their place again
+        self._work: SimpleQueue[Call | None] = SimpleQueue()
+        self._queued: dict[Call, None] = {}
+        self._places: set[Place] = set()
+        self._returning: deque[Callable[[], object]] = deque()
         self._threads = 0
+        self._given_back = 0  # places whose bodies wait, or were abandoned
         self._finished = 0
-        self._has_sentry = False
+        self._is_watched = False
         self._closed = False
 
     def submit(self, call: Call) -> None:
         """Run `call` on a thread of the pool; it must not raise. Raises `RuntimeError` after `close`."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("The thread pool is closed.")
-            self._work.append(call)
-            self._staff(self._threads < _PROMPT)
+        if self._closed:
+            raise RuntimeError("The thread pool is closed.")
+        self._queued[call] = None
+        self._work.put(call)
+        if self._threads - self._given_back < self._prompt:
+            with self._lock:
+                self._staff()
+        elif not self._is_watched and self._prompt < self._limit:
+            self._watch_soon()
 
-    def submit_async(self, start: Callable[[AsyncPlace], object]) -> AsyncPlace:
-        """Call `start(place)` when there is a place for an async body; who runs it calls `place.leave()` at its end."""
-        place = AsyncPlace(self, start)
-        with self._lock:
-            self._work.append(place)
-            self._staff(may_start=True)
-        return place
-
-    def withdraw(self, call: Call | AsyncPlace) -> bool:
+    def withdraw(self, call: Call) -> bool:
         """Take back a call that has not begun; False if it has."""
-        with self._lock:
-            try:
-                self._work.remove(call)
-            except ValueError:
-                return False
-            return True
+        return self._queued.pop(call, call) is None
 
     def abandon(self, call: Call) -> None:
         """Stop counting a running call: its place is free for another although its body goes on."""
         with self._lock:
-            place = self._places.get(call)
-            if place is not None and not place.abandoned:
-                place.abandoned = True
-                self._vacate()
+            for place in self._places:
+                if place.call is call and not place.is_given_back:
+                    place.is_abandoned = place.is_given_back = True
+                    self._given_back += 1
+                    self._staff()
 
     def close(self) -> None:
         """Take no more calls; idle threads end now, busy ones when their body ends."""
         with self._lock:
             self._closed = True
-            self._arrival.notify_all()
+            for _ in range(self._threads):
+                self._work.put(None)
 
-    def _has_room(self) -> bool:
-        return bool(self._work) and self._busy + self._returning < self._limit
-
-    def _staff(self, may_start: bool) -> None:
-        """See that a thread comes for the work, if there is room. The lock is held."""
-        while self._has_room() and isinstance(self._work[0], AsyncPlace):
-            self._busy += 1
-            self._work.popleft().begin()
-        if not self._has_room():
-            return
-        if self._idle:
-            self._arrival.notify()
-        elif may_start:
+    def _staff(self) -> None:
+        """Start a thread if there is work and a place without one. The lock is held."""
+        if self._queued and self._threads - self._given_back < self._prompt:
             self._start_thread()
-        elif not self._has_sentry:
-            self._has_sentry = True
-            threading.Thread(target=self._watch, name=f"{self._name}-sentry", daemon=True).start()
 
     def _start_thread(self) -> None:
         self._threads += 1
@@ -114,153 +97,132 @@ class ThreadPool:
             if not self._threads:
                 raise
 
+    def _watch_soon(self) -> None:
+        with self._lock:
+            if not self._is_watched:
+                self._is_watched = True
+                threading.Thread(target=self._watch, name=f"{self._name}-sentry", daemon=True).start()
+
     def _watch(self) -> None:
-        """Add threads while there is work that no thread comes for; end when there is none."""
+        """Add threads while there is work that no thread comes for; end when there has been none for a while."""
         pause = threading.Event()
-        while True:
-            before = self._finished
+        quiet = 0
+        while quiet < _QUIET_LOOKS:
+            before, cpu, wall = self._finished, time.process_time(), time.perf_counter()
             pause.wait(_SENTRY_SECONDS)
-            with self._lock:
-                if not self._has_room():
-                    self._has_sentry = False
-                    return
-                if not self._idle and self._finished - before < self._threads:
-                    for _ in range(min(self._threads, len(self._work), self._limit - self._busy)):
-                        self._start_thread()
+            quiet = 0 if self._queued else quiet + 1
+            wall = time.perf_counter() - wall
+            # Where the interpreter is busy already, further threads would only get in each other's way.
+            is_busy = time.process_time() - cpu > _BUSY_SHARE * wall
+            if self._queued and (not is_busy or self._finished == before):
+                self._grow()
+        self._is_watched = False
+        if self._queued and not self._closed:
+            self._watch_soon()
+
+    def _grow(self) -> None:
+        with self._lock:
+            active = self._threads - self._given_back
+            for _ in range(min(active, len(self._queued), self._limit - active)):
+                self._start_thread()
 
     def _serve(self) -> None:
-        place = _Place(self)
-        with futures.holding(place):
-            while (call := self._next(place)) is not None:
-                call()
-                del call
-
-    def _next(self, place: _Place) -> Call | None:
-        """Give up the place of the last call and take the next one; None when this thread should end."""
+        place = Place(self)
         with self._lock:
-            self._settle(place)
-            self._staff(may_start=False)
-            while not self._has_room():
-                if self._closed and not self._work:
-                    self._threads -= 1
-                    return None
-                self._idle += 1
-                woken = self._arrival.wait(_IDLE_SECONDS)
-                self._idle -= 1
-                self._staff(may_start=False)
-                if not woken and not self._has_room():
-                    self._threads -= 1
-                    return None
-            self._busy += 1
-            call = place.call = self._work.popleft()
-            assert not isinstance(call, AsyncPlace)
-            self._places[call] = place
-            return call
+            self._places.add(place)
+        with futures.holding(place):
+            self._serve_in(place)
+        with self._lock:
+            self._places.discard(place)
 
-    def _settle(self, place: _Place) -> None:
-        if place.call is None:
-            return
-        del self._places[place.call]
-        place.call = None
-        self._finished += 1
-        if place.abandoned:
-            place.abandoned = False
-        else:
-            self._vacate(staff=False)
+    def _serve_in(self, place: Place) -> None:
+        get, queued = self._work.get, self._queued
+        while True:
+            try:
+                call = get(True, _IDLE_SECONDS)
+            except Empty:
+                if self._may_end():
+                    return
+                continue
+            if call is None:
+                if self._hand_over(place):
+                    return
+                continue
+            if queued.pop(call, call) is not None:
+                continue  # it was withdrawn
+            place.call = call
+            call()
+            place.call = call = None
+            self._finished += 1
+            if (self._returning or place.is_abandoned) and self._hand_over(place):
+                return
 
-    def _vacate(self, staff: bool = True) -> None:
-        """Free one place for whoever wants to go on, else for new work. The lock is held."""
-        self._busy -= 1
-        if self._returning:
-            self._vacancy.notify()
-        elif self._returning_async:
-            self._busy += 1
-            self._returning_async.popleft().receive()
-        elif staff:
-            self._staff(may_start=True)
+    def _may_end(self) -> bool:
+        with self._lock:
+            self._threads -= 1
+            if self._queued:
+                # It came between the time-out and the lock.
+                self._threads += 1
+                return False
+            return True
+
+    def _hand_over(self, place: Place) -> bool:
+        """Pass this thread's place to a body that wants its own again; True if the thread should end."""
+        with self._lock:
+            if place.is_abandoned:
+                # The place went to another long ago.
+                self._given_back -= 1
+            elif self._returning:
+                self._given_back -= 1
+                self._returning.popleft()()
+            elif not self._closed:
+                return False
+            self._threads -= 1
+            return True
 
 
-class _Place:
+class Place:
     """The place of the body that a thread runs; what its waits give back (`futures.Slot`)."""
 
-    __slots__ = ("_pool", "abandoned", "call")
+    __slots__ = ("_pool", "call", "is_abandoned", "is_given_back")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
         self.call: Call | None = None
-        self.abandoned = False
+        self.is_given_back = False
+        self.is_abandoned = False
 
-    def give_back(self, is_done: Callable[[], bool]) -> None:
+    def give_back(self, is_done: Callable[[], bool] | None = None) -> None:
+        """Let another body run meanwhile."""
         pool = self._pool
         with pool._lock:
-            if not self.abandoned:
-                pool._vacate()
+            if not self.is_given_back:
+                self.is_given_back = True
+                pool._given_back += 1
+                if pool._returning:
+                    pool._given_back -= 1
+                    pool._returning.popleft()()
+                else:
+                    pool._staff()
+
+    def ask_back(self, granted: Callable[[], object]) -> bool:
+        """Take the place again at once and return True, or have `granted` called, under a lock, when it is free."""
+        pool = self._pool
+        with pool._lock:
+            if not self.is_given_back or self.is_abandoned:
+                return True
+            self.is_given_back = False
+            if pool._threads - pool._given_back < pool._limit:
+                pool._given_back -= 1
+                return True
+            pool._returning.append(granted)
+            # Wakes an idle thread, so that it passes its place on.
+            pool._work.put(None)
+            return False
 
     def take_again(self) -> None:
-        pool = self._pool
-        with pool._lock:
-            if self.abandoned:
-                return
-            pool._returning += 1
-            try:
-                while pool._busy >= pool._limit:
-                    pool._vacancy.wait()
-            finally:
-                pool._returning -= 1
-            pool._busy += 1
-
-
-class AsyncPlace:
-    """The place of an async body; what its awaits give back (`futures.AsyncSlot`)."""
-
-    __slots__ = ("_flag", "_holds", "_pool", "_start")
-
-    def __init__(self, pool: ThreadPool, start: Callable[[AsyncPlace], object]) -> None:
-        self._pool = pool
-        self._start = start
-        self._holds = False
-        self._flag: LoopFlag | None = None
-
-    def begin(self) -> None:
-        """Start the body; the pool's lock is held, so the body may not begin on this very call."""
-        self._holds = True
-        self._start(self)
-
-    def receive(self) -> None:
-        """Get the place again; the pool's lock is held."""
-        self._holds = True
-        if self._flag is not None:
-            self._flag.set()
-
-    def leave(self) -> None:
-        """Free the place for good."""
-        pool = self._pool
-        with pool._lock:
-            if self._holds:
-                self._holds = False
-                pool._vacate()
-            elif self in pool._returning_async:
-                pool._returning_async.remove(self)
-
-    def give_back(self) -> None:
-        pool = self._pool
-        with pool._lock:
-            if self._holds:
-                self._holds = False
-                pool._vacate()
-
-    async def take_again(self) -> None:
-        pool = self._pool
-        with pool._lock:
-            if self._holds:
-                return
-            if pool._busy < pool._limit:
-                pool._busy += 1
-                self._holds = True
-                return
-            if self not in pool._returning_async:
-                self._flag = LoopFlag()
-                pool._returning_async.append(self)
-            flag = self._flag
-        assert flag is not None
-        await flag.wait()
+        """Block until the place is free."""
+        latch = threading.Lock()
+        latch.acquire()
+        if not self.ask_back(latch.release):
+            latch.acquire()

@@ -11,6 +11,7 @@ import contextvars
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,19 +38,29 @@ class OpenCall(Protocol):
 
 
 class Tally:
-    """How many child runs ended how, and the earliest that did not complete."""
+    """How many child runs ended how, and the earliest that did not complete. Taking one in needs no lock."""
 
-    __slots__ = ("counts", "earliest_failure")
+    __slots__ = ("_failures", "_kinds")
 
     def __init__(self) -> None:
-        self.counts: dict[StateType, int] = {}
-        self.earliest_failure: TaskRun | None = None
+        self._kinds: list[StateType] = []
+        self._failures: list[TaskRun] = []
 
     def add(self, run: TaskRun) -> None:
         kind = run.state.type
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        if kind is not COMPLETED and (self.earliest_failure is None or run.uid < self.earliest_failure.uid):
-            self.earliest_failure = run
+        self._kinds.append(kind)
+        if kind is not COMPLETED:
+            self._failures.append(run)
+
+    @property
+    def counts(self) -> dict[StateType, int]:
+        """The number of runs by kind of state."""
+        return dict(Counter(self._kinds))
+
+    @property
+    def earliest_failure(self) -> TaskRun | None:
+        """The first created of the runs that did not complete."""
+        return min(self._failures, key=lambda run: run.uid, default=None)
 
 
 class Dispatcher:
@@ -66,6 +77,7 @@ class Dispatcher:
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
         self._idle: Signal | None = None
         self._refusal: str | None = None
+        self._is_stopped = False
         self._pid = os.getpid()
 
     def start(self) -> None:
@@ -73,7 +85,10 @@ class Dispatcher:
         self.runner.start(self)
 
     def stop(self) -> None:
-        """Stop all its runners; errors are logged, since the run has ended by then."""
+        """Stop all its runners, once; errors are logged, since the run has ended by then."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         for runner in (self.runner, *(runner for _, runner in self._further.values())):
             try:
                 runner.stop()
@@ -118,9 +133,9 @@ class Dispatcher:
 
     def admit(self, call: OpenCall, future: PrefectFuture[Any]) -> bool:
         """Count a call as open; a flow run that is ending cancels it instead and returns False."""
-        with self._lock:
-            refusal = self._refusal
-            self._open[call] = future
+        # In this order, and the other way round in `cancel_unstarted`: no call slips between.
+        self._open[call] = future
+        refusal = self._refusal
         if refusal is not None:
             call.end(State(CANCELLED, None, refusal))
             self.closed(call)
@@ -128,45 +143,36 @@ class Dispatcher:
 
     def closed(self, call: OpenCall) -> None:
         """Take note that a call is over; harmless to say twice."""
-        with self._lock:
-            future = self._open.pop(call, None)
-            if future is None:
-                return
-            self.tally.add(future.task_run)
+        future = self._open.pop(call, None)
+        if future is None:
+            return
+        self.tally.add(future.task_run)
         future.finish()
-        if not self._open:
-            with self._lock:
-                idle = self._idle if not self._open else None
-            if idle is not None:
-                idle.fire()
+        if not self._open and self._idle is not None:
+            self._idle.fire()
 
     def note(self, run: TaskRun) -> None:
         """Count a child that was called directly and has ended."""
-        with self._lock:
-            self.tally.add(run)
+        self.tally.add(run)
 
     def idle(self) -> Signal:
         """Return what fires when no call is open."""
-        with self._lock:
-            signal = self._idle = Signal()
-            is_idle = not self._open
-        if is_idle:
+        signal = self._idle = Signal()
+        if not self._open:
             signal.fire()
         return signal
 
     def cancel_unstarted(self, reason: str) -> None:
         """Cancel every call that has not begun, and whatever is still submitted."""
-        with self._lock:
-            self._refusal = reason
-            calls = list(self._open)
+        self._refusal = reason
+        calls = list(self._open)
         for call in calls:
             if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
                 self.closed(call)
 
     def let_go(self, reason: str) -> None:
         """End every call that is still open, Crashed."""
-        with self._lock:
-            calls = list(self._open)
+        calls = list(self._open)
         for call in calls:
             call.let_go(reason)
             self.closed(call)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from prefect_core import clock
@@ -95,7 +96,7 @@ async def _aperform(step: Step) -> Any:
             with anyio.CancelScope(shield=True):
                 return await work() if is_async else await anyio.to_thread.run_sync(work)
         case Sleep(seconds=seconds):
-            return await anyio.sleep(seconds)
+            return await clock.current().asleep(seconds)
         case Wait(signals=signals, timeout=timeout, shield=shield):
             with anyio.CancelScope(shield=shield), anyio.move_on_after(timeout):
                 await until_done(signals)
@@ -103,15 +104,25 @@ async def _aperform(step: Step) -> Any:
 
 
 def iterate(life: Life[T]) -> Generator[Any, Any, T]:
-    """Drive a generator function's lifecycle: yield what its body yields."""
+    """Drive a generator function's lifecycle: yield what its body yields.
+
+    A consumer that wants no more values ends the run well: its body is closed where it stands, and its value is None.
+    """
+    is_wanted = True
     try:
         step = next(life)
         while True:
+            receipt = Receipt()
             try:
-                if isinstance(step, Call):
-                    given: Any = yield from remote.iterate_attempt(step.payload)
-                else:
+                if not isinstance(step, Call):
                     given = _perform(step)
+                else:
+                    given = receipt
+                    if is_wanted:
+                        yield from remote.iterate_attempt(step.payload, receipt)
+            except GeneratorExit:
+                is_wanted = False
+                step = life.send(receipt)
             except BaseException as error:
                 step = life.throw(error)
             else:
@@ -122,18 +133,24 @@ def iterate(life: Life[T]) -> Generator[Any, Any, T]:
 
 
 async def aiterate(life: Life[Any]) -> AsyncGenerator[Any, Any]:
-    """Drive an async generator function's lifecycle: yield what its body yields."""
+    """Drive an async generator function's lifecycle: yield what its body yields. A consumer may stop as in `iterate`."""
+    is_wanted = True
     try:
         step = next(life)
         while True:
+            receipt = Receipt()
             try:
-                if isinstance(step, Call):
-                    receipt = Receipt()
-                    async for value in remote.aiterate_attempt(step.payload, receipt):
-                        yield value
-                    given: Any = receipt
-                else:
+                if not isinstance(step, Call):
                     given = await _aperform(step)
+                else:
+                    given = receipt
+                    if is_wanted:
+                        async with aclosing(remote.aiterate_attempt(step.payload, receipt)) as values:
+                            async for value in values:
+                                yield value
+            except GeneratorExit:
+                is_wanted = False
+                step = life.send(receipt)
             except BaseException as error:
                 step = life.throw(error)
             else:

@@ -25,7 +25,7 @@ from prefect_core.engine.hooks import call_hooks
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_run import check_ancestors
 from prefect_core.errors import HistoryError, NestingTooDeep, UpstreamTaskError, describe
-from prefect_core.final_states import aggregate_counts, state_of_value
+from prefect_core.final_states import aggregate_counts
 from prefect_core.futures import PrefectFuture
 from prefect_core.names import new_name
 from prefect_core.parameters import as_json, check_size
@@ -162,6 +162,10 @@ def flow_life(call: FlowCall) -> Life[State]:
             state = yield from _attempts(call)
     except transitions.RunIsOver:
         return call.run.state
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        state = _crash(call, error)
     if not state.is_final():
         return state
     # A crash may mean that the process is on its way out: recorded at once, on this thread.
@@ -171,6 +175,17 @@ def flow_life(call: FlowCall) -> Life[State]:
     if hooks:
         yield from call_hooks(hooks, call.flow, state, call.context)
     return state
+
+
+def _crash(call: FlowCall, error: BaseException) -> State:
+    """End a run that was interrupted outside of its body: while it waited for an input, a delay, the history, or its children."""
+    reason = transitions.crash_message(signals.cause_of(error))
+    if call.dispatcher is not None:
+        call.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
+        call.dispatcher.let_go(reason)
+        call.dispatcher.stop()
+    call.end(State(CRASHED, None, reason, data=error))
+    return call.run.state
 
 
 def _acknowledge() -> Life[None]:
@@ -227,7 +242,7 @@ def _attempts(call: FlowCall) -> Life[State]:
     while True:
         run.attempt += 1
         state = yield from _attempt(call)
-        if state.type is not FAILED or run.run_count > flow.retries:
+        if state.type is not FAILED or run.attempt > flow.retries:
             return call.enter(state)
         delay = flow.retry_delay_seconds
         when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
@@ -251,12 +266,13 @@ def _attempt(call: FlowCall) -> Life[State]:
     payload.started = partial(_begin, call)
     try:
         yield Block(dispatcher.start)
-    except Exception as error:
+        receipt: Receipt = yield Call(payload)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
         receipt = Receipt(error=error)
-    else:
-        receipt = yield Call(payload)
     receipt = yield from _wind_up(dispatcher, receipt)
-    yield Block(dispatcher.stop)
+    receipt = yield from _stop(dispatcher, receipt)
     if payload.over is not None and not payload.over.done() and call.run.run_count <= flow.retries:
         # The body that timed out may still run; two bodies of one run never run at once.
         yield Wait([payload.over])
@@ -289,6 +305,8 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
         try:
             yield Wait([dispatcher.idle()])
             return receipt
+        except GeneratorExit:
+            raise
         except BaseException as error:
             receipt = Receipt(error=error)
             receipt.ended_us = clock.now_us()
@@ -297,6 +315,8 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
     try:
         yield Wait([dispatcher.idle()], grace, shield=True)
+    except GeneratorExit:
+        raise
     except BaseException as error:
         # A second Ctrl-C: no more grace.
         if is_failure:
@@ -304,6 +324,18 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     assert receipt.error is not None
     reason = CHILDREN_LET_GO if isinstance(receipt.error, Exception) else transitions.crash_message(signals.cause_of(receipt.error))
     dispatcher.let_go(reason)
+    return receipt
+
+
+def _stop(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
+    """Stop the runners. Returns the body's receipt, or that of an interrupt that came meanwhile."""
+    try:
+        yield Block(dispatcher.stop)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if receipt.error is None or isinstance(receipt.error, Exception):
+            return Receipt(error=error)
     return receipt
 
 
@@ -317,7 +349,7 @@ def _state_after(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> St
     value = receipt.value
     if value is None and call.flow.final_state_from == "children":
         return _state_of_children(dispatcher)
-    return transitions.fresh(state_of_value(inputs.replace(value, _as_state)))
+    return transitions.state_at_end(inputs.replace(value, _as_state, unwrap=False))
 
 
 def _as_state(upstream: PrefectFuture[Any] | State, _allowed: bool) -> State:

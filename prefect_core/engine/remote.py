@@ -7,7 +7,6 @@ history and no retries; it may run in another process.
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import AsyncGenerator, Generator
 from types import GeneratorType
@@ -32,7 +31,7 @@ def _host_and_pid() -> str:
     global _cached_host
     pid = os.getpid()
     if _cached_host[0] != pid:
-        _cached_host = (pid, f"{socket.gethostname()}:{pid}")
+        _cached_host = (pid, f"{os.uname().nodename}:{pid}")
     return _cached_host[1]
 
 
@@ -119,9 +118,8 @@ async def adopt_attempt(payload: Payload) -> Receipt:
     return await arun_attempt(payload)
 
 
-def iterate_attempt(payload: Payload) -> Generator[Any, Any, Receipt]:
-    """Run a generator function's body, yielding what it yields; returns how it ended. Its value is what it returned."""
-    receipt = Receipt(None)
+def iterate_attempt(payload: Payload, receipt: Receipt) -> Generator[Any, Any, None]:
+    """Run a generator function's body, yielding what it yields; `receipt` tells afterwards how it ended, with what it returned."""
     receipt.started_us = clock.now_us()
     token = context.enter(payload.context)
     try:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, inputs, logs
 from prefect_core.context import RunContext, TaskRunContext
-from prefect_core.engine import portal, transitions
+from prefect_core.engine import portal, signals, transitions
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.transitions import enter
 from prefect_core.errors import PrefectException, UpstreamTaskError, describe
-from prefect_core.final_states import state_of_value
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import Edge, TaskRun
@@ -129,7 +128,6 @@ class TaskCall:
         if self.task.on_running_hooks:
             call_hooks_now(self.task.on_running_hooks, self.task, state, self.context)
 
-
     def end(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
         try:
@@ -186,16 +184,30 @@ def task_life(call: TaskCall) -> Life[State]:
     except transitions.RunIsOver:
         return run.state
     except Exception as error:
-        return enter(run, State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
+        call.end(State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
+        return run.state
+    except BaseException as error:
+        return _crash(call, error)
     try:
         state = yield from _attempts(call)
     except transitions.RunIsOver:
         return run.state
+    except BaseException as error:
+        state = _crash(call, error)
     logs.task_finished(call.context, state)
     hooks = task.hooks_for(state.type)
     if hooks:
         yield from call_hooks(hooks, task, state, call.context)
     return state
+
+
+def _crash(call: TaskCall, error: BaseException) -> State:
+    """End the run of a lifecycle that was interrupted between bodies: while it waited for an input or a delay."""
+    if isinstance(error, GeneratorExit):
+        # The lifecycle was let go, not interrupted, and may be at any place of the program.
+        raise error
+    call.end(State(CRASHED, None, transitions.crash_message(signals.cause_of(error)), data=error))
+    return call.run.state
 
 
 def _gather_inputs(call: TaskCall) -> Life[bool]:
@@ -249,7 +261,7 @@ def _state_after(task: Task[Any, Any], receipt: Receipt) -> State:
         value = receipt.value
         if type(value) in _PLAIN_RESULTS:
             return State(COMPLETED, data=value)
-        return transitions.fresh(state_of_value(value))
+        return transitions.state_at_end(value)
     return transitions.failure("Task run", "", receipt, task.timeout_seconds)
 
 

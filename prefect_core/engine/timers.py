@@ -55,13 +55,12 @@ class _Timers:
                     self._changed.wait()
                     continue
                 due, _, timer = self._heap[0]
-                left = due - clock.current().monotonic()
-                if timer.cancelled or left <= 0:
+                if timer.cancelled or due <= clock.current().monotonic():
                     heapq.heappop(self._heap)
                     if not timer.cancelled:
                         return timer
                 else:
-                    self._changed.wait(left)
+                    clock.current().wait_until(self._changed, due)
 
 
 _timers = _Timers()

@@ -28,11 +28,16 @@ def push(step: Callable[[], object]) -> None:
         steps.append(step)
         return
     steps = _here.steps = deque((step,))
-    try:
-        while steps:
+    interrupt: BaseException | None = None
+    while steps:
+        try:
             steps.popleft()()
-    finally:
-        _here.steps = None
+        except BaseException as error:
+            # Others' runs must not stay open because of it.
+            interrupt = interrupt or error
+    _here.steps = None
+    if interrupt is not None:
+        raise interrupt
 
 
 def suspend() -> Steps | None:

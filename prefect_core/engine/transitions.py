@@ -1,41 +1,35 @@
 """The one way in which a run changes its state, and the words for how attempts end.
 
 Only `task_run` and `flow_run` call `enter`. A change is checked against the table of kinds, made on the record, and handed to the
-recorder, under one lock, so that whoever forces a run to its end (Ctrl-C) and the run's own lifecycle can't both have the last word.
+recorder, under the run's lock, so that whoever forces a run to its end (Ctrl-C) and the run's own lifecycle can't both have the last word.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+from typing import Any
 
 from prefect_core import history
 from prefect_core.engine.deadlines import DeadlinePassed
 from prefect_core.errors import PrefectException, TerminationSignal, describe
+from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
 from prefect_core.runs import FlowRun, Run
-from prefect_core.state_kinds import CRASHED, FAILED, FINAL, RUNNING, TRANSITIONS
+from prefect_core.state_kinds import CRASHED, FAILED, FINAL, PAUSED, RUNNING, TRANSITIONS
 from prefect_core.states import State
+from prefect_core.stripes import Stripes
 
 
 class RunIsOver(BaseException):
     """Ends a lifecycle whose run was brought to its end by somebody else."""
 
 
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_locks = Stripes()
+_ENDS = FINAL | {PAUSED}
 
 
 def enter(run: Run, state: State) -> State:
     """Move `run` to `state` and record it. Raises `RunIsOver` if the run has ended, whoever ended it."""
-    with _lock:
+    with _locks.of(run):
         before = run.state
         if state.type not in TRANSITIONS[before.type]:
             if before.type in FINAL:
@@ -64,9 +58,15 @@ def _adopt(run: Run, state: State) -> None:
             state.flow_uid = run.flow_run.uid
 
 
-def fresh(state: State) -> State:
-    """Return `state`, or a copy of it if a run has taken it already."""
-    return state.copy(timestamp=state.timestamp) if state.belongs_to_run else state
+def state_at_end(value: Any) -> State:
+    """Return the state of a run whose function returned `value`; never the object that the function made, which may serve other runs."""
+    state = state_of_value(value)
+    if state is not value:
+        return state
+    if state.type not in _ENDS:
+        error = ValueError(f"The function returned the state {state}, which can't end a run. Return a final state, Paused or a value.")
+        return State(FAILED, None, str(error), data=error)
+    return state.copy()
 
 
 def failure(kind: str, separator: str, receipt: Receipt, timeout_seconds: float | None) -> State:

@@ -38,7 +38,9 @@ def install(recorder: Recorder | None) -> Recorder | None:
 
 def open_store(home: Path | None = None) -> HistoryStore:
     """Open a history for reading, made if it is missing; by default the one in PREFECT_CORE_HOME. Raises `HistoryError`."""
-    from prefect_core.history.sqlite.store import SqliteStore  # loads sqlite3, which only the first use of a history should
+    from prefect_core.history.sqlite.store import (
+        SqliteStore,
+    )  # loads sqlite3, which only the first use of a history should
 
     return SqliteStore(home if home is not None else settings.current().home)
 
@@ -58,10 +60,10 @@ def _open() -> Recorder:
 def _close_at_exit() -> None:
     atexit.unregister(_close)
     atexit.register(_close)
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
         # A process of multiprocessing that was made by fork ends without calling what atexit holds.
-        util.Finalize(None, _close, exitpriority=0)
+        sys.modules["multiprocessing.util"].Finalize(None, _close, exitpriority=0)
 
 
 def _close() -> None:

@@ -14,17 +14,63 @@ from typing import Any
 Row = tuple[Any, ...]
 
 FLOW_RUN = (
-    "key", "uid", "name", "flow_name", "flow_version", "entrypoint", "runner", "parameters", "tags", "parent_task_run", "parent_flow_run",
-    "created_us", "started_us", "ended_us", "run_count", "state_type", "state_name", "state_message", "state_us",
+    "key",
+    "uid",
+    "name",
+    "flow_name",
+    "flow_version",
+    "entrypoint",
+    "runner",
+    "parameters",
+    "tags",
+    "parent_task_run",
+    "parent_flow_run",
+    "created_us",
+    "started_us",
+    "ended_us",
+    "run_count",
+    "state_type",
+    "state_name",
+    "state_message",
+    "state_us",
 )
 TASK_RUN = (
-    "key", "uid", "flow_run", "parent_task_run", "task_name", "task_key", "idx", "name", "tags", "inputs",
-    "created_us", "started_us", "ended_us", "run_count", "state_type", "state_name", "state_message", "state_us", "worker",
+    "key",
+    "uid",
+    "flow_run",
+    "parent_task_run",
+    "task_name",
+    "task_key",
+    "idx",
+    "name",
+    "tags",
+    "inputs",
+    "created_us",
+    "started_us",
+    "ended_us",
+    "run_count",
+    "state_type",
+    "state_name",
+    "state_message",
+    "state_us",
+    "worker",
 )
 ATTEMPT = ("run", "attempt", "started_us", "ended_us", "state_type", "state_name", "worker")
 STATE = ("run", "seq", "attempt", "type", "name", "message", "timestamp_us", "details")
 LOG = ("key", "run", "level", "logger", "message", "timestamp_us")
-PLAIN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "created_us", "started_us", "ended_us", "worker")
+PLAIN = (
+    "key",
+    "uid",
+    "flow_run",
+    "task_name",
+    "task_key",
+    "idx",
+    "inputs",
+    "created_us",
+    "started_us",
+    "ended_us",
+    "worker",
+)
 """Columns of a task run without tags, name or parent task run of its own, that went Pending, Running, Completed in one attempt."""
 
 

@@ -126,7 +126,18 @@ def _enter(batch: Batch, thread: _Thread, run: Run, event: Event) -> None:
 def _present(run: Run) -> Event:
     """Return an event for a run that was renamed after its end, when nothing of it is remembered."""
     state = run.state
-    return (RENAMED, run, state.type, state.name, state.message, state.timestamp_us, run.attempt, run.run_count, None, None)
+    return (
+        RENAMED,
+        run,
+        state.type,
+        state.name,
+        state.message,
+        state.timestamp_us,
+        run.attempt,
+        run.run_count,
+        None,
+        None,
+    )
 
 
 def _attempt_row(thread: _Thread, run: Run, ended_us: int | None = None) -> Row:
@@ -135,13 +146,33 @@ def _attempt_row(thread: _Thread, run: Run, ended_us: int | None = None) -> Row:
 
 def _add_run(batch: Batch, run: Run, thread: _Thread) -> None:
     _, _, kind, name, message, timestamp_us, _, run_count, _, _ = thread.last
-    course = (run.created_us, thread.started_us or None, thread.ended_us or None, run_count, kind.value, name, message, timestamp_us)
+    course = (
+        run.created_us,
+        thread.started_us or None,
+        thread.ended_us or None,
+        run_count,
+        kind.value,
+        name,
+        message,
+        timestamp_us,
+    )
     tags = _compact(sorted(run.tags)) if run.tags else None
     uid = run.uid.to_bytes(16, "big")
     if isinstance(run, TaskRun):
         flow_run = run.flow_run.key or None if run.flow_run is not None else None
         parent = run.parent_task_run.key or None if run.parent_task_run is not None else None
-        place = (run.key, uid, flow_run, parent, run.task_name, run.task_key, run.index, run._name, tags, _inputs_text(run))
+        place = (
+            run.key,
+            uid,
+            flow_run,
+            parent,
+            run.task_name,
+            run.task_key,
+            run.index,
+            run._name,
+            tags,
+            _inputs_text(run),
+        )
         batch.task_runs.append((*place, *course, thread.worker))
     else:
         batch.flow_runs.append((*_flow_run_place(run, uid, thread.parameters, tags), *course))

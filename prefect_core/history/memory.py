@@ -13,7 +13,16 @@ from typing import TypeVar
 
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Batch, Row, expand
-from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow, flow_run_row, task_run_row
+from prefect_core.history.rows import (
+    AttemptRow,
+    FlowRow,
+    FlowRunRow,
+    LogRow,
+    StateRow,
+    TaskRunRow,
+    flow_run_row,
+    task_run_row,
+)
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter, id_bounds, not_found
 
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
@@ -44,7 +53,9 @@ class MemoryStore:
             for row in map(flow_run_row, batch.flow_runs):
                 before = self._flow_runs.get(row.key)
                 # Of a run that was let go, the recorder no longer knows the parameters.
-                self._flow_runs[row.key] = row if before is None else replace(row, parameters_text=before.parameters_text)
+                self._flow_runs[row.key] = (
+                    row if before is None else replace(row, parameters_text=before.parameters_text)
+                )
                 if row.parent_task_run is not None:
                     self._children[row.parent_task_run] = row.key
             self._add(batch.task_runs, batch.attempts, batch.states)
@@ -81,7 +92,9 @@ class MemoryStore:
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
         with self._lock:
-            found = [row for row in self._flow_runs.values() if _matches(row, wanted, row.flow_name, row.parent_flow_run)]
+            found = [
+                row for row in self._flow_runs.values() if _matches(row, wanted, row.flow_name, row.parent_flow_run)
+            ]
         return _newest_first((row for row in found if not wanted.root_only or row.parent_flow_run is None), wanted)
 
     def flow_run(self, name: str | int) -> FlowRunRow:
@@ -106,7 +119,9 @@ class MemoryStore:
     def children(self, key: int) -> list[FlowRunRow]:
         return self.flow_runs(RunFilter(flow_run=key))[::-1]
 
-    def logs(self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None) -> list[LogRow]:
+    def logs(
+        self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None
+    ) -> list[LogRow]:
         with self._lock:
             runs: set[int | None] = {key}
             if tree and key is not None:
@@ -131,7 +146,11 @@ class MemoryStore:
 
     def prune(self, before_us: int, state_types: Sequence[str] = ()) -> int:
         def has_ended(row: FlowRunRow | TaskRunRow) -> bool:
-            return row.ended_us is not None and row.ended_us < before_us and (not state_types or row.state_type in state_types)
+            return (
+                row.ended_us is not None
+                and row.ended_us < before_us
+                and (not state_types or row.state_type in state_types)
+            )
 
         with self._lock:
             roots = [row.key for row in self.flow_runs(RunFilter(root_only=True)) if has_ended(row)]

@@ -8,8 +8,7 @@ sets as it goes:
     gathering   ENOUGH      until that many events are there, a flush asks, or 50 ms have passed
     writing     the bound   then callers are held back, with one warning, until the writer took the queue
 
-A write that fails is tried again for `retry_seconds`. Then its rows are given up: a warning is logged, the next `flush` raises, and the
-history gets its mark `incomplete` with the next write that works. A history that is merely locked by others is waited for without limit.
+A write that fails is tried again for some seconds, then given up (see `persistent`), and the next `flush` raises.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prefect_core import clock
-from prefect_core.crash_points import crash_point
 from prefect_core.errors import HistoryError
 from prefect_core.history.fold import CREATED, ENTERED, RENAMED, Event, Fold
 from prefect_core.history.parameters import parameters_text
+from prefect_core.history.persistent import PersistentWriter
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED
 
@@ -89,7 +86,6 @@ class StoreRecorder:
     def __init__(self, store: HistoryWriter, queue_bound: int = 100_000, retry_seconds: float = 5.0) -> None:
         self.store = store
         self._bound = max(queue_bound, 1)
-        self._retry_seconds = retry_seconds
         first = store.next_key()
         self._run_keys = itertools.count(first + 1)
         self._log_keys = itertools.count(first + 1)
@@ -101,9 +97,7 @@ class StoreRecorder:
         self._closing = False
         self._told_full = False
         self._fold = Fold(store.recall)
-        self._missing_rows = 0
-        self._missing_since_us = 0
-        self._failure: HistoryError | None = None
+        self._writing = PersistentWriter(store, retry_seconds)
         self._writer = threading.Thread(target=self._write_all, name="prefect_core-history", daemon=True)
         self._writer.start()
 
@@ -113,8 +107,9 @@ class StoreRecorder:
         kind = state.type
         parameters = parameters_text(run.parameters) if type(run) is FlowRun else None
         details = _details(state) if kind is SCHEDULED else None
+        at_us, attempt, run_count = state.timestamp_us, run.attempt, run.run_count
         self._queue.append(
-            (CREATED, run, kind, state.name, state.message, state.timestamp_us, run.attempt, run.run_count, details, parameters)
+            (CREATED, run, kind, state.name, state.message, at_us, attempt, run_count, details, parameters)
         )
         if len(self._queue) > self._ring_at:
             self._ring()
@@ -123,9 +118,8 @@ class StoreRecorder:
         kind = state.type
         details = _details(state) if kind is SCHEDULED or kind is PAUSED else None
         worker = run.worker if type(run) is TaskRun else ""
-        self._queue.append(
-            (ENTERED, run, kind, state.name, state.message, state.timestamp_us, run.attempt, run.run_count, details, worker)
-        )
+        at_us, attempt, run_count = state.timestamp_us, run.attempt, run.run_count
+        self._queue.append((ENTERED, run, kind, state.name, state.message, at_us, attempt, run_count, details, worker))
         if len(self._queue) > self._ring_at:
             self._ring()
 
@@ -145,9 +139,10 @@ class StoreRecorder:
         self._queue.append((_FLUSH, waiter))
         self._hurry = True
         self._bell.set()
-        while not waiter.done.wait(1.0):
-            if not self._writer.is_alive():
+        while not waiter.done.is_set():
+            if not self._writer.is_alive() and not waiter.done.is_set():
                 raise HistoryError("The history's writer has stopped; what was recorded last is not written.")
+            waiter.done.wait(1.0)
         if waiter.error is not None:
             raise waiter.error
 
@@ -158,7 +153,9 @@ class StoreRecorder:
         self._writer.join(CLOSE_SECONDS)
         if self._writer.is_alive():
             _log.warning(
-                "The history could not be written within %d s; the last %d events are lost.", CLOSE_SECONDS, len(self._queue)
+                "The history could not be written within %d s; the last %d events are lost.",
+                CLOSE_SECONDS,
+                len(self._queue),
             )
             return
         self.store.close()
@@ -187,18 +184,22 @@ class StoreRecorder:
             events = self._take()
             if not events and self._closing:
                 break
-            waiters: list[_Flush] = []
-            try:
-                batch = self._batch(events, waiters)
-                self._write(batch)
-                self._fold.committed()
-            except Exception as error:
-                # A mistake of ours must neither end the writer nor pass in silence.
-                self._give_up(len(events), HistoryError(f"The history could not be written: {type(error).__name__}: {error}."))
+            self._record(events)
+            # Neither events nor rows are kept while the writer sleeps.
             del events
-            self._answer(waiters)
-            self._tidy()
-        self._mark_incomplete()
+            self._writing.tidy()
+        self._writing.mark_incomplete()
+
+    def _record(self, events: list[Event]) -> None:
+        waiters: list[_Flush] = []
+        try:
+            self._writing.write(self._batch(events, waiters))
+            self._fold.committed()
+        except Exception as error:
+            # A mistake of ours must neither end the writer nor pass in silence.
+            reason = f"The history could not be written: {type(error).__name__}: {error}."
+            self._writing.give_up(len(events), HistoryError(reason))
+        self._answer(waiters)
 
     def _take(self) -> list[Event]:
         queue, bell = self._queue, self._bell
@@ -230,68 +231,15 @@ class StoreRecorder:
                 logs.append(event[1])
             else:
                 waiters.append(event[1])
-        batch = self._fold.fold(moves, logs)
-        if self._missing_rows:
-            batch.incomplete = (self._missing_since_us, self._missing_rows)
-        return batch
-
-    def _write(self, batch: Batch) -> None:
-        rows = len(batch)
-        if not rows:
-            return
-        crash_point("recorder.before_write")
-        deadline = time.monotonic() + (0.0 if self._missing_rows else self._retry_seconds)
-        pause = 0.01
-        while True:
-            try:
-                self.store.write(batch)
-            except HistoryError as error:
-                failure = error
-            else:
-                self._missing_rows = 0
-                crash_point("recorder.after_write")
-                return
-            if time.monotonic() >= deadline:
-                self._give_up(rows - (batch.incomplete is not None), failure)
-                return
-            time.sleep(pause)
-            pause = min(pause * 2, 0.5)
-            self._reopen()
-
-    def _reopen(self) -> None:
-        try:
-            self.store.reopen()
-        except HistoryError:
-            _log.debug("The history can't be opened again yet.", exc_info=True)
-
-    def _give_up(self, rows: int, failure: HistoryError) -> None:
-        if not self._missing_rows:
-            self._missing_since_us = clock.now_us()
-            _log.warning("The history is incomplete from now on, the program goes on: %s", failure)
-        self._missing_rows += rows
-        self._failure = failure
-        self._reopen()
+        return self._fold.fold(moves, logs)
 
     def _answer(self, waiters: list[_Flush]) -> None:
         if not waiters:
             return
-        failure, self._failure = self._failure, None
+        failure = self._writing.take_failure()
         for waiter in waiters:
             waiter.error = failure
             waiter.done.set()
-
-    def _tidy(self) -> None:
-        try:
-            self.store.checkpoint()
-        except Exception:
-            _log.debug("The history was not tidied up.", exc_info=True)
-
-    def _mark_incomplete(self) -> None:
-        if self._missing_rows:
-            try:
-                self._write(self._batch([], []))
-            except Exception:
-                _log.debug("The history could not be marked incomplete.", exc_info=True)
 
 
 def _details(state: State) -> str | None:

@@ -194,9 +194,24 @@ class FlowRow:
 def flow_run_row(row: Row) -> FlowRunRow:
     """Make a record from a row in the columns `batch.FLOW_RUN`."""
     return FlowRunRow(
-        key=row[0], uid=_uid(row[1]), name=row[2], flow_name=row[3], flow_version=row[4], entrypoint=row[5], runner=row[6],
-        parameters_text=row[7], tags=_texts(row[8]), parent_task_run=row[9], parent_flow_run=row[10], created_us=row[11],
-        started_us=row[12], ended_us=row[13], run_count=row[14], state_type=row[15], state_name=row[16], state_message=row[17],
+        key=row[0],
+        uid=_uid(row[1]),
+        name=row[2],
+        flow_name=row[3],
+        flow_version=row[4],
+        entrypoint=row[5],
+        runner=row[6],
+        parameters_text=row[7],
+        tags=_texts(row[8]),
+        parent_task_run=row[9],
+        parent_flow_run=row[10],
+        created_us=row[11],
+        started_us=row[12],
+        ended_us=row[13],
+        run_count=row[14],
+        state_type=row[15],
+        state_name=row[16],
+        state_message=row[17],
         state_us=row[18],
     )
 
@@ -204,10 +219,26 @@ def flow_run_row(row: Row) -> FlowRunRow:
 def task_run_row(row: Row, child_flow_run: int | None) -> TaskRunRow:
     """Make a record from a row in the columns `batch.TASK_RUN` and the key of the flow run that the task run stands for."""
     return TaskRunRow(
-        key=row[0], uid=_uid(row[1]), flow_run=row[2], parent_task_run=row[3], child_flow_run=child_flow_run, task_name=row[4], task_key=row[5],
-        index=row[6], name=row[7] or f"{row[4]}-{row[6]}", tags=_texts(row[8]), inputs=_inputs(row[9]), created_us=row[10],
-        started_us=row[11], ended_us=row[12], run_count=row[13], state_type=row[14], state_name=row[15], state_message=row[16],
-        state_us=row[17], worker=row[18],
+        key=row[0],
+        uid=_uid(row[1]),
+        flow_run=row[2],
+        parent_task_run=row[3],
+        child_flow_run=child_flow_run,
+        task_name=row[4],
+        task_key=row[5],
+        index=row[6],
+        name=row[7] or f"{row[4]}-{row[6]}",
+        tags=_texts(row[8]),
+        inputs=_inputs(row[9]),
+        created_us=row[10],
+        started_us=row[11],
+        ended_us=row[12],
+        run_count=row[13],
+        state_type=row[14],
+        state_name=row[15],
+        state_message=row[16],
+        state_us=row[17],
+        worker=row[18],
     )
 
 

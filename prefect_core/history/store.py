@@ -1,6 +1,7 @@
 """The two faces of a history: what the recorder writes to, and what readers ask.
 
-The writing half is used by one thread at a time, the recorder's; the reading half by any thread. Times are wall microseconds, runs are found by key inside and by id, id prefix or name outside.
+The writing half is used by one thread at a time, the recorder's; the reading half by any thread. Times are wall microseconds; runs are
+found by key inside and by id, start of an id or name outside.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class HistoryStore(HistoryWriter, Protocol):
         """Return the flow runs called in a flow run, first to last."""
         ...
 
-    def logs(self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None) -> list[LogRow]:
+    def logs(
+        self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None
+    ) -> list[LogRow]:
         """Return log records in order of time: of one run (None: of no run); with `tree` of a flow run and all runs in it."""
         ...
 
@@ -161,5 +164,7 @@ def not_found(kind: str, name: str | int, similar: Sequence[UUID] = ()) -> Objec
     """Return the error for a name that no run, or more than one, answers to."""
     if similar:
         shown = ", ".join(map(str, similar))
-        return ObjectNotFound(f"Several {kind}s have an id that begins with {name!r}, among them {shown}; give more of it.")
+        return ObjectNotFound(
+            f"Several {kind}s have an id that begins with {name!r}, among them {shown}; give more of it."
+        )
     return ObjectNotFound(f"The history holds no {kind} with id or name {name!r}.")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from prefect_core.engine import remote
 from prefect_core.errors import ConfigurationError, RunnerError
-from prefect_core.futures import async_slot
+from prefect_core.futures import async_slot, current_slot
+from prefect_core.loops import LoopFlag
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
 from prefect_core.task_runners import Host, TaskRunner
-from prefect_core.thread_pool import AsyncPlace, ThreadPool
+from prefect_core.thread_pool import Place, ThreadPool
 
 
 class ConcurrentTaskRunner(TaskRunner):
@@ -49,24 +51,19 @@ class ConcurrentTaskRunner(TaskRunner):
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if self._pool is None or self._host is None:
             raise RunnerError("The task runner must be started before submitting work.")
-        if not payload.is_async:
-            call = payload.handle = partial(_run, payload, done)
-            self._pool.submit(call)
-        elif self.max_workers is None:
+        if payload.is_async and self.max_workers is None:
             payload.handle = self._host.spawn(_arun, payload, done, None)
-        else:
-            payload.handle = self._pool.submit_async(partial(self._begin_async, payload, done))
-
-    def _begin_async(self, payload: Payload, done: Callable[[Receipt], None], place: AsyncPlace) -> None:
-        assert self._host is not None
-        payload.handle = self._host.spawn(_arun, payload, done, place)
+            return
+        work = _run if not payload.is_async else partial(_await, self._host)
+        call = payload.handle = partial(work, payload, done)
+        self._pool.submit(call)
 
     def cancel(self, payload: Payload) -> bool:
         handle = payload.handle
         return self._pool is not None and handle is not None and self._pool.withdraw(handle)
 
     def interrupt(self, payload: Payload) -> None:
-        if payload.is_async and callable(payload.handle):
+        if payload.is_async and payload.handle is not None:
             payload.handle()
 
     def abandon(self, payload: Payload) -> None:
@@ -84,7 +81,15 @@ def _run(payload: Payload, done: Callable[[Receipt], None]) -> None:
     done(receipt)
 
 
-async def _arun(payload: Payload, done: Callable[[Receipt], None], place: AsyncPlace | None) -> None:
+def _await(host: Host, payload: Payload, done: Callable[[Receipt], None]) -> None:
+    """Let an async body run on the loop in the place of this thread, which waits until it has ended."""
+    ended = threading.Lock()
+    ended.acquire()
+    payload.handle = host.spawn(_arun, payload, done, _AsyncPlace(current_slot(), ended))
+    ended.acquire()
+
+
+async def _arun(payload: Payload, done: Callable[[Receipt], None], place: _AsyncPlace | None) -> None:
     async_slot.set(place)
     try:
         receipt = await remote.adopt_attempt(payload)
@@ -93,6 +98,27 @@ async def _arun(payload: Payload, done: Callable[[Receipt], None], place: AsyncP
             place.leave()
     receipt.worker = remote.worker_name()
     done(receipt)
+
+
+class _AsyncPlace:
+    """A thread's place, held by an async body that gives it back while it awaits futures (`futures.AsyncSlot`)."""
+
+    __slots__ = ("_ended", "_place")
+
+    def __init__(self, place: Place, ended: threading.Lock) -> None:
+        self._place = place
+        self._ended = ended
+
+    def give_back(self) -> None:
+        self._place.give_back()
+
+    async def take_again(self) -> None:
+        granted = LoopFlag()
+        if not self._place.ask_back(granted.set):
+            await granted.wait()
+
+    def leave(self) -> None:
+        self._ended.release()
 
 
 ThreadPoolTaskRunner = ConcurrentTaskRunner

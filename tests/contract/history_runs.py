@@ -21,7 +21,9 @@ def begin_flow_run(recorder: Recorder, name: str = "calm-otter", flow: str = "et
     return run
 
 
-def begin_task_run(recorder: Recorder, flow_run: FlowRun | None, task: str = "load", index: int = 0, **fields: Any) -> TaskRun:
+def begin_task_run(
+    recorder: Recorder, flow_run: FlowRun | None, task: str = "load", index: int = 0, **fields: Any
+) -> TaskRun:
     """Create a task run in Pending."""
     run = TaskRun(State(PENDING), task, f"module.{task}", flow_run, index, fields.pop("tags", frozenset()))
     for field, value in fields.items():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.memory import MemoryStore
@@ -15,8 +14,12 @@ from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, RUNNING
+from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {"memory": lambda _: MemoryStore(), "sqlite": lambda home: SqliteStore(home / "home")}
+KINDS: dict[str, Callable[[Path], HistoryStore]] = {
+    "memory": lambda _: MemoryStore(),
+    "sqlite": lambda home: SqliteStore(home / "home"),
+}
 
 
 class Sample:
@@ -27,7 +30,9 @@ class Sample:
         self.recorder = recorder = StoreRecorder(store)
         self.first = begin_flow_run(recorder, "calm-otter", "etl", tags=frozenset({"prod", "eu"}))
         enter(recorder, self.first, RUNNING)
-        self.loads = [begin_task_run(recorder, self.first, "load", index, tags=frozenset({f"part{index}"})) for index in range(3)]
+        self.loads = [
+            begin_task_run(recorder, self.first, "load", index, tags=frozenset({f"part{index}"})) for index in range(3)
+        ]
         for run, end in zip(self.loads, (COMPLETED, FAILED, COMPLETED), strict=True):
             go_through(recorder, run, [RUNNING, end])
         self.tracking = begin_task_run(recorder, self.first, "clean")

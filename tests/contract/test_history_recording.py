@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
 from prefect_core import clock
 from prefect_core.history.memory import MemoryStore
@@ -18,8 +17,12 @@ from prefect_core.history.store import HistoryStore
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PAUSED, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import AwaitingRetry, Paused, State
+from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {"memory": lambda _: MemoryStore(), "sqlite": lambda home: SqliteStore(home / "home")}
+KINDS: dict[str, Callable[[Path], HistoryStore]] = {
+    "memory": lambda _: MemoryStore(),
+    "sqlite": lambda home: SqliteStore(home / "home"),
+}
 
 
 @pytest.fixture(params=sorted(KINDS))
@@ -59,7 +62,13 @@ def test_a_plain_task_run_leaves_a_run_an_attempt_and_three_states(
     enter(recorder, run, COMPLETED)
     recorder.flush()
     row = store.task_run(run.key)
-    assert (row.name, row.task_name, row.task_key, row.index, row.flow_run) == ("load-3", "load", "module.load", 3, flow_run.key)
+    assert (row.name, row.task_name, row.task_key, row.index, row.flow_run) == (
+        "load-3",
+        "load",
+        "module.load",
+        3,
+        flow_run.key,
+    )
     assert (row.state_type, row.state_name, row.state_message, row.run_count) == ("COMPLETED", "Completed", None, 1)
     assert (row.created_us, row.started_us, row.ended_us) == (run.created_us, run.started_us, run.ended_us)
     assert (row.id, row.tags, row.inputs, row.worker) == (run.id, (), (), "host:1:MainThread")
@@ -74,7 +83,9 @@ def test_a_plain_task_run_leaves_a_run_an_attempt_and_three_states(
     assert (attempt.state_type, attempt.state_name, attempt.worker) == ("COMPLETED", "Completed", "host:1:MainThread")
 
 
-def test_each_retry_is_an_attempt_of_its_own(store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]) -> None:
+def test_each_retry_is_an_attempt_of_its_own(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
+) -> None:
     run = begin_task_run(recorder, None)
     for worker in ("first", "second"):
         enter(recorder, run, RUNNING, "Retrying" if run.attempt else None)
@@ -89,11 +100,19 @@ def test_each_retry_is_an_attempt_of_its_own(store: HistoryStore, recorder: Stor
     recorder.flush()
     attempts = store.attempts(run.key)
     assert [(a.attempt, a.state_name, a.worker) for a in attempts] == [
-        (1, "AwaitingRetry", "first"), (2, "AwaitingRetry", "second"), (3, "Completed", "third"),
+        (1, "AwaitingRetry", "first"),
+        (2, "AwaitingRetry", "second"),
+        (3, "Completed", "third"),
     ]
     assert all(attempt.ended_us is not None for attempt in attempts)
     assert [state.name for state in store.states(run.key)] == [
-        "Pending", "Running", "AwaitingRetry", "Retrying", "AwaitingRetry", "Retrying", "Completed",
+        "Pending",
+        "Running",
+        "AwaitingRetry",
+        "Retrying",
+        "AwaitingRetry",
+        "Retrying",
+        "Completed",
     ]
     row = store.task_run(run.key)
     assert (row.run_count, row.started_us) == (3, attempts[0].started_us)
@@ -148,7 +167,9 @@ def test_a_run_that_goes_on_after_its_end_is_continued(store: HistoryStore, reco
     assert row.ended_us == run.ended_us
 
 
-def test_names_tags_and_inputs_are_kept(store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]) -> None:
+def test_names_tags_and_inputs_are_kept(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
+) -> None:
     flow_run = begin_flow_run(recorder, tags=frozenset({"b", "a", "ü"}))
     source = begin_task_run(recorder, flow_run, "extract")
     edges = (("x", "task_run", source.uid), ("wait_for", "flow_run", flow_run.uid))
@@ -162,7 +183,8 @@ def test_names_tags_and_inputs_are_kept(store: HistoryStore, recorder: StoreReco
     row = store.task_run(run.key)
     assert (row.name, row.tags) == ("load the rest", ("nightly",))
     assert [(one.parameter, one.kind, one.id) for one in row.inputs] == [
-        ("x", "task_run", source.id), ("wait_for", "flow_run", flow_run.id),
+        ("x", "task_run", source.id),
+        ("wait_for", "flow_run", flow_run.id),
     ]
     assert store.flow_run(flow_run.key).tags == ("a", "b", "ü")
 
@@ -176,7 +198,9 @@ def test_inputs_of_a_plain_task_run_are_kept(store: HistoryStore, recorder: Stor
 
 
 def test_a_flow_run_renamed_after_its_end_keeps_all_else(store: HistoryStore, recorder: StoreRecorder) -> None:
-    run = begin_flow_run(recorder, parameters={"n": 1}, flow_version="3", entrypoint="a.py:etl", runner_name="sequential")
+    run = begin_flow_run(
+        recorder, parameters={"n": 1}, flow_version="3", entrypoint="a.py:etl", runner_name="sequential"
+    )
     go_through(recorder, run, [RUNNING, COMPLETED])
     recorder.flush()
     before = store.flow_run(run.key)
@@ -185,12 +209,19 @@ def test_a_flow_run_renamed_after_its_end_keeps_all_else(store: HistoryStore, re
     recorder.flush()
     after = store.flow_run(run.key)
     assert after.name == "brave-newt"
-    assert (after.flow_version, after.entrypoint, after.runner, after.parameters) == ("3", "a.py:etl", "sequential", {"n": 1})
+    assert (after.flow_version, after.entrypoint, after.runner, after.parameters) == (
+        "3",
+        "a.py:etl",
+        "sequential",
+        {"n": 1},
+    )
     assert (after.started_us, after.ended_us, after.state_type) == (before.started_us, before.ended_us, "COMPLETED")
     assert len(store.states(run.key)) == 3
 
 
-def test_a_subflow_is_tied_to_its_parent(store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]) -> None:
+def test_a_subflow_is_tied_to_its_parent(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
+) -> None:
     parent = begin_flow_run(recorder, "parent")
     tracking = begin_task_run(recorder, parent, "child")
     settle()
@@ -244,19 +275,27 @@ def test_the_value_of_a_state_is_not_kept_alive(store: HistoryStore, recorder: S
     assert gone() is None
 
 
-def test_parameters_are_kept_as_json_and_what_it_cannot_hold_as_text(store: HistoryStore, recorder: StoreRecorder) -> None:
+def test_parameters_are_kept_as_json_and_what_it_cannot_hold_as_text(
+    store: HistoryStore, recorder: StoreRecorder
+) -> None:
     class Silent:
         def __repr__(self) -> str:
             raise RuntimeError
 
     given: dict[str, Any] = {
-        "n": 1, "day": datetime(2026, 1, 2), "path": Path("a/b"), "names": {"x"}, "obj": object(), "silent": Silent(), "odd": {1: 2},
+        "n": 1,
+        "day": datetime(2026, 1, 2, tzinfo=UTC),
+        "path": Path("a/b"),
+        "names": {"x"},
+        "obj": object(),
+        "silent": Silent(),
+        "odd": {1: 2},
     }
     run = begin_flow_run(recorder, parameters=given)
     recorder.flush()
     kept = store.flow_run(run.key).parameters
     assert kept["n"] == 1
-    assert kept["day"] == "2026-01-02T00:00:00"
+    assert kept["day"] == "2026-01-02T00:00:00+00:00"
     assert kept["path"] == "a/b"
     assert kept["names"] == ["x"]
     assert kept["obj"].startswith("<object object")

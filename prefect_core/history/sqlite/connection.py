@@ -1,8 +1,11 @@
 """The connections of one history file: one that writes, one that reads, and how they wait, fail, and are replaced.
 
-Nobody ever sees "database is locked": a lock that somebody else holds is waited for as long as it takes, in short rounds between which
-the lock that keeps checkpoints away is given back. After any other error the connections are not trusted again (what a failed fsync
-left behind can't be known) but replaced by `reopen`.
+Nobody ever sees "database is locked": a lock that somebody else holds is waited for as long as it takes. After any other error the
+connections are not trusted again (what a failed fsync left behind can't be known) but replaced by `reopen`.
+
+Checkpoints are made here and nowhere else, and never beside a commit: SQLite before 3.51.3 can lose a commit that resets the write-ahead
+log while somebody makes a checkpoint. Every commit of every process needs SQLite's write lock, so that is taken first, and then a second
+connection makes the checkpoint. The only other one is that of the last connection to close, for which SQLite locks everybody out.
 """
 
 from __future__ import annotations
@@ -22,16 +25,15 @@ from prefect_core.crash_points import crash_point
 from prefect_core.errors import HistoryError
 from prefect_core.history.sqlite import driver, home, insert
 from prefect_core.history.sqlite.driver import sqlite3
-from prefect_core.history.sqlite.locks import WriteLock
 from prefect_core.history.sqlite.migrate import Migration, migrate
 
 T = TypeVar("T")
 
 FILE_NAME = "history.db"
-CHECKPOINT_BYTES = 8 << 20
-"""A write-ahead log that grew by this much since the last checkpoint gets one."""
-_CLOSE_PATIENCE_SECONDS = 5.0
-_CHECKPOINT_PATIENCE_SECONDS = 0.2
+CHECKPOINT_PAGES = 2000
+"""A write-ahead log gets a checkpoint when one process has added about this many pages (of 4 KiB) to it."""
+_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 12, 25
+_LOG_BYTES_KEPT = 16 << 20
 _BUSY_WARNING_SECONDS = 10.0
 _log = logging.getLogger("prefect_core.history")
 
@@ -45,21 +47,19 @@ class Connections:
         self.path = folder / FILE_NAME
         self._migrations = migrations
         self._read_lock = threading.Lock()
-        self._next_checkpoint = CHECKPOINT_BYTES
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
-        self._lock: WriteLock | None = None
         _all.add(self)
         self.reopen()
+        self._pages_added = self.wal_bytes() // 4096
 
     def reopen(self) -> None:
         """Close what is open and open it anew. Raises `HistoryError`."""
         self.close()
         home.prepare(self.folder, self.path)
         try:
-            self._lock = WriteLock(self.path)
             self._writer = driver.connect(str(self.path))
-            self._prepare(self._writer, self._lock)
+            self._prepare(self._writer)
         except (driver.Error, OSError) as error:
             self.close()
             raise self._explain(error, "opened") from error
@@ -67,58 +67,51 @@ class Connections:
             self.close()
             raise
 
-    def _prepare(self, connection: sqlite3.Connection, lock: WriteLock) -> None:
-        mode = _waiting(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone()[0], _Patience(self.path))
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        mode = _waiting(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone()[0], self.path)
         if mode != "wal":
             raise HistoryError(
                 f"The history can't be kept in {self.folder}: SQLite's write-ahead log does not work there (journal mode {mode!r}). "
                 "Set PREFECT_CORE_HOME to a folder on a local disk."
             )
-        migrate(connection, self._migrations, lambda: self._begun(connection, lock))
+        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_KEPT}")
+        migrate(connection, self._migrations, lambda: self._begin(connection))
         insert.prepare(connection)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Begin a write transaction, waiting for others, and commit it at the end. Raises `HistoryError` when something fails."""
-        connection, lock = self._open_writer()
+    def transaction(self, rows: int = 0) -> Iterator[sqlite3.Connection]:
+        """Begin a write transaction of about so many rows, waiting for others, and commit it at the end.
+
+        Raises `HistoryError` when something fails; then nothing was written, or (if the commit itself failed) perhaps all.
+        """
+        connection = self._open_writer()
         try:
-            with self._begun(connection, lock):
-                yield connection
-                crash_point("history.before_commit")
-                connection.execute("COMMIT")
+            self._begin(connection)
+            crash_point("history.begun")
+            yield connection
+            crash_point("history.before_commit")
+            connection.execute("COMMIT")
         except (driver.Error, OSError) as error:
             self._roll_back(connection)
             raise self._explain(error, "written") from error
         except BaseException:
             self._roll_back(connection)
             raise
+        self._pages_added += _PAGES_PER_COMMIT + rows // _ROWS_PER_PAGE
         crash_point("history.after_commit")
 
-    @contextmanager
-    def _begun(self, connection: sqlite3.Connection, lock: WriteLock) -> Iterator[None]:
-        patience = _Patience(self.path)
-        while True:
-            with lock.shared():
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except driver.Error as error:
-                    if not driver.is_busy(error):
-                        raise
-                else:
-                    crash_point("history.begun")
-                    yield
-                    return
-            patience.spend()
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        _waiting(lambda: connection.execute("BEGIN IMMEDIATE"), self.path)
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         with suppress(driver.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _open_writer(self) -> tuple[sqlite3.Connection, WriteLock]:
-        if self._writer is None or self._lock is None:
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
             raise HistoryError(f"The history {self.path} is closed.")
-        return self._writer, self._lock
+        return self._writer
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -132,19 +125,30 @@ class Connections:
                 raise self._explain(error, "read") from error
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the database if it has grown; later, if somebody is in the way."""
-        connection, lock = self._open_writer()
-        with suppress(driver.Error, OSError):
-            size = self.wal_bytes()
-            if size < self._next_checkpoint:
-                return
-            with lock.exclusive(_CHECKPOINT_PATIENCE_SECONDS) as alone:
-                if alone:
-                    crash_point("history.before_checkpoint")
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                    crash_point("history.after_checkpoint")
-            # Readers at work may have kept the log from being cut.
-            self._next_checkpoint = self.wal_bytes() + CHECKPOINT_BYTES
+        """Move the write-ahead log into the database if this process has made it grow; later, if somebody is in the way."""
+        if self._pages_added < CHECKPOINT_PAGES:
+            return
+        connection = self._open_writer()
+        # Tried again when half as much was added, should readers keep it from being moved as a whole.
+        self._pages_added = CHECKPOINT_PAGES // 2
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            crash_point("history.before_checkpoint")
+            if self._move_log():
+                self._pages_added = 0
+            crash_point("history.after_checkpoint")
+        except (driver.Error, OSError) as error:
+            _log.debug("No checkpoint of %s: %s", self.path, error)
+        finally:
+            self._roll_back(connection)
+
+    def _move_log(self) -> bool:
+        mover = driver.connect(str(self.path))
+        try:
+            busy, logged, moved = mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            mover.close()
+        return not busy and logged == moved
 
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log."""
@@ -156,25 +160,16 @@ class Connections:
     def close(self) -> None:
         """Close all; the last connection of all processes to close moves the write-ahead log into the database."""
         with self._read_lock:
-            self._close()
-
-    def _close(self) -> None:
-        lock, self._lock = self._lock, None
-        open_ones = [connection for connection in (self._reader, self._writer) if connection is not None]
-        self._reader = self._writer = None
-        if lock is not None:
-            with lock.exclusive(_CLOSE_PATIENCE_SECONDS):
-                for connection in open_ones:
-                    with suppress(driver.Error):
-                        connection.close()
-            lock.close()
+            open_ones = [connection for connection in (self._reader, self._writer) if connection is not None]
+            self._reader = self._writer = None
+            for connection in open_ones:
+                with suppress(driver.Error):
+                    connection.close()
 
     def abandon(self) -> list[object]:
         """Forget all without touching it, and return what must never be closed: for a child after `fork`."""
-        if self._lock is not None:
-            self._lock.close()
         kept: list[object] = [connection for connection in (self._reader, self._writer) if connection is not None]
-        self._reader = self._writer = self._lock = None
+        self._reader = self._writer = None
         return kept
 
     def _explain(self, error: BaseException, what: str) -> HistoryError:
@@ -186,30 +181,20 @@ class Connections:
         )
 
 
-class _Patience:
-    """Says once in the log that a lock has been held by somebody else for long."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._since = time.monotonic()
-        self._told = False
-
-    def spend(self) -> None:
-        """Note that one more round of waiting is over."""
-        if not self._told and time.monotonic() - self._since > _BUSY_WARNING_SECONDS:
-            self._told = True
-            _log.warning("Another process has locked the history %s for %d s; still waiting.", self._path, _BUSY_WARNING_SECONDS)
-
-
-def _waiting(call: Callable[[], T], patience: _Patience) -> T:
-    """Return what `call` gives, called again for as long as somebody else holds a lock."""
+def _waiting(call: Callable[[], T], path: Path) -> T:
+    """Return what `call` gives, called again for as long as somebody else holds a lock, with a warning if that is long."""
+    since, told = time.monotonic(), False
     while True:
         try:
             return call()
         except driver.Error as error:
             if not driver.is_busy(error):
                 raise
-        patience.spend()
+        if not told and time.monotonic() - since > _BUSY_WARNING_SECONDS:
+            told = True
+            _log.warning(
+                "Another process has locked the history %s for %d s; still waiting.", path, _BUSY_WARNING_SECONDS
+            )
         time.sleep(0.01)  # SQLite does not wait by itself for every kind of lock
 
 

@@ -22,8 +22,9 @@ _BUSY, _LOCKED, _CORRUPT, _NOT_A_DATABASE = 5, 6, 11, 26
 
 
 def has_wal_reset_race() -> bool:
-    """Tell whether this SQLite is older than 3.51.3, where writers and checkpoints of several processes may disturb each other."""
-    return tuple(map(int, VERSION.split("."))) < (3, 51, 3)
+    """Tell whether a checkpoint beside a commit may lose that commit, as it may before 3.51.3 (and 3.50.7, 3.44.6)."""
+    major, minor, patch = map(int, VERSION.split(".")[:3])
+    return (major, minor, patch) < (3, 51, 3) and not ((minor == 50 and patch >= 7) or (minor == 44 and patch >= 6))
 
 
 def is_busy(error: BaseException) -> bool:
@@ -62,9 +63,6 @@ def connect(path: str, *, readonly: bool = False, busy_seconds: float = 0.5) -> 
         connection.execute("PRAGMA cache_size=-16000")
         if readonly:
             connection.execute("PRAGMA query_only=1")
-        # From Python 3.12 on; before, closing must be guarded by `WriteLock.exclusive`.
-        if hasattr(connection, "setconfig"):
-            connection.setconfig(standard.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)  # type: ignore[attr-defined, unused-ignore]
     except BaseException:
         connection.close()
         raise

@@ -6,17 +6,37 @@ Every error here is a `HistoryError` that names PREFECT_CORE_HOME, since another
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from prefect_core.errors import HistoryError
 
-NETWORK_FILE_SYSTEMS = frozenset({
-    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.cephfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs",
-    "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs",
-})
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.cephfs",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "smb3",
+        "smbfs",
+    }
+)
 """File systems, as the kernel names them, whose files can be written from several machines."""
 
-_MAGIC = b"SQLite format 3\0"
 MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -25,18 +45,18 @@ def prepare(home: Path, database: Path) -> None:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network(home)
-        descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A file that is there is never opened here: closing it would drop the locks that SQLite holds for this process.
+        with suppress(FileExistsError):
+            os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise HistoryError(
             f"The history can't be kept in {home}: {error.strerror or error} ({error.filename or database}). "
             "Make the folder writable, or set PREFECT_CORE_HOME to one that is."
         ) from error
-    try:
-        head = os.pread(descriptor, len(_MAGIC), 0)
-    finally:
-        os.close(descriptor)
-    if head and head != _MAGIC:
-        raise damaged(database, "it is not a SQLite database")
+    if not database.is_file():
+        raise HistoryError(
+            f"The history can't be kept in {home}: {database} is no file. Set PREFECT_CORE_HOME to another folder."
+        )
 
 
 def refuse_network(home: Path) -> None:

@@ -1,9 +1,9 @@
 """Writes the rows of a batch with as few steps as it can.
 
 Python lets go of its global lock for each statement and must wait for it afterwards, up to 5 ms while user code computes, so the rule is:
-many rows per statement. A table's rows go in by `INSERT ... VALUES (...), (...)` in chunks of a few fixed lengths, whose statements stay
-prepared. Plain task runs (see `batch.PLAIN`) go into a view of this connection, whose trigger makes the five rows of each inside SQLite;
-this binds 11 values for a task run instead of 50.
+many rows per statement. Statements of a few fixed lengths stay prepared (to prepare one costs more than to run it); what is left of a
+batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. Plain task runs (see `batch.PLAIN`) go
+into a view of this connection, whose trigger makes the five rows of each inside SQLite: 11 values are bound for a task run instead of 50.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from prefect_core.history.batch import ATTEMPT, FLOW_RUN, LOG, PLAIN, STATE, TAS
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
-_CHUNKS = (500, 100, 20, 5, 1)
-_PLAIN_CHUNKS = (2000, 500, 100, 20, 5, 1)
+_LENGTHS = (1, 8, 32, 128, 512, 2048)
+_MOST_VALUES = 32_766
 # A run's later rows change only what a run's course changes.
 _COURSE = ("started_us", "ended_us", "run_count", "state_type", "state_name", "state_message", "state_us")
 _CHANGING = {
@@ -67,18 +67,20 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _insert(connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: list[Row]) -> None:
-    begin, count = 0, len(rows)
-    for length in _PLAIN_CHUNKS if table == "plain_task_run" else _CHUNKS:
-        while count - begin >= length:
-            values = tuple(chain.from_iterable(rows[begin : begin + length]))
-            connection.execute(_statement(table, columns, length), values)
-            begin += length
+    lengths = [length for length in _LENGTHS if length * len(columns) <= _MOST_VALUES]
+    for begin in range(0, len(rows), lengths[-1]):
+        chunk = rows[begin : begin + lengths[-1]]
+        length = next(length for length in lengths if length >= len(chunk))
+        values = list(chain.from_iterable(chunk))
+        values += [None] * (len(columns) * (length - len(chunk)))
+        connection.execute(_statement(table, columns, length), values)
 
 
 @cache
 def _statement(table: str, columns: tuple[str, ...], length: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
-    text = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * length)}"
+    rows = f"SELECT * FROM (VALUES {', '.join([row] * length)}) WHERE column1 IS NOT NULL"
+    text = f"INSERT INTO {table} ({', '.join(columns)}) {rows}"
     if table == "plain_task_run":
         return text
     if table in _CHANGING:

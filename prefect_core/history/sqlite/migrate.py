@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefect_core import clock
 from prefect_core.crash_points import crash_point
 from prefect_core.errors import HistoryError
+from prefect_core.history.sqlite import driver
 
 if TYPE_CHECKING:
-    from prefect_core.history.sqlite.driver import sqlite3
+    import sqlite3
 
 # Not importlib.resources, which takes longer to load than the files take to read.
 _FOLDER = Path(__file__).parent.parent / "schema" / "sqlite"
@@ -35,7 +35,10 @@ class Migration(NamedTuple):
 
 def migrations() -> list[Migration]:
     """Return the migrations of this version of prefect_core, in order."""
-    return [Migration(int(file.name[:4]), file.name, file.read_text(encoding="utf-8")) for file in sorted(_FOLDER.glob("*.sql"))]
+    return [
+        Migration(int(file.name[:4]), file.name, file.read_text(encoding="utf-8"))
+        for file in sorted(_FOLDER.glob("*.sql"))
+    ]
 
 
 def version_of(connection: sqlite3.Connection) -> int:
@@ -44,25 +47,23 @@ def version_of(connection: sqlite3.Connection) -> int:
     return version
 
 
-def migrate(
-    connection: sqlite3.Connection, known: list[Migration], begun: Callable[[], AbstractContextManager[None]]
-) -> None:
-    """Apply the missing ones of `known`. `begun` starts a write transaction, waiting for others, that is committed here.
+def migrate(connection: sqlite3.Connection, known: list[Migration], begin: Callable[[], None]) -> None:
+    """Apply the missing ones of `known`. `begin` starts a write transaction, waiting for others.
 
     Raises `HistoryError` for a file that a newer version has migrated.
     """
     for migration in known[version_of(connection) :]:
-        with begun():
-            try:
-                # Somebody else may have applied it while we waited.
-                if version_of(connection) < migration.version:
-                    _apply(connection, migration)
-                crash_point("migrate.before_commit")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        begin()
+        try:
+            # Somebody else may have applied it while we waited.
+            if version_of(connection) < migration.version:
+                _apply(connection, migration)
+            crash_point("migrate.before_commit")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
         crash_point("migrate.after_commit")
     newest = known[-1].version
     if (found := version_of(connection)) > newest:
@@ -84,6 +85,12 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def statements(sql: str) -> list[str]:
-    """Split the text of a migration at semicolons that end a line; its files hold no triggers and no texts that contain one."""
-    lines = [line for line in sql.splitlines() if not line.lstrip().startswith("--")]
-    return [part for part in (part.strip() for part in "\n".join(lines).split(";\n")) if part]
+    """Split the text of a migration into its statements; each begins on a line of its own."""
+    found: list[str] = []
+    begun = ""
+    for line in sql.splitlines(keepends=True):
+        begun += line
+        if driver.sqlite3.complete_statement(begun):
+            found.append(begun.strip())
+            begun = ""
+    return found

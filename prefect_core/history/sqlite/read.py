@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_core.history.batch import ATTEMPT, FLOW_RUN, LOG, STATE, TASK_RUN
-from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow, flow_run_row, task_run_row
+from prefect_core.history.rows import (
+    AttemptRow,
+    FlowRow,
+    FlowRunRow,
+    LogRow,
+    StateRow,
+    TaskRunRow,
+    flow_run_row,
+    task_run_row,
+)
 from prefect_core.history.store import RunFilter, id_bounds, not_found
 
 if TYPE_CHECKING:
@@ -63,7 +72,9 @@ def attempts(connection: sqlite3.Connection, key: int) -> list[AttemptRow]:
 
 def children(connection: sqlite3.Connection, key: int) -> list[FlowRunRow]:
     """Return the flow runs called in a flow run, first to last."""
-    return [flow_run_row(row) for row in connection.execute(f"{_FLOW_RUNS} WHERE parent_flow_run = ? ORDER BY uid", (key,))]
+    return [
+        flow_run_row(row) for row in connection.execute(f"{_FLOW_RUNS} WHERE parent_flow_run = ? ORDER BY uid", (key,))
+    ]
 
 
 def logs(connection: sqlite3.Connection, key: int | None, *, tree: bool, level: int, limit: int | None) -> list[LogRow]:
@@ -71,14 +82,18 @@ def logs(connection: sqlite3.Connection, key: int | None, *, tree: bool, level: 
     begin, where = "", "run IS ?"
     if tree:
         begin = TREE
-        where = "run IN (SELECT key FROM tree UNION ALL SELECT key FROM task_run WHERE flow_run IN (SELECT key FROM tree))"
+        where = (
+            "run IN (SELECT key FROM tree UNION ALL SELECT key FROM task_run WHERE flow_run IN (SELECT key FROM tree))"
+        )
     sql = f"{begin} SELECT {', '.join(LOG)} FROM log WHERE {where} AND level >= ? ORDER BY timestamp_us, key LIMIT ?"
     return [LogRow(*row) for row in connection.execute(sql, (key, level, -1 if limit is None else limit))]
 
 
 def counts_by_state(connection: sqlite3.Connection, flow_run: int) -> dict[str, int]:
     """Count the task runs of a flow run by the name of their state."""
-    rows = connection.execute("SELECT state_name, count(*) FROM task_run WHERE flow_run = ? GROUP BY state_name", (flow_run,))
+    rows = connection.execute(
+        "SELECT state_name, count(*) FROM task_run WHERE flow_run = ? GROUP BY state_name", (flow_run,)
+    )
     return dict(rows.fetchall())
 
 
@@ -142,7 +157,10 @@ def _one(
         similar = [make(row) for row in connection.execute(f"{select} WHERE key = ?", (name,))]
     elif bounds := id_bounds(name):
         low, high = (bound.to_bytes(16, "big") for bound in bounds)
-        similar = [make(row) for row in connection.execute(f"{select} WHERE uid BETWEEN ? AND ? ORDER BY uid DESC LIMIT 3", (low, high))]
+        similar = [
+            make(row)
+            for row in connection.execute(f"{select} WHERE uid BETWEEN ? AND ? ORDER BY uid DESC LIMIT 3", (low, high))
+        ]
     if len(similar) == 1:
         return similar[0]
     row = None

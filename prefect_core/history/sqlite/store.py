@@ -42,7 +42,9 @@ class SqliteStore(SqliteWriter):
         with self._connections.reading() as connection:
             return read.children(connection, key)
 
-    def logs(self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None) -> list[LogRow]:
+    def logs(
+        self, key: int | None = None, *, tree: bool = False, level: int = 0, limit: int | None = None
+    ) -> list[LogRow]:
         with self._connections.reading() as connection:
             return read.logs(connection, key, tree=tree, level=level, limit=limit)
 

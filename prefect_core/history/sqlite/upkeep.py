@@ -53,7 +53,10 @@ def prune(connections: Connections, before_us: int, state_types: Sequence[str]) 
     values = (before_us, *state_types)
     gone = 0
     with connections.reading() as connection:
-        roots = [row[0] for row in connection.execute(f"SELECT key FROM flow_run WHERE parent_flow_run IS NULL AND {ended}", values)]
+        roots = [
+            row[0]
+            for row in connection.execute(f"SELECT key FROM flow_run WHERE parent_flow_run IS NULL AND {ended}", values)
+        ]
     for root in roots:
         gone += delete_flow_run(connections, root)
     alone = f"""SELECT key FROM task_run WHERE flow_run IS NULL AND {ended}
@@ -103,7 +106,9 @@ def backup(connections: Connections, path: Path) -> None:
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise HistoryError(f"The history can't be copied to {path}: {error.strerror}. Name a new file in a folder that is there.") from error
+        raise HistoryError(
+            f"The history can't be copied to {path}: {error.strerror}. Name a new file in a folder that is there."
+        ) from error
     try:
         with connections.reading() as connection:
             copy = driver.connect(str(path))
@@ -115,7 +120,7 @@ def backup(connections: Connections, path: Path) -> None:
     except BaseException:
         for end in ("", "-wal", "-shm"):
             with suppress(OSError):
-                os.unlink(f"{path}{end}")
+                Path(f"{path}{end}").unlink()
         raise
 
 

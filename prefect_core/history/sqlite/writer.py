@@ -27,7 +27,8 @@ class SqliteWriter:
         with self._connections.transaction() as connection:
             row = (*this_process(), clock.now_us(), getattr(prefect_core, "__version__", ""))
             cursor = connection.execute(
-                "INSERT INTO process SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM process RETURNING number", row
+                "INSERT INTO process SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM process RETURNING number",
+                row,
             )
             number: int = cursor.fetchall()[0][0]
         return number * _KEYS_PER_PROCESS
@@ -39,7 +40,7 @@ class SqliteWriter:
             self._write(_storable(batch))
 
     def _write(self, batch: Batch) -> None:
-        with self._connections.transaction() as connection:
+        with self._connections.transaction(len(batch)) as connection:
             insert(connection, batch)
 
     def recall(self, key: int) -> tuple[int, int] | None:
@@ -75,5 +76,3 @@ def _storable_cell(cell: Any) -> Any:
     if isinstance(cell, int):
         return max(-(1 << 63), min(cell, (1 << 63) - 1))
     return cell
-
-

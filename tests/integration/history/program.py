@@ -47,7 +47,12 @@ def record(home: Path, *options: object, crash_at: str = "", inject: str = "", t
         calls = inject.partition(":")[0]
         tracer = [STRACE, "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={inject}"]
     ended = subprocess.run(
-        [*tracer, *command(*options)], cwd=ROOT, env=environment(home, crash_at), capture_output=True, text=True, timeout=timeout,
+        [*tracer, *command(*options)],
+        cwd=ROOT,
+        env=environment(home, crash_at),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
         check=False,
     )
     return Outcome(ended.returncode, ended.stdout.splitlines(), ended.stderr)

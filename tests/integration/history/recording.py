@@ -1,6 +1,6 @@
 """A program that records task runs into PREFECT_CORE_HOME and says on its standard output what was acknowledged.
 
-    python -m tests.integration.history.recording [--runs N] [--every N] [--rate N] [--checkpoint BYTES] [--retry SECONDS] [--hold]
+    python -m tests.integration.history.recording [--runs N] [--every N] [--rate N] [--checkpoint PAGES] [--retry SECONDS] [--hold]
 
 It writes one line per fact: `flow ID`, `acked ID` for each task run whose end was flushed, `flow-acked`, `lost REASON` for each flush that
 failed, `done`. With --hold it waits for a line on its standard input between the two halves of its work.
@@ -12,13 +12,12 @@ import argparse
 import sys
 import time
 
-from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
-
 from prefect_core import history, settings
 from prefect_core.errors import HistoryError
 from prefect_core.history.sqlite import connection
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, RUNNING, SCHEDULED
+from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
 
 def course(recorder: history.Recorder, flow_run: FlowRun, index: int) -> TaskRun:
@@ -54,11 +53,11 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=40)
     options.add_argument("--every", type=int, default=10)
     options.add_argument("--rate", type=float, default=0.0, help="task runs a second; 0 for as fast as possible")
-    options.add_argument("--checkpoint", type=int, default=connection.CHECKPOINT_BYTES)
+    options.add_argument("--checkpoint", type=int, default=connection.CHECKPOINT_PAGES)
     options.add_argument("--retry", type=float, default=1.0)
     options.add_argument("--hold", action="store_true")
     given = options.parse_args()
-    connection.CHECKPOINT_BYTES = given.checkpoint
+    connection.CHECKPOINT_PAGES = given.checkpoint
     with settings.temporary_settings(history_retry_seconds=given.retry):
         record(given)
 

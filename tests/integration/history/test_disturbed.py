@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.integration.history import program
 
 from prefect_core import history
 from prefect_core.errors import HistoryError
 from prefect_core.history.sqlite.store import SqliteStore
+from tests.integration.history import program
 
 WRITES = "pwrite64"
 SYNCS = "fsync,fdatasync"
-needs_strace = pytest.mark.skipif(program.STRACE is None, reason="strace, which makes system calls fail, is not installed")
+needs_strace = pytest.mark.skipif(
+    program.STRACE is None, reason="strace, which makes system calls fail, is not installed"
+)
 
 
 def can_mount() -> bool:
@@ -45,7 +47,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 def fail_once(home: Path, calls: str, error: str, count: int) -> None:
     """One failing call is made good by trying again, unless it comes while the history is opened."""
     SqliteStore(home).close()
-    outcome = program.record(home, "--runs", 60, "--checkpoint", 32_768, inject=f"{calls}:error={error}:when={count}")
+    outcome = program.record(home, "--runs", 60, "--checkpoint", 30, inject=f"{calls}:error={error}:when={count}")
     if "PREFECT_CORE_HOME" in outcome.errors:
         assert outcome.code != 0
         program.judge(home, outcome)
@@ -110,8 +112,13 @@ def full_disk(disk: Path, filler: int) -> program.Outcome:
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         file.write(b"\0" * max(0, free - 100_000 - filler * 4096))
     process = subprocess.Popen(
-        program.command("--runs", 400, "--every", 40, "--retry", 0.1, "--hold"), cwd=program.ROOT, env=program.environment(home),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        program.command("--runs", 400, "--every", 40, "--retry", 0.1, "--hold"),
+        cwd=program.ROOT,
+        env=program.environment(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -121,8 +128,13 @@ def full_disk(disk: Path, filler: int) -> program.Outcome:
         if lines[-1] == "half":
             stuffing.unlink()
             break
-    rest, errors = process.communicate("go on\n", timeout=30)
+    rest, errors = process.communicate("go on\n" if process.poll() is None else None, timeout=30)
     outcome = program.Outcome(process.returncode, [*lines, *rest.splitlines()], errors)
+    if not outcome.lines:
+        # No space even to open: refused before anything was recorded.
+        assert outcome.code != 0
+        assert "PREFECT_CORE_HOME" in errors
+        return outcome
     assert outcome.code == 0, errors
     _judge_after_full_disk(home, outcome)
     return outcome
@@ -150,12 +162,15 @@ def _judge_after_full_disk(home: Path, outcome: program.Outcome) -> None:
 @pytest.mark.timeout(900)
 @needs_mount
 def test_campaign_of_full_disks(tmp_path: Path) -> None:
-    lost = 0
-    for filler in range(-20, 20):
-        with small_disk(tmp_path / f"disk{filler}", "600k") as disk:
-            lost += bool(full_disk(disk, filler).said("lost"))
-    print(f"\ncampaign: full disk: 40 runs, {lost} of them lost rows")
+    outcomes = []
+    for filler in range(-20, 80, 2):
+        with small_disk(tmp_path / f"disk{filler}", "1m") as disk:
+            outcomes.append(full_disk(disk, filler))
+    lost = sum(bool(outcome.said("lost")) for outcome in outcomes)
+    refused = sum(not outcome.lines for outcome in outcomes)
+    print(f"\ncampaign: full disk: {len(outcomes)} runs, {refused} refused at the start, {lost} lost rows and said so")
     assert lost
+    assert refused
 
 
 @needs_mount

@@ -1,0 +1,1 @@
+"""How fast, against the bare engine underneath, in one run. One question per file."""

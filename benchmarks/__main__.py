@@ -1,0 +1,27 @@
+"""Runs every benchmark, each in a process of its own, and prints one table: `python -m benchmarks [NAME ...]`."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib import import_module
+
+QUESTIONS = ("direct_calls", "submitted", "graphs", "many_submitted", "async_tasks", "scaling", "memory", "start_up")
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) == 2 and arguments[0] == "--one":
+        figures = import_module(f"benchmarks.{arguments[1]}").measure()
+        for figure in figures:
+            print(figure, flush=True)
+        return 0 if all(figure.is_met for figure in figures) else 1
+    print(f"Python {platform.python_version()}, {platform.machine()}; medians of paired runs, ratio with its least and most.", flush=True)
+    missed = 0
+    for name in arguments or QUESTIONS:
+        missed += subprocess.run([sys.executable, "-m", "benchmarks", "--one", name], check=False).returncode != 0
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""How a figure is taken: ours and the bare engine in turn, A B A B ..., in one process; medians, and the ratio pair by pair.
+
+Absolute times depend on the machine and on what else it does; the ratio of two neighbours does not, much.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    what: str
+    ours: float
+    bare: float
+    ratio: float
+    spread: tuple[float, float]
+    limit: float | None
+    unit: str = "µs a task"
+
+    @property
+    def is_met(self) -> bool:
+        return self.limit is None or self.ratio <= self.limit
+
+    def __str__(self) -> str:
+        limit = "" if self.limit is None else f"limit {self.limit:g}x  {'met' if self.is_met else 'MISSED'}"
+        low, high = self.spread
+        return (
+            f"{self.what:<58} ours {self.ours:>9.2f}  bare {self.bare:>9.2f}  {self.unit:<10} "
+            f"ratio {self.ratio:>5.2f}x ({low:.2f} to {high:.2f})  {limit}"
+        )
+
+
+@contextmanager
+def throwaway_home() -> Iterator[Path]:
+    """Record into an empty history for the length of the block; must be entered before the first flow runs."""
+    with tempfile.TemporaryDirectory(prefix="prefect-core-bench-") as folder:
+        os.environ["PREFECT_CORE_HOME"] = folder
+        os.environ.setdefault("PREFECT_CORE_LOGGING_LEVEL", "WARNING")
+        yield Path(folder)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long one call takes, with no garbage left over from the last."""
+    gc.collect()
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def compare(
+    what: str,
+    ours: Callable[[], object],
+    bare: Callable[[], object],
+    count: int,
+    limit: float | None,
+    repeats: int = 5,
+) -> Figure:
+    """Time both `repeats` times in turn after one warm-up of each; figures are microseconds for each of `count` tasks."""
+    ours()
+    bare()
+    pairs = [(seconds(ours), seconds(bare)) for _ in range(repeats)]
+    ratios = [a / b for a, b in pairs]
+    per_task = 1e6 / count
+    return Figure(
+        what,
+        statistics.median(a for a, _ in pairs) * per_task,
+        statistics.median(b for _, b in pairs) * per_task,
+        statistics.median(ratios),
+        (min(ratios), max(ratios)),
+        limit,
+    )
+
+
+def check_recorded(expected: int) -> None:
+    """Raise unless the history holds exactly `expected` task runs, all of them Completed."""
+    from contextlib import closing
+
+    from prefect_core import history
+
+    history.current().flush()
+    counts: dict[str, int] = {}
+    with closing(history.open_store()) as store:
+        for run in store.flow_runs():
+            for state, number in store.counts_by_state(run.key).items():
+                counts[state] = counts.get(state, 0) + number
+    if counts != {"Completed": expected}:
+        raise AssertionError(f"The history should hold {expected} completed task runs; it holds {counts}.")

@@ -1,0 +1,1 @@
+"""The command line: `prefect-core`, one file per noun."""

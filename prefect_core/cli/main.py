@@ -1,0 +1,35 @@
+"""The entry point of the command `prefect-core`. It loads click and nothing else until a command is known."""
+
+from __future__ import annotations
+
+import click
+
+from prefect_core.cli.commands import Root
+
+NAME = "prefect-core"
+
+COMMANDS = {
+    "run": ("run:run", "Run a flow."),
+    "flow-run": ("flow_run:flow_run", "List, inspect and delete flow runs, and read their logs."),
+    "task-run": ("task_run:task_run", "List and inspect task runs."),
+    "flow": ("flow:flow", "List the flows that ran."),
+    "config": ("config:config", "Show the settings and where they come from."),
+    "db": ("db:db", "Measure, prune, copy and check the history."),
+    "doctor": ("doctor:doctor", "Check that prefect_core can work here."),
+    "version": ("version:version", "Show the version."),
+    "completion": ("completion:completion", "Print the script that makes a shell complete commands and options."),
+}
+
+
+@click.command(NAME, cls=Root, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+def program() -> None:
+    """Run flows, and see what happened in them.
+
+    Data goes to standard output, messages to standard error; every command that reads takes --json. Exit codes: 0 done, 1 failed,
+    2 called wrongly, 130 and 143 stopped by Ctrl-C and SIGTERM.
+    """
+
+
+def main() -> None:
+    """Run the program with the arguments of this process, and leave Python with its exit code."""
+    program.main(prog_name=NAME)

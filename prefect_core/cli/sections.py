@@ -1,0 +1,53 @@
+"""The parts that the pages of `flow-run inspect` and `task-run inspect` share."""
+
+from __future__ import annotations
+
+from prefect_core.cli import output
+from prefect_core.history.rows import FlowRunRow, TaskRunRow
+from prefect_core.history.store import HistoryStore
+
+
+def course(row: FlowRunRow | TaskRunRow) -> list[tuple[str, str]]:
+    """Return the fields that say how a run went."""
+    return [
+        ("State", output.state_cell(row.state_type, row.state_name)),
+        ("Message", row.state_message or "-"),
+        ("Tags", ", ".join(row.tags) or "-"),
+        ("Created", output.local(row.created)),
+        ("Started", output.local(row.started)),
+        ("Ended", output.local(row.ended)),
+        ("Duration", output.span(row.duration_seconds)),
+    ]
+
+
+def attempts(store: HistoryStore, key: int) -> None:
+    """Print the attempts of a run, if there are several."""
+    rows = store.attempts(key)
+    if len(rows) < 2:
+        return
+    output.heading("\nAttempts")
+    output.table(
+        ("#", "STARTED", "ENDED", "STATE", "WORKER"),
+        [
+            (
+                str(row.attempt),
+                output.local(row.started),
+                output.local(row.ended),
+                output.state_cell(row.state_type, row.state_name),
+                row.worker,
+            )
+            for row in rows
+        ],
+    )
+
+
+def states_of(store: HistoryStore, key: int) -> None:
+    """Print the states of a run."""
+    output.heading("\nStates")
+    output.table(
+        ("SINCE", "ATTEMPT", "STATE", "MESSAGE"),
+        [
+            (f"{row.timestamp.astimezone():%Y-%m-%d %H:%M:%S.%f}", str(row.attempt), output.state_cell(row.type, row.name), row.message or "")
+            for row in store.states(key)
+        ],
+    )

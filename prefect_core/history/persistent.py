@@ -1,0 +1,101 @@
+"""Writes batches as long as that makes sense, and keeps account of what could not be written.
+
+A write that fails is tried again for `retry_seconds`, each time with new connections. Then its rows are given up: a warning is logged,
+the failure is kept for whoever waits for it, and the history gets its mark `incomplete` with the next write that works. While rows are
+missing, each batch gets one try only, so that a broken disk does not hold up the program batch by batch. A history that is merely locked
+by others is waited for by its store, without limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from prefect_core import clock
+from prefect_core.crash_points import crash_point
+from prefect_core.errors import HistoryError
+from prefect_core.history.batch import Batch
+
+if TYPE_CHECKING:
+    from prefect_core.history.store import HistoryWriter
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.5
+_log = logging.getLogger("prefect_core.history")
+
+
+class PersistentWriter:
+    """A store's writing half with patience. Used by the writer's thread alone."""
+
+    def __init__(self, store: HistoryWriter, retry_seconds: float) -> None:
+        self._store = store
+        self._retry_seconds = retry_seconds
+        self._missing_rows = 0
+        self._missing_since_us = 0
+        self._failure: HistoryError | None = None
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch, or give it up."""
+        rows = len(batch)
+        if self._missing_rows:
+            batch.incomplete = (self._missing_since_us, self._missing_rows)
+        elif not rows:
+            return
+        crash_point("recorder.before_write")
+        failure = self._try(batch)
+        crash_point("recorder.after_write")
+        if failure is None:
+            self._missing_rows = 0
+        else:
+            self.give_up(rows, failure)
+
+    def _try(self, batch: Batch) -> HistoryError | None:
+        deadline = time.monotonic() + (0.0 if self._missing_rows else self._retry_seconds)
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                self._store.write(batch)
+            except HistoryError as error:
+                failure = error
+            else:
+                return None
+            if time.monotonic() >= deadline:
+                return failure
+            time.sleep(pause)  # the disk is given time to recover
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            self._reopen()
+
+    def give_up(self, rows: int, failure: HistoryError) -> None:
+        """Count rows as missing."""
+        if not self._missing_rows:
+            self._missing_since_us = clock.now_us()
+            _log.warning("The history is incomplete from now on, the program goes on: %s", failure)
+        self._missing_rows += rows
+        self._failure = failure
+        self._reopen()
+
+    def take_failure(self) -> HistoryError | None:
+        """Return the last failure, once."""
+        failure, self._failure = self._failure, None
+        return failure
+
+    def _reopen(self) -> None:
+        try:
+            self._store.reopen()
+        except HistoryError:
+            _log.debug("The history can't be opened again yet.", exc_info=True)
+
+    def tidy(self) -> None:
+        """Make a checkpoint where it is time for one."""
+        try:
+            self._store.checkpoint()
+        except Exception:
+            _log.debug("The history was not tidied up.", exc_info=True)
+
+    def mark_incomplete(self) -> None:
+        """Try a last time to leave the mark of missing rows."""
+        if self._missing_rows:
+            try:
+                self.write(Batch())
+            except Exception:
+                _log.debug("The history could not be marked incomplete.", exc_info=True)

@@ -1,0 +1,65 @@
+"""A recorder without a thread or a file: it keeps what it is told, for tests that ask in which order things were said."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import NamedTuple
+
+from prefect_core.runs import Run
+from prefect_core.states import State
+
+
+class Recorded(NamedTuple):
+    """One thing the recorder was told; `state` is the run's first state, or the one it entered."""
+
+    what: str
+    """"created", "entered" or "renamed"."""
+    run: Run
+    state: State
+    attempt: int
+
+
+class ListRecorder:
+    """A `Recorder` in a list. `flush_error` is raised by the flushes that come while it is set."""
+
+    def __init__(self) -> None:
+        self.events: list[Recorded] = []
+        self.log_records: list[tuple[Run | None, int, str, str]] = []
+        self.flushes = 0
+        self.flush_error: BaseException | None = None
+        self._keys = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def created(self, run: Run) -> None:
+        run.key = next(self._keys)
+        self._note("created", run, run.state)
+
+    def entered(self, run: Run, state: State) -> None:
+        self._note("entered", run, state)
+
+    def renamed(self, run: Run) -> None:
+        self._note("renamed", run, run.state)
+
+    def logged(self, run: Run | None, level: int, logger: str, message: str, timestamp_us: int) -> None:
+        self.log_records.append((run, level, logger, message))
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.flush_error is not None:
+            raise self.flush_error
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def states_of(self, run: Run) -> list[State]:
+        """Return the states that were recorded of a run, the first one included, in the order in which they were said."""
+        return [event.state for event in self.events if event.run is run and event.what != "renamed"]
+
+    def runs(self) -> list[Run]:
+        """Return the runs in the order in which they were created."""
+        return [event.run for event in self.events if event.what == "created"]
+
+    def _note(self, what: str, run: Run, state: State) -> None:
+        with self._lock:
+            self.events.append(Recorded(what, run, state, run.attempt))
