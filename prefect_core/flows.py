@@ -6,6 +6,7 @@ import contextvars
 import copy
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import aclosing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 from prefect_core import context, options
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.engine import dispatcher, drive, portal, signals
-from prefect_core.engine.flow_run import FlowCall, flow_life
+from prefect_core.engine.flow_call import FlowCall
+from prefect_core.engine.flow_run import flow_life
 from prefect_core.errors import InvalidNameError
-from prefect_core.futures import PrefectFlowRunFuture, PrefectFuture, PrefectFutureList, when_done
+from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList, when_done
 from prefect_core.mapping import expand
 from prefect_core.options import FinalStateFrom, Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
@@ -80,8 +82,7 @@ class Flow(Generic[P, R]):
             for name in (*_HOOKS, "on_running")
         }
         self._given = given
-        if callable(fn):
-            check_reserved(self.binder.signature)
+        check_reserved(self.binder.signature if callable(fn) else inspect.signature(fn.__func__))
 
     @staticmethod
     def _refuse_unknown(given: FlowOptions) -> None:
@@ -210,16 +211,21 @@ class Flow(Generic[P, R]):
     def _iterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
         call = FlowCall(self, args, kwargs, wait_for, parent)
         with signals.watched():
-            state = yield from drive.iterate(flow_life(call))
-        _note(call)
+            try:
+                state = yield from drive.iterate(flow_life(call))
+            finally:
+                _note(call)
         return state.result()
 
     async def _aiterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
         # Tasks that it submits run on the loop in a thread: a task group may not be held open across a yield.
         call = FlowCall(self, args, kwargs, wait_for, parent)
-        async for value in drive.aiterate(flow_life(call)):
-            yield value
-        _note(call)
+        try:
+            async with aclosing(drive.aiterate(flow_life(call))) as values:
+                async for value in values:
+                    yield value
+        finally:
+            _note(call)
         call.run.state.result()
 
     def submit(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
@@ -232,7 +238,7 @@ class Flow(Generic[P, R]):
         call = FlowCall(self, args, kwargs, wait_for, parent)
         future: PrefectFlowRunFuture[Any] = PrefectFlowRunFuture(call.tracking, call.run, call)
         if taker.admit(call, future):
-            still_open = [one for one, _ in call.upstreams if isinstance(one, PrefectFuture) and not one.done()]
+            still_open = call.still_open()
             variables = contextvars.copy_context()
             when_done(still_open, partial(_start, call, taker, variables)) if still_open else _start(call, taker, variables)
         return future.wait() if return_state else future

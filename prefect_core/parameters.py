@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prefect_core.errors import ParameterBindError, ReservedArgumentError, SignatureMismatchError
@@ -36,7 +37,7 @@ class Binder:
     def __init__(self, function: Callable[..., Any], signature: inspect.Signature | None = None) -> None:
         self.function = function
         self.signature = signature or inspect.signature(function)
-        self._fast = _compile(self.signature)
+        self._fast = _with_fresh_defaults(_compile(self.signature), self.signature)
         kinds = [parameter.kind for parameter in self.signature.parameters.values()]
         self._is_plain = all(kind not in (_VAR_POSITIONAL, _VAR_KEYWORD, _POSITIONAL_ONLY, _KEYWORD_ONLY) for kind in kinds)
 
@@ -119,11 +120,27 @@ def _slow(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
     return bind
 
 
+def is_field(default: object) -> bool:
+    """Tell whether a default is written as pydantic's `Field(...)`, without loading pydantic."""
+    return type(default).__name__ == "FieldInfo" and type(default).__module__.startswith("pydantic")
+
+
 def _unwrapped_default(default: Any) -> Any:
-    """Return the value of a default written as pydantic's `Field(default=...)`."""
-    if type(default).__name__ == "FieldInfo" and type(default).__module__.startswith("pydantic"):
-        return default.get_default(call_default_factory=True)
-    return default
+    """Return the value of a default written as `Field(default=...)`; one with a factory stays, since each call gets a value of its own."""
+    return default.get_default() if is_field(default) and default.default_factory is None else default
+
+
+def _with_fresh_defaults(bind: Callable[..., dict[str, Any]], signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
+    """Let the factories of defaults written as `Field(default_factory=...)` make a value at each call."""
+    made = {name: p.default for name, p in signature.parameters.items() if is_field(p.default) and p.default.default_factory is not None}
+    if not made:
+        return bind
+
+    def bind_afresh(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = bind(*args, **kwargs)
+        return {name: value.get_default(call_default_factory=True) if value is made.get(name, made) else value for name, value in bound.items()}
+
+    return bind_afresh
 
 
 def as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,12 +155,20 @@ def _jsonable(value: Any) -> Any:
     if type(value) in _SCALARS:
         return value
     try:
-        return json.loads(json.dumps(value, default=_encode_by_pydantic, allow_nan=False))
+        return json.loads(json.dumps(value, default=_encode_further, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return f"<{type(value).__name__}>"
 
 
-def _encode_by_pydantic(value: Any) -> Any:
+def _encode_further(value: Any) -> Any:
+    if isinstance(value, Iterator):
+        # Looking into a generator, a map or a file would use it up before the body gets it.
+        raise TypeError(f"{type(value).__name__} can be read only once.")
+    if isinstance(value, set | frozenset | deque):
+        return list(value)
+    names = getattr(type(value), "__dataclass_fields__", None) or getattr(type(value), "model_fields", None)
+    if isinstance(names, Mapping):
+        return {name: getattr(value, name, None) for name in names}
     # Loaded only for a value that plain JSON can't hold.
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
@@ -158,11 +183,15 @@ def check_size(encoded: Mapping[str, Any]) -> None:
     limit = settings().max_parameter_bytes
     if not limit or not encoded:
         return
-    sizes = {name: len(json.dumps(value, separators=(",", ":"))) for name, value in encoded.items()}
-    total = sum(sizes.values()) + sum(len(name) + 4 for name in sizes) + 1
+    total = _json_size(encoded)
     if total > limit:
+        sizes = {name: _json_size(value) for name, value in encoded.items()}
         largest = max(sizes, key=sizes.__getitem__)
         raise ValueError(
             f"Flow run parameters must be less than {limit:,} bytes when serialized (got {total} bytes). The largest is "
             f"{largest!r} with {sizes[largest]} bytes: pass a reference to the data, such as a path, and load it in the flow."
         )
+
+
+def _json_size(value: Any) -> int:
+    return len(json.dumps(value, separators=(",", ":")))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from prefect_core import context, options
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.engine import dispatcher, drive
-from prefect_core.engine.task_run import TaskCall, task_life
+from prefect_core.engine.flow_call import make_room_for_frames
+from prefect_core.engine.task_call import TaskCall
+from prefect_core.engine.task_run import task_life
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.mapping import expand
@@ -75,8 +79,7 @@ class Task(Generic[P, R]):
         self.on_running_hooks = options.hooks("on_running", given.get("on_running"), "task")
         self._given = given
         self._refuse_unknown(given)
-        if callable(fn):
-            check_reserved(self.binder.signature)
+        check_reserved(self.binder.signature if callable(fn) else inspect.signature(fn.__func__))
 
     @staticmethod
     def _refuse_unknown(given: TaskOptions) -> None:
@@ -182,17 +185,22 @@ class Task(Generic[P, R]):
 
     def _iterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
         call = self._new_call(args, kwargs, wait_for, parent)
-        state = yield from drive.iterate(task_life(call))
-        if type(parent) is FlowRunContext:
-            parent.dispatcher.note(call.run)
+        try:
+            state = yield from drive.iterate(task_life(call))
+        finally:
+            if type(parent) is FlowRunContext:
+                parent.dispatcher.note(call.run)
         return state.result()
 
     async def _aiterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
         call = self._new_call(args, kwargs, wait_for, parent)
-        async for value in drive.aiterate(task_life(call)):
-            yield value
-        if type(parent) is FlowRunContext:
-            parent.dispatcher.note(call.run)
+        try:
+            async with aclosing(drive.aiterate(task_life(call))) as values:
+                async for value in values:
+                    yield value
+        finally:
+            if type(parent) is FlowRunContext:
+                parent.dispatcher.note(call.run)
         call.run.state.result()
 
     def _new_call(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> TaskCall:
@@ -274,8 +282,6 @@ def _rebuild(kind: type[Task[Any, Any]], fn: Callable[..., Any], given: Any) -> 
 
 
 def _check_depth(name: str, parent: RunContext) -> None:
-    from prefect_core.engine.flow_run import make_room_for_frames  # only deep nesting comes here
-
     limit = settings().max_nesting
     if parent.depth >= limit:
         raise NestingTooDeep(

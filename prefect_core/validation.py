@@ -42,10 +42,13 @@ class Validator:
         if not self.is_needed:
             return dict(parameters)
         from pydantic import ValidationError
+        from pydantic_core import PydanticUndefined
 
         model, names = self.model
         try:
-            checked = model.model_validate({names[name]: value for name, value in parameters.items()})
+            # A parameter without a value is one that `Field(...)` gives no default: the model says that it is required.
+            given = {names[name]: value for name, value in parameters.items() if value is not PydanticUndefined}
+            checked = model.model_validate(given)
         except ValidationError as error:
             back = {alias: name for name, alias in names.items()}
             lines = [_line(detail, back) for detail in error.errors(include_url=False, include_context=False)]
@@ -68,6 +71,11 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
     names = {name: f"p{position}_{name.strip('_')}" for position, name in enumerate(signature.parameters)}
     for name, parameter in signature.parameters.items():
         annotation = annotations.get(name, Any if parameter.annotation is parameter.empty else parameter.annotation)
+        if any(base.__module__.startswith("pydantic.v1.") for base in getattr(annotation, "__mro__", ())):
+            raise ParameterTypeError(
+                f"Cannot mix Pydantic v1 and v2 types as arguments to a flow. {name!r} is annotated with {annotation.__name__}, a model of "
+                "pydantic.v1: make it one of pydantic, or turn validate_parameters off."
+            )
         if parameter.kind is parameter.VAR_POSITIONAL:
             annotation = tuple[annotation, ...]
         elif parameter.kind is parameter.VAR_KEYWORD:
@@ -86,7 +94,7 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
             model = create_model("Parameters", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields)
     except Exception as error:
         raise ValueError(
-            f"Flow function is not compatible with `validate_parameters`: {error}. Disable validation or change the argument names."
+            f"Flow function is not compatible with `validate_parameters`: {str(error).rstrip('.')}. Disable validation or change the argument names."
         ) from error
     return model, names
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -15,14 +15,22 @@ from prefect_core.history.rows import FlowRunRow, TaskRunRow
 from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.state_kinds import StateType
 
+F = TypeVar("F", bound=Callable[..., Any])
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NAMES = {name.lower(): name for name in ("AwaitingRetry", "Late", "NotReady", "Retrying", "Suspended", "TimedOut")}
 
 
-class Moment(click.ParamType):
-    """A moment, as wall microseconds: an age such as 90s, 30m, 12h, 7d, 2w or 1d12h, or a date or time as ISO 8601 writes it, local by default."""
+if TYPE_CHECKING:
+    _IntType = click.ParamType[int]
+else:
+    # Before click 8.4, the class has no parameter.
+    _IntType = click.ParamType
+
+
+class Moment(_IntType):
+    """A moment, as wall microseconds: an age such as 90s, 30m, 12h, 7d, 2w or 1d12h, or a date or time in ISO 8601, local by default."""
 
     name = "age or date"
 
@@ -36,10 +44,19 @@ class Moment(click.ParamType):
         try:
             return clock.from_datetime(datetime.fromisoformat(value).astimezone())
         except ValueError:
-            self.fail(f"{value!r} is neither an age, such as 30m or 7d, nor a date, such as 2026-01-31 or 2026-01-31T12:00.", param, ctx)
+            self.fail(
+                f"{value!r} is neither an age, such as 30m or 7d, nor a date, such as 2026-01-31 or 2026-01-31T12:00.",
+                param,
+                ctx,
+            )
 
 
 MOMENT = Moment()
+
+
+def state_option(text: str) -> Callable[[F], F]:
+    """Give a command the repeatable option `--state`, as parameter `in_states`."""
+    return click.option("--state", "in_states", multiple=True, metavar="STATE", help=text)
 
 
 class States(NamedTuple):
@@ -65,11 +82,11 @@ def runs(read: Callable[[RunFilter], list[RunRow]], wanted: RunFilter, in_states
     """Return the runs, newest first, that are in one of the states."""
     if not (in_states.types and in_states.names):
         return read(wanted._replace(state_types=in_states.types, state_names=in_states.names))
-    found = {
-        run.key: run
-        for run in (*read(wanted._replace(state_types=in_states.types)), *read(wanted._replace(state_names=in_states.names)))
-    }
-    return sorted(found.values(), key=lambda run: run.uid, reverse=True)[: wanted.limit]
+    found: dict[int, RunRow] = {}
+    for one in (wanted._replace(state_types=in_states.types), wanted._replace(state_names=in_states.names)):
+        for run in read(one):
+            found[run.uid] = run
+    return [found[uid] for uid in sorted(found, reverse=True)[: wanted.limit]]
 
 
 @contextmanager

@@ -15,7 +15,9 @@ COMPLETED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def _debug_option(*, hidden: bool) -> click.Option:
-    return click.Option(["--debug"], is_flag=True, expose_value=False, hidden=hidden, help="Show the traceback of an error.")
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, hidden=hidden, help="Show the traceback of an error."
+    )
 
 
 class Command(click.Command):
@@ -55,7 +57,9 @@ class Root(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._places.items()])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *further: Any, **extra: Any) -> NoReturn:
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *further: Any, **extra: Any
+    ) -> NoReturn:
         """Run the program with these arguments, and leave Python with its exit code."""
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False

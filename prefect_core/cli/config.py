@@ -24,23 +24,27 @@ def view(show_sources: bool, as_json: bool) -> None:
     """Show the settings in force: from the environment, prefect_core.toml, pyproject.toml, or their defaults."""
     current = settings.current()
     if as_json:
-        output.write_json([
-            {
-                "name": setting.name,
-                "value": _plain(getattr(current, setting.name)),
-                "source": current.sources[setting.name],
-                "variable": setting.variable,
-                "description": setting.doc,
-            }
-            for setting in settings.SETTINGS
-        ])
+        output.write_json(
+            [
+                {
+                    "name": setting.name,
+                    "value": _plain(getattr(current, setting.name)),
+                    "source": current.sources[setting.name],
+                    "variable": setting.variable,
+                    "description": setting.doc,
+                }
+                for setting in settings.SETTINGS
+            ]
+        )
         return
     rows = [(setting.name, output.one_line(_plain(getattr(current, setting.name)))) for setting in settings.SETTINGS]
     if not show_sources:
         output.table(("SETTING", "VALUE"), rows)
         return
     sources = [(current.sources[setting.name], setting.variable) for setting in settings.SETTINGS]
-    output.table(("SETTING", "VALUE", "FROM", "VARIABLE"), [(*row, *source) for row, source in zip(rows, sources, strict=True)])
+    output.table(
+        ("SETTING", "VALUE", "FROM", "VARIABLE"), [(*row, *source) for row, source in zip(rows, sources, strict=True)]
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ import click
 
 from prefect_core import clock, settings
 from prefect_core.cli import output
-from prefect_core.cli.asked import MOMENT, opened, states
+from prefect_core.cli.asked import MOMENT, opened, state_option, states
 from prefect_core.cli.commands import FAILED, Group
 from prefect_core.state_kinds import FINAL, StateType
 
@@ -27,32 +27,43 @@ def stats(as_json: bool) -> None:
         found = store.stats()
     since = None if found.incomplete_since_us is None else clock.to_datetime(found.incomplete_since_us)
     if as_json:
-        output.write_json({
-            "home": home,
-            "engine": found.engine,
-            "schema_version": found.schema_version,
-            "bytes": found.bytes,
-            "wal_bytes": found.wal_bytes,
-            "rows": found.rows,
-            "incomplete_since": output.iso(since),
-            "missing_rows": found.missing_rows,
-        })
+        output.write_json(
+            {
+                "home": home,
+                "engine": found.engine,
+                "schema_version": found.schema_version,
+                "bytes": found.bytes,
+                "wal_bytes": found.wal_bytes,
+                "rows": found.rows,
+                "incomplete_since": output.iso(since),
+                "missing_rows": found.missing_rows,
+            }
+        )
         return
-    output.record([
-        ("Home", home),
-        ("Engine", found.engine),
-        ("Schema", str(found.schema_version)),
-        ("Size", output.size(found.bytes)),
-        ("Write-ahead log", output.size(found.wal_bytes)),
-        ("Complete", "yes" if since is None else f"no, {found.missing_rows} rows could not be written since {output.local(since)}"),
-    ])
+    output.record(
+        [
+            ("Home", home),
+            ("Engine", found.engine),
+            ("Schema", str(found.schema_version)),
+            ("Size", output.size(found.bytes)),
+            ("Write-ahead log", output.size(found.wal_bytes)),
+            (
+                "Complete",
+                "yes"
+                if since is None
+                else f"no, {found.missing_rows} rows could not be written since {output.local(since)}",
+            ),
+        ]
+    )
     click.echo()
     output.table(("ROWS OF", "COUNT"), [(name, f"{count:,}") for name, count in found.rows.items()])
 
 
 @db.command("prune")
-@click.option("--older-than", type=MOMENT, required=True, help="Delete what ended longer ago: 30d, 12h, or before a date.")
-@click.option("--state", "in_states", multiple=True, metavar="STATE", help="Only runs that ended in this kind of state; repeatable.")
+@click.option(
+    "--older-than", type=MOMENT, required=True, help="Delete what ended longer ago: 30d, 12h, or before a date."
+)
+@state_option("Only runs that ended in this kind of state; repeatable.")
 @output.json_option
 def prune(older_than: int, in_states: tuple[str, ...], as_json: bool) -> None:
     """Delete old flow runs with all that is in them, and old task runs outside of flows."""
@@ -60,7 +71,9 @@ def prune(older_than: int, in_states: tuple[str, ...], as_json: bool) -> None:
     ends = [kind.value for kind in StateType if kind in FINAL]
     unknown = [*kinds.names, *(kind for kind in kinds.types if kind not in ends)]
     if unknown:
-        raise click.BadParameter(f"{unknown[0]!r} is no kind of final state; they are {', '.join(ends)}.", param_hint="--state")
+        raise click.BadParameter(
+            f"{unknown[0]!r} is no kind of final state; they are {', '.join(ends)}.", param_hint="--state"
+        )
     with opened() as store:
         gone = store.prune(older_than, kinds.types)
     moment = clock.to_datetime(older_than)

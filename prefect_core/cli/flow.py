@@ -26,7 +26,13 @@ def ls(as_json: bool) -> None:
     output.table(
         ("FLOW", "RUNS", "LAST RUN", "STATE", "CREATED"),
         [
-            (row.name, str(row.runs), row.last_run, output.state_cell(row.last_state_type, row.last_state_name), output.local(row.last_created))
+            (
+                row.name,
+                str(row.runs),
+                row.last_run,
+                output.state_cell(row.last_state_type, row.last_state_name),
+                output.local(row.last_created),
+            )
             for row in rows
         ],
     )

@@ -8,7 +8,7 @@ import sys
 import click
 
 from prefect_core.cli import forms, output
-from prefect_core.cli.asked import MOMENT, opened, runs, states
+from prefect_core.cli.asked import MOMENT, opened, runs, state_option, states
 from prefect_core.cli.commands import Group
 from prefect_core.cli.log_lines import log_lines
 from prefect_core.cli.sections import attempts, course, states_of
@@ -30,12 +30,21 @@ def flow_run() -> None:
 
 @flow_run.command("ls")
 @click.option("--flow", "flow_name", metavar="NAME", help="Only runs of this flow.")
-@click.option("--state", "in_states", multiple=True, metavar="STATE", help="Only runs in this kind of state, or state of this name; repeatable.")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; repeatable, a run must have all.")
+@state_option("Only runs in this kind of state, or in a state of this name; repeatable.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag; repeatable, a run must have all."
+)
 @click.option("--since", type=MOMENT, help="Only runs created since then: 30m, 7d, 2026-01-31.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many, the newest.")
 @output.json_option
-def ls(flow_name: str | None, in_states: tuple[str, ...], tags: tuple[str, ...], since: int | None, limit: int, as_json: bool) -> None:
+def ls(
+    flow_name: str | None,
+    in_states: tuple[str, ...],
+    tags: tuple[str, ...],
+    since: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List flow runs, newest first."""
     wanted = RunFilter(name=flow_name, tags=tags, since_us=since, limit=limit + 1)
     with opened() as store:
@@ -63,13 +72,15 @@ def inspect(run: str, as_json: bool) -> None:
         row = store.flow_run(run)
         if as_json:
             make = forms.Forms(store)
-            output.write_json({
-                **make.flow_run(row),
-                "states": [forms.state(one) for one in store.states(row.key)],
-                "attempts": [forms.attempt(one) for one in store.attempts(row.key)],
-                "task_runs_by_state": store.counts_by_state(row.key),
-                "subflow_runs": [make.flow_run(child) for child in store.children(row.key)],
-            })
+            output.write_json(
+                {
+                    **make.flow_run(row),
+                    "states": [forms.state(one) for one in store.states(row.key)],
+                    "attempts": [forms.attempt(one) for one in store.attempts(row.key)],
+                    "task_runs_by_state": store.counts_by_state(row.key),
+                    "subflow_runs": [make.flow_run(child) for child in store.children(row.key)],
+                }
+            )
         else:
             _show(store, row)
 
@@ -77,17 +88,19 @@ def inspect(run: str, as_json: bool) -> None:
 def _show(store: HistoryStore, row: FlowRunRow) -> None:
     make = forms.Forms(store)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(store.counts_by_state(row.key).items()))
-    output.record([
-        ("Flow run", row.name),
-        ("Id", str(row.id)),
-        ("Flow", row.flow_name),
-        ("Version", row.flow_version or "-"),
-        ("Entry point", row.entrypoint or "-"),
-        ("Task runner", row.runner),
-        ("Called in", make.flow_run_id(row.parent_flow_run) or "-"),
-        *course(row),
-        ("Task runs", counts or "none"),
-    ])
+    output.record(
+        [
+            ("Flow run", row.name),
+            ("Id", str(row.id)),
+            ("Flow", row.flow_name),
+            ("Version", row.flow_version or "-"),
+            ("Entry point", row.entrypoint or "-"),
+            ("Task runner", row.runner),
+            ("Called in", make.flow_run_id(row.parent_flow_run) or "-"),
+            *course(row),
+            ("Task runs", counts or "none"),
+        ]
+    )
     if row.parameters:
         output.heading("\nParameters")
         output.record([(f"  {name}", output.one_line(value)) for name, value in row.parameters.items()])
@@ -101,7 +114,13 @@ def _show(store: HistoryStore, row: FlowRunRow) -> None:
 
 @flow_run.command("logs")
 @click.argument("run")
-@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), default="INFO", show_default=True, help="The least level shown.")
+@click.option(
+    "--level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="The least level shown.",
+)
 @click.option("--task", metavar="NAME", help="Only the lines of task runs of this name, or of this task.")
 @output.json_option
 def logs(run: str, level: str, task: str | None, as_json: bool) -> None:
@@ -134,4 +153,6 @@ def delete(run: tuple[str, ...], yes: bool, force: bool) -> None:
             click.confirm(f"Delete {', '.join(f'{row.name} ({row.id})' for row in rows)}?", abort=True, err=True)
         for row in rows:
             gone = store.delete_flow_run(row.key)
-            output.say(f"Deleted {row.name} ({row.id}): {gone} runs." if gone else f"{row.name} ({row.id}) was gone already.")
+            output.say(
+                f"Deleted {row.name} ({row.id}): {gone} runs." if gone else f"{row.name} ({row.id}) was gone already."
+            )

@@ -1,7 +1,7 @@
-"""The log of a flow run: the stored records of all runs in it, and a line for the end of each task run.
+"""The log of a flow run: the stored records of all runs in it, and the lines that say how each of them ended.
 
-The engine's own lines about task runs are never stored, since the states already say when each ended and how; here they are made from
-them again, with the same levels as on the console.
+Lines that only repeat a state are never stored; here they are made from the states again. As on the console, those of completed runs are
+DEBUG from a certain number on.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from prefect_core.cli.output import iso
 from prefect_core.clock import to_datetime
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
 from prefect_core.history.store import HistoryStore, RunFilter
+from prefect_core.logs.records import FLOW_RUNS, TASK_RUNS
 from prefect_core.state_kinds import FINAL, StateType
 from prefect_core.states import State
 
-_ENGINE = "prefect_core.task_runs"
+Run = FlowRunRow | TaskRunRow
 
 
 class LogLine(NamedTuple):
@@ -26,18 +27,17 @@ class LogLine(NamedTuple):
 
     timestamp_us: int
     level: int
-    run: FlowRunRow | TaskRunRow | None
+    run: Run
     logger: str
     message: str
 
     def form(self) -> dict[str, object]:
         """Return the line as `--json` prints it."""
-        run = self.run
         return {
             "timestamp": iso(to_datetime(self.timestamp_us)),
             "level": logging.getLevelName(self.level),
             "logger": self.logger,
-            "run": None if run is None else {"type": _kind(run).replace(" ", "_"), "id": str(run.id), "name": run.name},
+            "run": {"type": _kind(self.run), "id": str(self.run.id), "name": self.run.name},
             "message": self.message,
         }
 
@@ -45,8 +45,8 @@ class LogLine(NamedTuple):
         """Return the line as the console shows it, with the date."""
         moment = to_datetime(self.timestamp_us).astimezone()
         shown = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}"
-        about = "" if self.run is None else f"{_kind(self.run).capitalize()} {self.run.name!r} - "
-        return f"{shown} | {logging.getLevelName(self.level):<7} | {about}{self.message}"
+        about = _kind(self.run).capitalize().replace("_", " ")
+        return f"{shown} | {logging.getLevelName(self.level):<7} | {about} {self.run.name!r} - {self.message}"
 
 
 def log_lines(store: HistoryStore, flow_run: FlowRunRow, level: int, task: str | None = None) -> list[LogLine]:
@@ -55,13 +55,15 @@ def log_lines(store: HistoryStore, flow_run: FlowRunRow, level: int, task: str |
     task_runs = [run for one in flow_runs for run in store.task_runs(RunFilter(flow_run=one.key))]
     if task is not None:
         flow_runs, task_runs = [], [run for run in task_runs if task in {run.name, run.task_name}]
-    by_key: dict[int | None, FlowRunRow | TaskRunRow] = {run.key: run for run in (*flow_runs, *task_runs)}
+    every: list[Run] = [*flow_runs, *task_runs]
+    by_key: dict[int | None, Run] = {run.key: run for run in every}
     lines = [
         LogLine(row.timestamp_us, row.level, by_key[row.run], row.logger, row.message)
         for row in store.logs(flow_run.key, tree=True, level=level)
         if row.run in by_key
     ]
-    lines += [line for line in _ends(task_runs) if line.level >= level]
+    last = {line.run.key: line.timestamp_us for line in lines}
+    lines += [line for line in _ends(every, last) if line.level >= level]
     return sorted(lines, key=lambda line: line.timestamp_us)
 
 
@@ -71,18 +73,23 @@ def _tree(store: HistoryStore, flow_run: FlowRunRow) -> Iterator[FlowRunRow]:
         yield from _tree(store, child)
 
 
-def _ends(task_runs: list[TaskRunRow]) -> Iterator[LogLine]:
-    """Make the lines of the task runs that are over; those that stand for a subflow run have that run's own line."""
-    shown: dict[int | None, int] = {}
-    most = settings.current().logging_task_lines
-    for run in sorted(task_runs, key=lambda run: run.state_us):
+def _ends(runs: list[Run], last: dict[int, int]) -> Iterator[LogLine]:
+    """Make the lines of the runs that are over, each behind the `last` record of its run, which may have been made just after its end."""
+    left = settings.current().logging_task_lines
+    for run in sorted(runs, key=lambda run: run.state_us):
         state = State(StateType(run.state_type), run.state_name, run.state_message)
-        if run.child_flow_run is not None or not (state.type in FINAL or state.name == "NotReady"):
+        if not (state.type in FINAL or state.name == "NotReady"):
             continue
-        number = shown[run.flow_run] = shown.get(run.flow_run, 0) + 1
-        level = logging.ERROR if not state.is_completed() else logging.INFO if number <= most else logging.DEBUG
-        yield LogLine(run.state_us, level, run, _ENGINE, f"Finished in state {state}")
+        # What stands for a subflow run ended as that did.
+        if isinstance(run, TaskRunRow) and run.child_flow_run is not None:
+            continue
+        level = logging.ERROR
+        if state.is_completed():
+            level = logging.INFO if left > 0 or isinstance(run, FlowRunRow) else logging.DEBUG
+            left -= 1
+        logger = FLOW_RUNS if isinstance(run, FlowRunRow) else TASK_RUNS
+        yield LogLine(max(run.state_us, last.get(run.key, 0)), level, run, logger, f"Finished in state {state}")
 
 
-def _kind(run: FlowRunRow | TaskRunRow) -> str:
-    return "flow run" if isinstance(run, FlowRunRow) else "task run"
+def _kind(run: Run) -> str:
+    return "flow_run" if isinstance(run, FlowRunRow) else "task_run"

@@ -9,9 +9,12 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,7 +37,7 @@ class Cell(str):
     __slots__ = ("style",)
     style: str
 
-    def __new__(cls, text: str, style: str) -> Cell:
+    def __new__(cls, text: str, style: str) -> Self:
         cell = super().__new__(cls, text)
         cell.style = style
         return cell
@@ -128,9 +131,9 @@ def record(fields: Sequence[tuple[str, str]]) -> None:
         _write(value)
 
 
-def heading(text: str, *, end: str = "\n") -> None:
-    """Print a heading, bold on a terminal."""
-    _write(Cell(text, "bold"), end)
+def heading(text: str, *, end: str = "\n", style: str = "bold") -> None:
+    """Print a text that stands out on a terminal."""
+    _write(Cell(text, style), end)
 
 
 def _write(text: str, end: str = "\n") -> None:

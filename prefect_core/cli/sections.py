@@ -47,7 +47,12 @@ def states_of(store: HistoryStore, key: int) -> None:
     output.table(
         ("SINCE", "ATTEMPT", "STATE", "MESSAGE"),
         [
-            (f"{row.timestamp.astimezone():%Y-%m-%d %H:%M:%S.%f}", str(row.attempt), output.state_cell(row.type, row.name), row.message or "")
+            (
+                f"{row.timestamp.astimezone():%Y-%m-%d %H:%M:%S.%f}",
+                str(row.attempt),
+                output.state_cell(row.type, row.name),
+                row.message or "",
+            )
             for row in store.states(key)
         ],
     )

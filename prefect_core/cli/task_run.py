@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from prefect_core.cli import forms, output
-from prefect_core.cli.asked import opened, runs, states
+from prefect_core.cli.asked import opened, runs, state_option, states
 from prefect_core.cli.commands import Group
 from prefect_core.cli.sections import attempts, course, states_of
 from prefect_core.errors import ObjectNotFound
@@ -24,7 +24,7 @@ def task_run() -> None:
 @task_run.command("ls")
 @click.option("--flow-run", "flow_run", metavar="RUN", help="Only task runs of this flow run.")
 @click.option("--task", "task_name", metavar="NAME", help="Only runs of this task.")
-@click.option("--state", "in_states", multiple=True, metavar="STATE", help="Only runs in this kind of state, or state of this name; repeatable.")
+@state_option("Only runs in this kind of state, or in a state of this name; repeatable.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the newest.")
 @output.json_option
 def ls(flow_run: str | None, task_name: str | None, in_states: tuple[str, ...], limit: int, as_json: bool) -> None:
@@ -44,7 +44,14 @@ def ls(flow_run: str | None, task_name: str | None, in_states: tuple[str, ...], 
 
 def _cells(run: TaskRunRow) -> tuple[str, ...]:
     state = output.state_cell(run.state_type, run.state_name)
-    return run.name, state, output.local(run.created), output.span(run.duration_seconds), str(run.run_count), str(run.id)
+    return (
+        run.name,
+        state,
+        output.local(run.created),
+        output.span(run.duration_seconds),
+        str(run.run_count),
+        str(run.id),
+    )
 
 
 @task_run.command("inspect")
@@ -55,32 +62,38 @@ def inspect(run: str, as_json: bool) -> None:
     with opened() as store:
         row = store.task_run(run)
         if as_json:
-            output.write_json({
-                **forms.Forms(store).task_run(row),
-                "states": [forms.state(one) for one in store.states(row.key)],
-                "attempts": [forms.attempt(one) for one in store.attempts(row.key)],
-            })
+            output.write_json(
+                {
+                    **forms.Forms(store).task_run(row),
+                    "states": [forms.state(one) for one in store.states(row.key)],
+                    "attempts": [forms.attempt(one) for one in store.attempts(row.key)],
+                }
+            )
         else:
             _show(store, row)
 
 
 def _show(store: HistoryStore, row: TaskRunRow) -> None:
     make = forms.Forms(store)
-    output.record([
-        ("Task run", row.name),
-        ("Id", str(row.id)),
-        ("Task", row.task_name),
-        ("Key", row.task_key),
-        ("Flow run", make.flow_run_id(row.flow_run) or "-"),
-        ("Called in", make.task_run_id(row.parent_task_run) or "-"),
-        ("Subflow run", make.flow_run_id(row.child_flow_run) or "-"),
-        ("Worker", row.worker or "-"),
-        ("Runs", str(row.run_count)),
-        *course(row),
-    ])
+    output.record(
+        [
+            ("Task run", row.name),
+            ("Id", str(row.id)),
+            ("Task", row.task_name),
+            ("Key", row.task_key),
+            ("Flow run", make.flow_run_id(row.flow_run) or "-"),
+            ("Called in", make.task_run_id(row.parent_task_run) or "-"),
+            ("Subflow run", make.flow_run_id(row.child_flow_run) or "-"),
+            ("Worker", row.worker or "-"),
+            ("Runs", str(row.run_count)),
+            *course(row),
+        ]
+    )
     if row.inputs:
         output.heading("\nInputs")
-        output.table(("PARAMETER", "FROM", "ID"), [(one.parameter, _source(store, one), str(one.id)) for one in row.inputs])
+        output.table(
+            ("PARAMETER", "FROM", "ID"), [(one.parameter, _source(store, one), str(one.id)) for one in row.inputs]
+        )
     attempts(store, row.key)
     states_of(store, row.key)
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prefect_core import logs
 from prefect_core.engine import portal
 from prefect_core.engine.launch import Flight
-from prefect_core.engine.task_run import TaskCall, task_life
+from prefect_core.engine.task_call import TaskCall
+from prefect_core.engine.task_run import task_life
 from prefect_core.futures import PrefectFuture, Signal, block_until_done
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, StateType
@@ -26,6 +27,7 @@ from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
 
 if TYPE_CHECKING:
+    from prefect_core.context import RunContext
     from prefect_core.tasks import Task
 
 
@@ -66,10 +68,10 @@ class Tally:
 class Dispatcher:
     """The children of one flow run, and its runners."""
 
-    def __init__(self, runner: TaskRunner, host: portal.LoopHost | None = None) -> None:
+    def __init__(self, runner: TaskRunner, host: portal.LoopHost | None = None, parent: RunContext | None = None) -> None:
         self.runner = runner
         self.tally = Tally()
-        self.lines_left = logs.task_lines_at_info()
+        self.lines = logs.TaskLines() if parent is None else logs.lines_around(parent)
         self._host = host
         self._lock = threading.Lock()
         self._counters: dict[str, itertools.count[int]] = {}
@@ -92,8 +94,8 @@ class Dispatcher:
         for runner in (self.runner, *(runner for _, runner in self._further.values())):
             try:
                 runner.stop()
-            except Exception:
-                logs.engine_line(None, logs.ERROR, f"Task runner {runner.name!r} could not be stopped cleanly", exc_info=True)
+            except Exception as error:
+                logs.engine_line(None, logs.ERROR, f"Task runner {runner.name!r} could not be stopped cleanly", error)
 
     def spawn(self, function: portal.AsyncFunction[None], *args: Any) -> Callable[[], object]:
         """Run a coroutine function on the flow run's event loop (`task_runners.Host`)."""

@@ -11,7 +11,7 @@ from typing import Any
 from prefect_core import context, logs
 from prefect_core.engine import portal
 from prefect_core.engine.steps import Block, Life
-from prefect_core.runs import Run
+from prefect_core.logs import prints
 from prefect_core.states import State
 
 Hook = Callable[[Any, Any, State], Any]
@@ -49,37 +49,37 @@ def _call(hook: Hook, subject: Any, state: State, around: context.RunContext) ->
 
 def _call_inside(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
     context.enter(around)
-    run = around.run
-    _announce(run, hook, state)
+    _announce(around, hook, state)
     try:
-        hook(subject, run, state)
-    except Exception:
-        _report(run, hook)
+        with prints.logged(around):
+            hook(subject, around.run, state)
+    except Exception as error:
+        _report(around, hook, error)
     else:
-        _finished(run, hook)
+        _finished(around, hook)
 
 
 async def _acall(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
     token = context.enter(around)
-    run = around.run
-    _announce(run, hook, state)
+    _announce(around, hook, state)
     try:
-        await hook(subject, run, state)
-    except Exception:
-        _report(run, hook)
+        with prints.logged(around):
+            await hook(subject, around.run, state)
+    except Exception as error:
+        _report(around, hook, error)
     else:
-        _finished(run, hook)
+        _finished(around, hook)
     finally:
         context.leave(token)
 
 
-def _announce(run: Run, hook: Hook, state: State) -> None:
-    logs.engine_line(run, logs.INFO, f"Running hook {hook_name(hook)!r} in response to entering state {state.name!r}")
+def _announce(around: context.RunContext, hook: Hook, state: State) -> None:
+    logs.note(around, logs.INFO, f"Running hook {hook_name(hook)!r} in response to entering state {state.name!r}")
 
 
-def _finished(run: Run, hook: Hook) -> None:
-    logs.engine_line(run, logs.INFO, f"Hook {hook_name(hook)!r} finished running successfully")
+def _finished(around: context.RunContext, hook: Hook) -> None:
+    logs.note(around, logs.INFO, f"Hook {hook_name(hook)!r} finished running successfully")
 
 
-def _report(run: Run, hook: Hook) -> None:
-    logs.engine_line(run, logs.ERROR, f"An error was encountered while running hook {hook_name(hook)!r}", exc_info=True)
+def _report(around: context.RunContext, hook: Hook, error: Exception) -> None:
+    logs.note(around, logs.ERROR, f"An error was encountered while running hook {hook_name(hook)!r}", error)

@@ -22,7 +22,7 @@ from prefect_core.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     from prefect_core.engine.dispatcher import Dispatcher
-    from prefect_core.engine.task_run import TaskCall
+    from prefect_core.engine.task_call import TaskCall
 
 _hooks = ThreadPool(limit=64, name="prefect-core-hooks")
 
@@ -43,6 +43,9 @@ class Flight:
         """Go on with what the last step gave."""
         trampoline.push(partial(self._advance, given))
 
+    def _resume_after(self, _: Signal) -> None:
+        self.resume()
+
     def _advance(self, given: Any) -> None:
         try:
             self._begin(self._life.send(given))
@@ -50,7 +53,7 @@ class Flight:
             self._dispatcher.closed(self._call)
         except Exception as error:
             # A mistake of the engine's own; the run must not stay open for it.
-            logs.engine_line(self._call.run, logs.ERROR, "The engine failed to carry on with this run", exc_info=True)
+            logs.engine_line(self._call.run, logs.ERROR, "The engine failed to carry on with this run", error)
             self._call.end(State(CRASHED, None, f"Execution was interrupted by an unexpected exception: {describe(error)}"))
             self._dispatcher.closed(self._call)
 
@@ -59,7 +62,11 @@ class Flight:
             case Call(payload=payload):
                 self._hand_over(payload)
             case Wait(signals=signals):
-                when_done(signals, self.resume)
+                if len(signals) == 1:
+                    # The common link of a chain needs no counting.
+                    next(iter(signals)).add_done_callback(self._resume_after)
+                else:
+                    when_done(signals, self.resume)
             case Sleep(seconds=seconds):
                 timers.after(seconds, self.resume)
             case Block(work=work, is_async=is_async):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator, Generator
-from types import GeneratorType
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing
+from functools import partial
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from prefect_core import clock, context
 from prefect_core.engine import deadlines, portal, trampoline
 from prefect_core.futures import async_slot
+from prefect_core.logs import prints
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
 
@@ -50,6 +53,9 @@ def _perform(payload: Payload) -> Receipt:
     outer = trampoline.suspend()
     started_us = clock.now_us()
     receipt = Receipt()
+    logs_prints = payload.context.log_prints
+    if logs_prints:
+        prints.begin(payload.context)
     try:
         if payload.started is not None:
             payload.started(started_us)
@@ -63,6 +69,8 @@ def _perform(payload: Payload) -> Receipt:
     finally:
         trampoline.resume(outer)
         context.leave(token)
+        if logs_prints:
+            prints.end(payload.context)
     receipt.started_us = started_us
     receipt.ended_us = clock.now_us()
     return receipt
@@ -75,12 +83,28 @@ def consumed(generator: Generator[Any, Any, Any]) -> list[Any]:
     for item in generator:
         if limit and len(items) >= limit:
             generator.close()
-            raise ValueError(
-                f"A returned generator gave more than {limit:,} items, and a result must end. Yield the values from the flow or task "
-                "itself to hand them on one by one, or raise the setting max_generator_items."
-            )
+            raise _endless(limit)
         items.append(item)
     return items
+
+
+async def aconsumed(generator: AsyncGenerator[Any, Any]) -> list[Any]:
+    """Do the same with the generator of a submitted async generator function."""
+    limit = settings().max_generator_items
+    items: list[Any] = []
+    async with aclosing(generator):
+        async for item in generator:
+            if limit and len(items) >= limit:
+                raise _endless(limit)
+            items.append(item)
+    return items
+
+
+def _endless(limit: int) -> ValueError:
+    return ValueError(
+        f"A returned generator gave more than {limit:,} items, and a result must end. Yield the values from the flow or task "
+        "itself to hand them on one by one, or raise the setting max_generator_items."
+    )
 
 
 async def arun_attempt(payload: Payload) -> Receipt:
@@ -90,11 +114,15 @@ async def arun_attempt(payload: Payload) -> Receipt:
     token = context.enter(payload.context)
     started_us = clock.now_us()
     receipt = Receipt()
+    logs_prints = payload.context.log_prints
+    if logs_prints:
+        prints.begin(payload.context)
     try:
         if payload.started is not None:
             payload.started(started_us)
         with anyio.move_on_after(payload.timeout_seconds) as scope:
-            value = await payload.function(*payload.args, **payload.kwargs)
+            value = payload.function(*payload.args, **payload.kwargs)
+            value = await (aconsumed(value) if type(value) is AsyncGeneratorType else value)
             receipt.value = consumed(value) if type(value) is GeneratorType else value
         if scope.cancelled_caught:
             receipt.timed_out = True
@@ -103,6 +131,8 @@ async def arun_attempt(payload: Payload) -> Receipt:
         receipt.error = error
     finally:
         context.leave(token)
+        if logs_prints:
+            prints.end(payload.context)
     receipt.started_us = started_us
     receipt.ended_us = clock.now_us()
     return receipt
@@ -121,37 +151,44 @@ async def adopt_attempt(payload: Payload) -> Receipt:
 def iterate_attempt(payload: Payload, receipt: Receipt) -> Generator[Any, Any, None]:
     """Run a generator function's body, yielding what it yields; `receipt` tells afterwards how it ended, with what it returned."""
     receipt.started_us = clock.now_us()
-    token = context.enter(payload.context)
     try:
-        if payload.started is not None:
-            payload.started(receipt.started_us)
-        body = payload.function(*payload.args, **payload.kwargs)
-        sent: Any = None
+        body = _inside(payload, partial(_call_body, payload, receipt.started_us))
+        go_on = partial(body.send, None)
         while True:
-            try:
-                yielded = body.send(sent)
-            except StopIteration as stop:
-                receipt.value = stop.value
-                break
-            context.leave(token)
+            yielded = _inside(payload, go_on)
             try:
                 sent = yield yielded
             except GeneratorExit:
-                body.close()
+                _inside(payload, body.close)
                 raise
             except BaseException as thrown:
-                token = context.enter(payload.context)
-                yielded = body.throw(thrown)
-                sent = yield yielded
+                go_on = partial(body.throw, thrown)
             else:
-                token = context.enter(payload.context)
+                go_on = partial(body.send, sent)
+    except StopIteration as stop:
+        receipt.value = stop.value
+    except GeneratorExit:
+        raise
     except BaseException as error:
         receipt.error = error
+    finally:
         receipt.ended_us = clock.now_us()
-        return receipt
-    context.leave(token)
-    receipt.ended_us = clock.now_us()
-    return receipt
+
+
+def _call_body(payload: Payload, started_us: int) -> Any:
+    if payload.started is not None:
+        payload.started(started_us)
+    return payload.function(*payload.args, **payload.kwargs)
+
+
+def _inside(payload: Payload, function: Callable[[], Any]) -> Any:
+    """Call a piece of the body in the body's context, which the consumer between two pieces must not be in."""
+    token = context.enter(payload.context)
+    try:
+        with prints.logged(payload.context):
+            return function()
+    finally:
+        context.leave(token)
 
 
 async def aiterate_attempt(payload: Payload, receipt: Receipt) -> AsyncGenerator[Any, None]:
@@ -171,7 +208,8 @@ async def aiterate_attempt(payload: Payload, receipt: Receipt) -> AsyncGenerator
         while True:
             token = context.enter(payload.context)
             try:
-                value = await anext(body)
+                with prints.logged(payload.context):
+                    value = await anext(body)
             finally:
                 context.leave(token)
             yield value

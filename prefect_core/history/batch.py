@@ -3,8 +3,8 @@
 A store writes a batch as a whole or not at all, and writing it twice is the same as writing it once (a run and an attempt by key, the
 last row wins; states and log records never change), so a batch whose commit ended in an unclear error is simply written again.
 
-Most task runs of a large flow begin and end within one batch, with nothing to tell but their times. They travel as one `plain` row,
-from which a store makes the five rows that `expand` shows: it knows a way to do so that costs half as much.
+Most task runs of a large flow have nothing to tell but their times. They travel as short rows (see `plain`), from which a store makes the
+rows that `expand`, `expand_begun` and `end` show: it may know a way to do so that costs half as much.
 """
 
 from __future__ import annotations
@@ -58,26 +58,18 @@ TASK_RUN = (
 ATTEMPT = ("run", "attempt", "started_us", "ended_us", "state_type", "state_name", "worker")
 STATE = ("run", "seq", "attempt", "type", "name", "message", "timestamp_us", "details")
 LOG = ("key", "run", "level", "logger", "message", "timestamp_us")
-PLAIN = (
-    "key",
-    "uid",
-    "flow_run",
-    "task_name",
-    "task_key",
-    "idx",
-    "inputs",
-    "created_us",
-    "started_us",
-    "ended_us",
-    "worker",
-)
-"""Columns of a task run without tags, name or parent task run of its own, that went Pending, Running, Completed in one attempt."""
+BEGUN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "created_us")
+"""Columns of a task run without tags, name or parent task run of its own, that is Pending."""
+ENDED = ("key", "started_us", "ended_us", "worker")
+"""Columns of a task run written as `BEGUN` before, that went Running and Completed in one attempt since."""
+PLAIN = (*BEGUN, *ENDED[1:])
+"""Columns of a task run that did all of this within the batch."""
 
 
 class Batch:
     """Rows of one transaction, each list in the columns named above."""
 
-    __slots__ = ("attempts", "flow_runs", "incomplete", "logs", "plain", "states", "task_runs")
+    __slots__ = ("attempts", "begun", "ended", "flow_runs", "incomplete", "logs", "plain", "states", "task_runs")
 
     def __init__(self) -> None:
         self.flow_runs: list[Row] = []
@@ -86,23 +78,46 @@ class Batch:
         self.states: list[Row] = []
         self.logs: list[Row] = []
         self.plain: list[Row] = []
+        self.begun: list[Row] = []
+        self.ended: list[Row] = []
         self.incomplete: tuple[int, int] | None = None
         """Since when (wall microseconds) rows are missing, and how many went missing: set when writing works again."""
 
     def __len__(self) -> int:
         """Return how many rows are to be written."""
         rows = sum(map(len, (self.flow_runs, self.task_runs, self.attempts, self.states, self.logs)))
-        return rows + 5 * len(self.plain) + (self.incomplete is not None)
+        return rows + 5 * len(self.plain) + 2 * len(self.begun) + 4 * len(self.ended)
 
 
-def expand(row: Row) -> tuple[Row, Row, list[Row]]:
-    """Return the task run, the attempt and the states that a plain row stands for."""
-    key, uid, flow_run, task_name, task_key, idx, inputs, created_us, started_us, ended_us, worker = row
-    run: Row = (key, uid, flow_run, None, task_name, task_key, idx, None, None, inputs)
-    run += (created_us, started_us, ended_us, 1, "COMPLETED", "Completed", None, ended_us, worker)
+def expand_begun(row: Row) -> tuple[Row, Row]:
+    """Return the task run and the state that a row in the columns `BEGUN` stands for."""
+    key, uid, flow_run, task_name, task_key, idx, inputs, created_us = row
+    place = (key, uid, flow_run, None, task_name, task_key, idx, None, None, inputs, created_us)
+    return (*place, None, None, 0, "PENDING", "Pending", None, created_us, ""), (
+        key,
+        0,
+        0,
+        "PENDING",
+        "Pending",
+        None,
+        created_us,
+        None,
+    )
+
+
+def end(run: Row, row: Row) -> tuple[Row, Row, list[Row]]:
+    """Return a task run as it ended, its attempt, and its two last states, of a row in the columns `ENDED`."""
+    key, started_us, ended_us, worker = row
+    course = (started_us, ended_us, 1, "COMPLETED", "Completed", None, ended_us, worker)
     states = [
-        (key, 0, 0, "PENDING", "Pending", None, created_us, None),
         (key, 1, 1, "RUNNING", "Running", None, started_us, None),
         (key, 2, 1, "COMPLETED", "Completed", None, ended_us, None),
     ]
-    return run, (key, 1, started_us, ended_us, "COMPLETED", "Completed", worker), states
+    return (*run[: -len(course)], *course), (key, 1, started_us, ended_us, "COMPLETED", "Completed", worker), states
+
+
+def expand(row: Row) -> tuple[Row, Row, list[Row]]:
+    """Return the task run, the attempt and the states that a row in the columns `PLAIN` stands for."""
+    begun, state = expand_begun(row[: len(BEGUN)])
+    run, attempt, states = end(begun, (row[0], *row[len(BEGUN) :]))
+    return run, attempt, [state, *states]

@@ -1,7 +1,7 @@
 """Turns the events of the recorder into rows.
 
 Events of one batch are gathered by run, so that a run is written once, as it stands after its last event, and its states one after the
-other. Of a run that goes on after the batch, a `_Thread` is kept: the number of its last state, the attempt that is open, and the
+other. Of a run that goes on after the batch, a `_Trace` is kept: the number of its last state, the attempt that is open, and the
 texts that were made when it was created. What a row says comes from events wherever it can, since the run itself may be ahead of them.
 """
 
@@ -11,19 +11,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prefect_core import ids
+from prefect_core.history import plain
 from prefect_core.history.batch import Batch, Row
+from prefect_core.history.plain import CREATED, ENTERED, RENAMED, Event, inputs_text
 from prefect_core.runs import FlowRun, Run, TaskRun
-from prefect_core.state_kinds import COMPLETED, FINAL, PENDING, RUNNING, SCHEDULED
-
-Event = tuple[Any, ...]
-"""(CREATED, run, type, name, message, timestamp_us, attempt, run_count, details, parameters of a flow run or None),
-(ENTERED, run, type, name, message, timestamp_us, attempt, run_count, details, worker) or (RENAMED, run)."""
-
-CREATED, ENTERED, RENAMED = range(3)
+from prefect_core.state_kinds import FINAL, RUNNING, SCHEDULED
 
 
-class _Thread:
+class _Trace:
     """What must be remembered of a run from one batch to the next."""
 
     __slots__ = ("attempt", "ended_us", "last", "opened_us", "parameters", "seq", "started_us", "worker")
@@ -38,6 +33,13 @@ class _Thread:
         self.worker = ""
         self.last: Event = ()
 
+    @classmethod
+    def after(cls, created: Event) -> _Trace:
+        """Return what is remembered of a task run that was written in its first state."""
+        trace = cls(seq=0)
+        trace.last = created
+        return trace
+
 
 class Fold:
     """The recorder's memory of unfinished runs. Used by the writer's thread alone."""
@@ -45,13 +47,14 @@ class Fold:
     def __init__(self, recall: Callable[[int], tuple[int, int] | None]) -> None:
         """`recall` gives the last state's number and the first start of a run that this process did not create, or has let go."""
         self._recall = recall
-        self._threads: dict[Run, _Thread] = {}
+        self._traces: dict[Run, _Trace] = {}
+        self._begun: dict[Run, Event] = {}
         self._ended: list[Run] = []
 
     @property
     def unfinished(self) -> int:
         """How many runs are remembered."""
-        return len(self._threads)
+        return len(self._traces) + len(self._begun)
 
     def fold(self, events: Sequence[Event], logs: list[Row]) -> Batch:
         """Return the rows of `events`; `logs` are rows already."""
@@ -64,63 +67,84 @@ class Fold:
                 groups[event[1]] = [event]
             else:
                 group.append(event)
-        plain = batch.plain
         for run, group in groups.items():
-            if len(group) == 3 and type(run) is TaskRun and (row := _plain_row(run, group)) is not None:
-                plain.append(row)
-            else:
+            if type(run) is not TaskRun or not self._add_plainly(batch, run, group):
                 self._add(batch, run, group)
         return batch
+
+    def _add_plainly(self, batch: Batch, run: TaskRun, group: list[Event]) -> bool:
+        row: Row | None = None
+        if len(group) == 3:
+            if (row := plain.whole(run, group)) is not None:
+                batch.plain.append(row)
+        elif len(group) == 1:
+            if (row := plain.begun(run, group)) is not None:
+                batch.begun.append(row)
+                self._begun[run] = group[0]
+        elif len(group) == 2 and run in self._begun and (row := plain.ended(run, group)) is not None:
+            batch.ended.append(row)
+            self._ended.append(run)
+        return row is not None
 
     def committed(self) -> None:
         """Let go of the runs that ended in the batches folded so far: they are written."""
         for run in self._ended:
-            self._threads.pop(run, None)
+            self._traces.pop(run, None)
+            self._begun.pop(run, None)
         self._ended.clear()
 
+    def given_up(self) -> None:
+        """Note that the last batch was not written: what goes on is written as a whole when it next moves."""
+        self.committed()
+        for run, event in self._begun.items():
+            self._traces[run] = _Trace.after(event)
+        self._begun.clear()
+
     def _add(self, batch: Batch, run: Run, group: list[Event]) -> None:
-        thread = self._threads.get(run)
-        if thread is None:
-            thread = self._threads[run] = self._begin(run, group)
+        trace = self._traces.get(run)
+        if trace is None:
+            trace = self._traces[run] = self._begin(run, group)
         for event in group:
             if event[0] == RENAMED:
                 continue
             if event[0] == CREATED and event[9] is not None:
-                thread.parameters = event[9]
-            _enter(batch, thread, run, event)
-        if thread.attempt:
-            batch.attempts.append(_attempt_row(thread, run))
-        if not thread.last:
-            thread.last, thread.ended_us = _present(run), run.ended_us
-        _add_run(batch, run, thread)
-        if thread.last[2] in FINAL:
+                trace.parameters = event[9]
+            _enter(batch, trace, run, event)
+        if trace.attempt:
+            batch.attempts.append(_attempt_row(trace, run))
+        if not trace.last:
+            trace.last, trace.ended_us = _present(run), run.ended_us
+        _add_run(batch, run, trace)
+        if trace.last[2] in FINAL:
             self._ended.append(run)
 
-    def _begin(self, run: Run, group: list[Event]) -> _Thread:
+    def _begin(self, run: Run, group: list[Event]) -> _Trace:
         if group[0][0] == CREATED:
-            return _Thread()
+            return _Trace()
+        if run in self._begun:
+            return _Trace.after(self._begun.pop(run))
         known = self._recall(run.key)
-        return _Thread() if known is None else _Thread(*known)
+        return _Trace() if known is None else _Trace(*known)
 
 
-def _enter(batch: Batch, thread: _Thread, run: Run, event: Event) -> None:
+def _enter(batch: Batch, trace: _Trace, run: Run, event: Event) -> None:
     what, _, kind, name, message, timestamp_us, attempt, _, details, extra = event
-    thread.seq += 1
-    batch.states.append((run.key, thread.seq, attempt, kind.value, name, message, timestamp_us, details))
-    if thread.attempt and kind is RUNNING and thread.attempt != attempt:
+    trace.seq += 1
+    batch.states.append((run.key, trace.seq, attempt, kind.value, name, message, timestamp_us, details))
+    if trace.attempt and kind is RUNNING and trace.attempt != attempt:
         # The next attempt began without a state in between.
-        batch.attempts.append(_attempt_row(thread, run, timestamp_us))
-        thread.attempt = 0
-    thread.last = event
-    thread.worker = extra if what == ENTERED else ""
+        batch.attempts.append(_attempt_row(trace, run, timestamp_us))
+        trace.attempt = 0
+    trace.last = event
+    trace.worker = extra if what == ENTERED else ""
     if kind is RUNNING:
-        thread.started_us = thread.started_us or timestamp_us
-        if not thread.attempt:
-            thread.attempt, thread.opened_us = attempt, timestamp_us
-    elif thread.attempt and (kind in FINAL or kind is SCHEDULED):
-        batch.attempts.append(_attempt_row(thread, run, timestamp_us))
-        thread.attempt = 0
-    thread.ended_us = timestamp_us if kind in FINAL else 0
+        trace.started_us = trace.started_us or timestamp_us
+        if not trace.attempt:
+            trace.attempt, trace.opened_us = attempt, timestamp_us
+    elif trace.attempt and (kind in FINAL or kind is SCHEDULED):
+        batch.attempts.append(_attempt_row(trace, run, timestamp_us))
+        trace.attempt = 0
+    trace.ended_us = timestamp_us if kind in FINAL else 0
 
 
 def _present(run: Run) -> Event:
@@ -140,16 +164,16 @@ def _present(run: Run) -> Event:
     )
 
 
-def _attempt_row(thread: _Thread, run: Run, ended_us: int | None = None) -> Row:
-    return (run.key, thread.attempt, thread.opened_us, ended_us, thread.last[2].value, thread.last[3], thread.worker)
+def _attempt_row(trace: _Trace, run: Run, ended_us: int | None = None) -> Row:
+    return (run.key, trace.attempt, trace.opened_us, ended_us, trace.last[2].value, trace.last[3], trace.worker)
 
 
-def _add_run(batch: Batch, run: Run, thread: _Thread) -> None:
-    _, _, kind, name, message, timestamp_us, _, run_count, _, _ = thread.last
+def _add_run(batch: Batch, run: Run, trace: _Trace) -> None:
+    _, _, kind, name, message, timestamp_us, _, run_count, _, _ = trace.last
     course = (
         run.created_us,
-        thread.started_us or None,
-        thread.ended_us or None,
+        trace.started_us or None,
+        trace.ended_us or None,
         run_count,
         kind.value,
         name,
@@ -171,11 +195,11 @@ def _add_run(batch: Batch, run: Run, thread: _Thread) -> None:
             run.index,
             run._name,
             tags,
-            _inputs_text(run),
+            inputs_text(run),
         )
-        batch.task_runs.append((*place, *course, thread.worker))
+        batch.task_runs.append((*place, *course, trace.worker))
     else:
-        batch.flow_runs.append((*_flow_run_place(run, uid, thread.parameters, tags), *course))
+        batch.flow_runs.append((*_flow_run_place(run, uid, trace.parameters, tags), *course))
 
 
 def _flow_run_place(run: FlowRun, uid: bytes, parameters: str, tags: str | None) -> Row:
@@ -183,37 +207,6 @@ def _flow_run_place(run: FlowRun, uid: bytes, parameters: str, tags: str | None)
     parent_flow_run = run.parent_flow_run.key or None if run.parent_flow_run is not None else None
     named = (run.key, uid, run.name, run.flow_name, run.flow_version, run.entrypoint, run.runner_name)
     return (*named, parameters, tags, parent_task_run, parent_flow_run)
-
-
-def _plain_row(run: TaskRun, group: list[Event]) -> Row | None:
-    first, second, third = group
-    if (
-        first[0] != CREATED
-        or first[2:5] != _PENDING
-        or second[2:5] != _RUNNING
-        or third[2:5] != _COMPLETED
-        or (first[6], second[6], third[6], third[7]) != (0, 1, 1, 1)
-        or first[8] is not None
-        or run.tags
-        or run._name is not None
-        or run.parent_task_run is not None
-    ):
-        return None
-    flow_run = run.flow_run.key or None if run.flow_run is not None else None
-    inputs = _inputs_text(run) if run.inputs else None
-    place = (run.key, run.uid.to_bytes(16, "big"), flow_run, run.task_name, run.task_key, run.index, inputs)
-    return (*place, first[5], second[5], third[5], third[9])
-
-
-_PENDING = (PENDING, "Pending", None)
-_RUNNING = (RUNNING, "Running", None)
-_COMPLETED = (COMPLETED, "Completed", None)
-
-
-def _inputs_text(run: TaskRun) -> str | None:
-    if not run.inputs:
-        return None
-    return _compact([[parameter, kind, ids.as_text(uid)] for parameter, kind, uid in run.inputs])
 
 
 def _compact(value: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from prefect_core.errors import HistoryError
-from prefect_core.history.batch import Batch, Row, expand
+from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
 from prefect_core.history.rows import (
     AttemptRow,
     FlowRow,
@@ -60,6 +60,11 @@ class MemoryStore:
                     self._children[row.parent_task_run] = row.key
             self._add(batch.task_runs, batch.attempts, batch.states)
             for run, attempt, states in map(expand, batch.plain):
+                self._add([run], [attempt], states)
+            for run, state in map(expand_begun, batch.begun):
+                self._add([run], [], [state])
+            for last in batch.ended:
+                run, attempt, states = end(self._task_runs[last[0]], last)
                 self._add([run], [attempt], states)
             for log in batch.logs:
                 self._logs[log[0]] = LogRow(*log)

@@ -34,13 +34,13 @@ class PersistentWriter:
         self._missing_since_us = 0
         self._failure: HistoryError | None = None
 
-    def write(self, batch: Batch) -> None:
-        """Write a batch, or give it up."""
+    def write(self, batch: Batch) -> bool:
+        """Write a batch, or give it up; returns whether it was written."""
         rows = len(batch)
         if self._missing_rows:
             batch.incomplete = (self._missing_since_us, self._missing_rows)
         elif not rows:
-            return
+            return True
         crash_point("recorder.before_write")
         failure = self._try(batch)
         crash_point("recorder.after_write")
@@ -48,6 +48,7 @@ class PersistentWriter:
             self._missing_rows = 0
         else:
             self.give_up(rows, failure)
+        return failure is None
 
     def _try(self, batch: Batch) -> HistoryError | None:
         deadline = time.monotonic() + (0.0 if self._missing_rows else self._retry_seconds)

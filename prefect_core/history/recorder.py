@@ -20,9 +20,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core.errors import HistoryError
-from prefect_core.history.fold import CREATED, ENTERED, RENAMED, Event, Fold
+from prefect_core.history.fold import Fold
 from prefect_core.history.parameters import parameters_text
 from prefect_core.history.persistent import PersistentWriter
+from prefect_core.history.plain import CREATED, ENTERED, RENAMED, Event
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED
 
@@ -86,7 +87,7 @@ class StoreRecorder:
     def __init__(self, store: HistoryWriter, queue_bound: int = 100_000, retry_seconds: float = 5.0) -> None:
         self.store = store
         self._bound = max(queue_bound, 1)
-        first = store.next_key()
+        first = _first_key(store)
         self._run_keys = itertools.count(first + 1)
         self._log_keys = itertools.count(first + 1)
         self._queue: deque[Event] = deque()
@@ -135,6 +136,9 @@ class StoreRecorder:
             self._ring()
 
     def flush(self) -> None:
+        if threading.current_thread() is self._writer:
+            # A log handler of the user's may ask for it on hearing a warning of ours; waiting here would never end.
+            return
         waiter = _Flush()
         self._queue.append((_FLUSH, waiter))
         self._hurry = True
@@ -193,12 +197,15 @@ class StoreRecorder:
     def _record(self, events: list[Event]) -> None:
         waiters: list[_Flush] = []
         try:
-            self._writing.write(self._batch(events, waiters))
-            self._fold.committed()
+            if self._writing.write(self._batch(events, waiters)):
+                self._fold.committed()
+            else:
+                self._fold.given_up()
         except Exception as error:
             # A mistake of ours must neither end the writer nor pass in silence.
             reason = f"The history could not be written: {type(error).__name__}: {error}."
             self._writing.give_up(len(events), HistoryError(reason))
+            self._fold.given_up()
         self._answer(waiters)
 
     def _take(self) -> list[Event]:
@@ -240,6 +247,14 @@ class StoreRecorder:
         for waiter in waiters:
             waiter.error = failure
             waiter.done.set()
+
+
+def _first_key(store: HistoryWriter) -> int:
+    try:
+        return store.next_key()
+    except BaseException:
+        store.close()
+        raise
 
 
 def _details(state: State) -> str | None:

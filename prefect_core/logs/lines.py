@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.logs.kept import keep
-from prefect_core.logs.records import ENGINE, FLOW_RUNS, fields_of, logger_name
+from prefect_core.logs.records import fields_of, logger_name
 from prefect_core.logs.setting_up import set_up
 from prefect_core.runs import Run
 from prefect_core.settings import Settings
@@ -30,7 +29,8 @@ Kind = Literal["created", "completed", "failed", "notes"]
 
 _SILENT = -1
 _AT_DEBUG = -2
-_OURS = (str(Path(__file__).parents[1]), "prefect_runners")
+_OURS = frozenset({"prefect_core", "prefect_runners"})
+_RAISED = "Encountered exception during execution:"
 _lock = threading.Lock()
 
 
@@ -86,41 +86,140 @@ def lines_around(context: RunContext | None) -> TaskLines:
 
 
 def _tell(limit: int, context: RunContext) -> None:
-    run = context.run if isinstance(context, FlowRunContext) else context.task_run.flow_run
-    _show(run, logging.INFO, f"{limit:,} task runs were shown; lines of further ones are DEBUG (setting logging_task_lines).")
+    flow_run = context.flow_run if isinstance(context, FlowRunContext) else context.task_run.flow_run
+    root = flow_run.root if flow_run is not None else None
+    _show(root, logging.INFO, f"{limit:,} task runs were shown; lines of further ones are DEBUG (setting logging_task_lines).")
 
 
-def _show(run: Run | None, level: int, message: str, exc_info: Any = None) -> None:
-    fields = fields_of(run) if run is not None else {}
-    logging.getLogger(logger_name(run)).log(level, message, exc_info=exc_info, extra={**fields, "send_to_api": False})
-
-
-def engine_line(run: Run | None, level: int, message: str, exc_info: Any = None) -> None:
-    """Show a line about a run, or about none; from WARNING on it is kept. `exc_info` is an exception, or True for the one in flight."""
+def engine_line(run: Run | None, level: int, message: str, error: BaseException | None = None) -> None:
+    """Show a line about a run, or about none, with the traceback of `error`; from WARNING on it is kept."""
     set_up()
-    _show(run, level, message, exc_info)
-    _keep(run, level, message, exc_info)
+    _show(run, level, message, error)
+    _keep(run, level, message, error)
 
 
-def note(context: RunContext, level: int, message: str, exc_info: Any = None) -> None:
+def note(context: RunContext, level: int, message: str, error: BaseException | None = None) -> None:
     """Do the same for a line that every task run or subflow run may have, counted with others of its kind."""
-    parent = context if isinstance(context, TaskRunContext) else context.parent
-    shown = level
-    if parent is not None:
-        shown = lines_around(parent).level("failed" if level >= logging.WARNING else "notes", level, context)
+    shown = level if _is_root(context) else _counted(context, "failed" if level >= logging.WARNING else "notes", level)
     if shown:
-        _show(context.run, shown, message, exc_info)
-    _keep(context.run, level, message, exc_info)
+        _show(context.run, shown, message, error)
+    _keep(context.run, level, message, error)
 
 
-def _keep(run: Run | None, level: int, message: str, exc_info: Any) -> None:
+def flow_created(context: FlowRunContext) -> None:
+    """Say that there is a new flow run; of a subflow run in the name of the run around it."""
+    run, parent = context.flow_run, context.parent
+    if parent is None:
+        set_up()
+        _show(None, logging.INFO, f"Created flow run {run.name!r} for flow {run.flow_name!r}")
+    elif level := _counted(context, "created", logging.INFO):
+        _show(parent.run, level, f"Created subflow run {run.name!r} for flow {run.flow_name!r}")
+
+
+def flow_renamed(context: FlowRunContext, before: str) -> None:
+    """Say that a flow run got the name that its flow's template makes."""
+    if context.flow_run.name != before:
+        note(context, logging.INFO, f"Renamed flow run {before!r} to {context.flow_run.name!r}")
+
+
+def flow_started(context: FlowRunContext) -> None:
+    """Say which runner an attempt of a flow run uses."""
+    level = logging.INFO if context.parent is None else logging.DEBUG
+    _show(context.flow_run, level, f"Using task runner {context.dispatcher.runner.name!r}")
+
+
+def flow_failed(context: FlowRunContext, error: BaseException) -> None:
+    """Show what a flow's body raised, with its traceback."""
+    if not _is_passed_deadline(error):
+        note(context, logging.ERROR, _RAISED, error)
+
+
+def flow_finished(context: FlowRunContext, state: State) -> None:
+    """Say how a flow run ended, and how many of its task runs did if their lines were held back."""
+    _sum_up(context)
+    level = logging.INFO if state.type is COMPLETED or state.type is PAUSED else logging.ERROR
+    if not _is_root(context):
+        level = _counted(context, "completed" if level == logging.INFO else "failed", level)
+    if level:
+        _show(context.flow_run, level, f"Finished in state {state}")
+
+
+def task_created(context: TaskRunContext) -> None:
+    """Say that there is a new task run, in the name of its flow run."""
+    flow_context = context.flow_context
+    dispatcher = flow_context.dispatcher if flow_context is not None else context.outside
+    lines = dispatcher.lines if dispatcher is not None else _lines_outside()
+    if lines.created != _SILENT:
+        run = context.task_run
+        level = lines.level("created", logging.INFO, context)
+        if level:
+            _show(run.flow_run, level, f"Created task run {run.name!r} for task {run.task_name!r}")
+
+
+def task_finished(context: TaskRunContext, state: State) -> None:
+    """Say how a task run ended; with the traceback, if its body raised."""
+    flow_context = context.flow_context
+    dispatcher = flow_context.dispatcher if flow_context is not None else context.outside
+    lines = dispatcher.lines if dispatcher is not None else _lines_outside()
+    if state.type is COMPLETED:
+        if lines.completed != _SILENT and (level := lines.level("completed", logging.INFO, context)):
+            _show(context.task_run, level, f"Finished in state {state}")
+        return
+    level = lines.level("failed", logging.ERROR, context)
+    error = state.data
+    if state.type is FAILED and isinstance(error, Exception) and error.__traceback__ is not None and not _is_passed_deadline(error):
+        _keep(context.task_run, logging.ERROR, _RAISED, error)
+        if level:
+            _show(context.task_run, level, _RAISED, error)
+    if level:
+        _show(context.task_run, level, f"Finished in state {state}")
+
+
+def _sum_up(context: FlowRunContext) -> None:
+    dispatcher = context.dispatcher
+    if dispatcher is None or not dispatcher.lines.were_held_back:
+        return
+    counts = dispatcher.tally.counts
+    total = sum(counts.values())
+    # A subflow run has a sum of its own only if it is large, since there may be thousands of small ones.
+    if total > (0 if context.parent is None else dispatcher.lines.limit):
+        ends = ", ".join(f"{count:,} {DEFAULT_NAMES[kind]}" for kind, count in counts.items())
+        _show(context.flow_run, logging.INFO, f"{total:,} task runs ended: {ends}; not all were shown")
+
+
+def _is_root(context: RunContext) -> bool:
+    return isinstance(context, FlowRunContext) and context.parent is None
+
+
+def _counted(context: RunContext, kind: Kind, level: int) -> int:
+    around = context if isinstance(context, TaskRunContext) else context.parent
+    return lines_around(around).level(kind, level, context)
+
+
+def _show(run: Run | None, level: int, message: str, error: BaseException | None = None) -> None:
+    fields = fields_of(run) if run is not None else {}
+    extra = {**fields, "send_to_api": False}
+    logging.getLogger(logger_name(run)).log(level, message, exc_info=_exc_info(error), extra=extra)
+
+
+def _keep(run: Run | None, level: int, message: str, error: BaseException | None) -> None:
     if level >= logging.WARNING:
-        record = logging.LogRecord(logger_name(run), level, "", 0, message, None, None)
-        if exc_info:
-            probe = logging.getLogger(ENGINE).makeRecord("", level, "", 0, message, (), _as_exc_info(exc_info))
-            record.exc_info = probe.exc_info
-        keep(run, level, record.name, logging.Formatter().format(record))
+        raised = _exc_info(error)
+        text = message if raised is None else f"{message}\n{logging.Formatter().formatException(raised)}"
+        keep(run, level, logger_name(run), text)
 
 
-def _as_exc_info(exc_info: Any) -> Any:
-    return exc_info
+def _exc_info(error: BaseException | None) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
+    return None if error is None else (type(error), error, _users_part(error.__traceback__))
+
+
+def _users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame on that is not the engine's."""
+    while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _is_passed_deadline(error: BaseException) -> bool:
+    """Tell whether the engine made the error; the state's message says all there is to say."""
+    return isinstance(error, TimeoutError) and _users_part(error.__traceback__) is None

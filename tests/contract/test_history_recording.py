@@ -15,7 +15,7 @@ from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import HistoryStore
 from prefect_core.runs import TaskRun
-from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PAUSED, PENDING, RUNNING, SCHEDULED
+from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PAUSED, PENDING, RUNNING, SCHEDULED, StateType
 from prefect_core.states import AwaitingRetry, Paused, State
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
@@ -81,6 +81,56 @@ def test_a_plain_task_run_leaves_a_run_an_attempt_and_three_states(
     [attempt] = store.attempts(run.key)
     assert (attempt.attempt, attempt.started_us, attempt.ended_us) == (1, run.started_us, run.ended_us)
     assert (attempt.state_type, attempt.state_name, attempt.worker) == ("COMPLETED", "Completed", "host:1:MainThread")
+
+
+def test_a_plain_task_run_that_began_in_an_earlier_batch_is_completed(
+    store: HistoryStore, recorder: StoreRecorder
+) -> None:
+    flow_run = begin_flow_run(recorder)
+    source = begin_task_run(recorder, flow_run, "extract")
+    run = begin_task_run(recorder, flow_run, "load", 4, inputs=(("x", "task_run", source.uid),))
+    recorder.flush()
+    row = store.task_run(run.key)
+    assert (row.name, row.state_type, row.run_count, row.started_us, row.ended_us) == (
+        "load-4",
+        "PENDING",
+        0,
+        None,
+        None,
+    )
+    assert shown(store, run.key) == [(0, 0, "PENDING", "Pending", None)]
+    assert store.attempts(run.key) == []
+    enter(recorder, run, RUNNING)
+    run.worker = "host:1:Thread-3"
+    enter(recorder, run, COMPLETED)
+    recorder.flush()
+    row = store.task_run(run.key)
+    assert (row.state_type, row.state_name, row.run_count, row.worker) == (
+        "COMPLETED",
+        "Completed",
+        1,
+        "host:1:Thread-3",
+    )
+    assert (row.created_us, row.started_us, row.ended_us) == (run.created_us, run.started_us, run.ended_us)
+    assert (row.flow_run, row.index, [one.uid for one in row.inputs]) == (flow_run.key, 4, [source.uid])
+    assert [state.seq for state in store.states(run.key)] == [0, 1, 2]
+    assert [attempt.worker for attempt in store.attempts(run.key)] == ["host:1:Thread-3"]
+    assert recorder._fold.unfinished == 2
+
+
+@pytest.mark.parametrize("kinds", [[FAILED], [RUNNING, FAILED], [RUNNING, CRASHED, RUNNING, COMPLETED], [CRASHED]])
+def test_a_task_run_that_began_plainly_may_end_otherwise(
+    store: HistoryStore, recorder: StoreRecorder, kinds: list[StateType]
+) -> None:
+    run = begin_task_run(recorder, None)
+    recorder.flush()
+    go_through(recorder, run, kinds)
+    recorder.flush()
+    assert [state.type for state in store.states(run.key)] == ["PENDING", *(kind.value for kind in kinds)]
+    assert [state.seq for state in store.states(run.key)] == list(range(len(kinds) + 1))
+    assert len(store.attempts(run.key)) == kinds.count(RUNNING)
+    assert store.task_run(run.key).state_type == kinds[-1].value
+    assert recorder._fold.unfinished == 0
 
 
 def test_each_retry_is_an_attempt_of_its_own(

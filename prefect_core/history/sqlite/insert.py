@@ -2,8 +2,8 @@
 
 Python lets go of its global lock for each statement and must wait for it afterwards, up to 5 ms while user code computes, so the rule is:
 many rows per statement. Statements of a few fixed lengths stay prepared (to prepare one costs more than to run it); what is left of a
-batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. Plain task runs (see `batch.PLAIN`) go
-into a view of this connection, whose trigger makes the five rows of each inside SQLite: 11 values are bound for a task run instead of 50.
+batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. Plain task runs (see `plain`) go
+into views of this connection, whose triggers make all rows of each inside SQLite: 11 values are bound for a task run instead of 50.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from prefect_core.history.batch import ATTEMPT, FLOW_RUN, LOG, PLAIN, STATE, TASK_RUN, Batch, Row
+from prefect_core.history.batch import ATTEMPT, BEGUN, ENDED, FLOW_RUN, LOG, PLAIN, STATE, TASK_RUN, Batch, Row
 
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
@@ -28,31 +28,48 @@ _CHANGING = {
 }
 _KEYS = {"flow_run": "key", "task_run": "key", "attempt": "run, attempt"}
 
-_VIEW = f"CREATE TEMP VIEW plain_task_run AS SELECT {', '.join(f'0 AS {name}' for name in PLAIN)}"
-_TRIGGER = f"""CREATE TEMP TRIGGER plain_task_run_insert INSTEAD OF INSERT ON plain_task_run BEGIN
+_BEGIN = f"""
 INSERT INTO task_run ({", ".join(TASK_RUN)}) VALUES (
     new.key, new.uid, new.flow_run, NULL, new.task_name, new.task_key, new.idx, NULL, NULL, new.inputs,
-    new.created_us, new.started_us, new.ended_us, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, new.worker)
-    ON CONFLICT DO NOTHING;
+    new.created_us, NULL, NULL, 0, 'PENDING', 'Pending', NULL, new.created_us, '') ON CONFLICT DO NOTHING;
+INSERT INTO state ({", ".join(STATE)}) VALUES (
+    new.key, 0, 0, 'PENDING', 'Pending', NULL, new.created_us, NULL) ON CONFLICT DO NOTHING;
+"""
+_END = f"""
 INSERT INTO attempt ({", ".join(ATTEMPT)}) VALUES (
     new.key, 1, new.started_us, new.ended_us, 'COMPLETED', 'Completed', new.worker) ON CONFLICT DO NOTHING;
 INSERT INTO state ({", ".join(STATE)}) VALUES
-    (new.key, 0, 0, 'PENDING', 'Pending', NULL, new.created_us, NULL),
     (new.key, 1, 1, 'RUNNING', 'Running', NULL, new.started_us, NULL),
     (new.key, 2, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, NULL) ON CONFLICT DO NOTHING;
-END"""
+"""
+_WHOLE = _BEGIN.replace(
+    "NULL, NULL, 0, 'PENDING', 'Pending', NULL, new.created_us, ''",
+    "new.started_us, new.ended_us, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, new.worker",
+)
+_VIEWS = {
+    "plain_task_run": (PLAIN, _WHOLE + _END),
+    "begun_task_run": (BEGUN, _BEGIN),
+    "ended_task_run": (
+        ENDED,
+        "UPDATE task_run SET started_us = new.started_us, ended_us = new.ended_us, run_count = 1, state_type = 'COMPLETED',"
+        " state_name = 'Completed', state_us = new.ended_us, worker = new.worker WHERE key = new.key;" + _END,
+    ),
+}
 
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Make what `insert` needs on a connection; nothing of it is seen in the file."""
-    connection.execute(_VIEW)
-    connection.execute(_TRIGGER)
+    for name, (columns, body) in _VIEWS.items():
+        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT {', '.join(f'0 AS {column}' for column in columns)}")
+        connection.execute(f"CREATE TEMP TRIGGER {name}_row INSTEAD OF INSERT ON {name} BEGIN {body} END")
 
 
 def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     """Write the rows of a batch within the transaction that the caller began."""
     _insert(connection, "flow_run", FLOW_RUN, batch.flow_runs)
     _insert(connection, "plain_task_run", PLAIN, batch.plain)
+    _insert(connection, "begun_task_run", BEGUN, batch.begun)
+    _insert(connection, "ended_task_run", ENDED, batch.ended)
     _insert(connection, "task_run", TASK_RUN, batch.task_runs)
     _insert(connection, "attempt", ATTEMPT, batch.attempts)
     _insert(connection, "state", STATE, batch.states)
@@ -81,7 +98,7 @@ def _statement(table: str, columns: tuple[str, ...], length: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
     rows = f"SELECT * FROM (VALUES {', '.join([row] * length)}) WHERE column1 IS NOT NULL"
     text = f"INSERT INTO {table} ({', '.join(columns)}) {rows}"
-    if table == "plain_task_run":
+    if table in _VIEWS:
         return text
     if table in _CHANGING:
         changes = ", ".join(f"{name} = excluded.{name}" for name in _CHANGING[table])

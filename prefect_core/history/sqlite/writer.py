@@ -64,7 +64,7 @@ def _storable(batch: Batch) -> Batch:
     """Return the batch with texts that UTF-8 can hold and numbers that fit 64 bits."""
     kept = Batch()
     kept.incomplete = batch.incomplete
-    for name in ("flow_runs", "task_runs", "attempts", "states", "logs", "plain"):
+    for name in ("flow_runs", "task_runs", "attempts", "states", "logs", "plain", "begun", "ended"):
         rows: list[Row] = getattr(batch, name)
         setattr(kept, name, [tuple(map(_storable_cell, row)) for row in rows])
     return kept

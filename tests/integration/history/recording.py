@@ -15,14 +15,13 @@ import time
 from prefect_core import history, settings
 from prefect_core.errors import HistoryError
 from prefect_core.history.sqlite import connection
-from prefect_core.runs import FlowRun, TaskRun
+from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import COMPLETED, RUNNING, SCHEDULED
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
 
-def course(recorder: history.Recorder, flow_run: FlowRun, index: int) -> TaskRun:
+def course(recorder: history.Recorder, run: TaskRun, index: int) -> TaskRun:
     """Run one task: every fifth needs a second attempt."""
-    run = begin_task_run(recorder, flow_run, "load", index)
     enter(recorder, run, RUNNING)
     if index % 5 == 0:
         enter(recorder, run, SCHEDULED, "AwaitingRetry")
@@ -69,11 +68,17 @@ def record(given: argparse.Namespace) -> None:
     if flush(recorder, []):
         say("flow", flow_run.id)
     began, waiting = time.monotonic(), list[TaskRun]()
+    upcoming: TaskRun | None = None
     for index in range(given.runs):
         if given.rate:
             time.sleep(max(0.0, began + index / given.rate - time.monotonic()))
-        waiting.append(course(recorder, flow_run, index))
+        run = upcoming or begin_task_run(recorder, flow_run, "load", index)
+        waiting.append(course(recorder, run, index))
+        upcoming = None
         if (index + 1) % given.every == 0:
+            if index + 1 < given.runs:
+                # So that some runs begin in one batch and end in another.
+                upcoming = begin_task_run(recorder, flow_run, "load", index + 1)
             flush(recorder, waiting)
             waiting.clear()
         if given.hold and index + 1 == given.runs // 2:

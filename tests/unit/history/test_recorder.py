@@ -29,6 +29,7 @@ class BrokenStore(MemoryStore):
         super().__init__()
         self.failures = failures
         self.reopened = 0
+        self.gave_up = threading.Event()
         self.batches: list[int] = []
 
     def write(self, batch: Batch) -> None:
@@ -40,6 +41,7 @@ class BrokenStore(MemoryStore):
 
     def reopen(self) -> None:
         self.reopened += 1
+        self.gave_up.set()
 
 
 class ForgetfulStore(SqliteStore):
@@ -118,16 +120,30 @@ def test_what_cannot_be_written_is_given_up_and_told(closing: Closing, caplog: p
     assert store.stats().missing_rows == 5
 
 
+def test_a_run_whose_beginning_was_lost_is_written_as_a_whole_at_its_end(closing: Closing) -> None:
+    store = BrokenStore(failures=1)
+    recorder = closing(StoreRecorder(store, retry_seconds=0))
+    lost = begin_task_run(recorder, None, "load", 8)
+    with pytest.raises(HistoryError):
+        recorder.flush()
+    go_through(recorder, lost, [RUNNING, COMPLETED])
+    recorder.flush()
+    row = store.task_run(lost.key)
+    assert (row.name, row.state_name, row.created_us, row.ended_us) == (
+        "load-8",
+        "Completed",
+        lost.created_us,
+        lost.ended_us,
+    )
+    assert [state.seq for state in store.states(lost.key)] == [1, 2]
+
+
 def test_a_flush_tells_of_a_loss_before_it(closing: Closing) -> None:
     store = BrokenStore(failures=1)
     recorder = closing(StoreRecorder(store, retry_seconds=0))
     begin_task_run(recorder, None)
     # The loss happens behind our back, by the recorder's own doing.
-    for _ in range(1000):
-        if store.reopened:
-            break
-        threading.Event().wait(0.005)
-    assert store.reopened
+    assert store.gave_up.wait(10)
     begin_task_run(recorder, None)
     with pytest.raises(HistoryError, match="disk is full"):
         recorder.flush()
@@ -152,21 +168,31 @@ def test_a_batch_written_twice_leaves_no_double_rows(tmp_path: Path, closing: Cl
         go_through(
             recorder, begin_task_run(recorder, flow_run, "load", index), [RUNNING, FAILED if index % 2 else COMPLETED]
         )
+    waiting = begin_task_run(recorder, flow_run, "load", 10)
     recorder.logged(flow_run, 20, "logger", "once", clock.now_us())
     recorder.flush()
+    go_through(recorder, waiting, [RUNNING, COMPLETED])
     enter(recorder, flow_run, COMPLETED)
     recorder.flush()
     assert len(store.wrote) == 3
-    assert store.stats().rows == {"process": 1, "flow_run": 1, "task_run": 10, "attempt": 11, "state": 33, "log": 1}
+    assert store.stats().rows == {"process": 1, "flow_run": 1, "task_run": 11, "attempt": 12, "state": 36, "log": 1}
     assert store.check() == []
 
 
-def test_a_full_queue_holds_callers_back_with_one_warning(closing: Closing, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_queue_holds_callers_back_with_one_warning(
+    closing: Closing, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = StuckStore()
     recorder = closing(StoreRecorder(store, queue_bound=50))
     begin_task_run(recorder, None)
     assert store.entered.wait(10)
-    done = threading.Event()
+    done, told = threading.Event(), threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.set()
+
+    monkeypatch.setattr(logging.getLogger("prefect_core.history"), "handlers", [Listener()])
 
     def record() -> None:
         for _ in range(200):
@@ -176,8 +202,7 @@ def test_a_full_queue_holds_callers_back_with_one_warning(closing: Closing, capl
     thread = threading.Thread(target=record)
     thread.start()
     # Let go only when the thread was seen to wait.
-    while "held back" not in caplog.text:
-        threading.Event().wait(0.005)
+    assert told.wait(10)
     assert not done.is_set()
     assert len(recorder._queue) <= 52
     store.go_on.set()
@@ -240,6 +265,19 @@ def test_the_recorder_of_this_process_is_opened_once(home: Path) -> None:
     assert history.current() is other
     assert history.install(recorder) is other
     other.close()
+
+
+def test_a_log_handler_may_flush_when_it_hears_of_a_loss(closing: Closing, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = closing(StoreRecorder(BrokenStore(failures=1), retry_seconds=0))
+
+    class Flushing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            recorder.flush()
+
+    monkeypatch.setattr(logging.getLogger("prefect_core.history"), "handlers", [Flushing()])
+    begin_task_run(recorder, None)
+    with pytest.raises(HistoryError, match="disk is full"):
+        recorder.flush()
 
 
 def test_importing_the_history_loads_no_database() -> None:

@@ -1,0 +1,64 @@
+"""Lets the command line see what the engine records, while it records it.
+
+A listener stands before the recorder only for as long as somebody listens, so a run that nobody watches costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect_core import history
+from prefect_core.history import Recorder
+from prefect_core.runs import Run
+from prefect_core.states import State
+
+Listener = Callable[[Run, State], None]
+"""Called with each new state of each run, the first one included, on whatever thread records it; it must be quick and never raise."""
+
+
+class _Watched:
+    """A recorder that tells a listener before it hands things on."""
+
+    def __init__(self, recorder: Recorder, listener: Listener) -> None:
+        self._recorder = recorder
+        self._listener = listener
+        self.renamed = recorder.renamed
+        self.logged = recorder.logged
+        self.flush = recorder.flush
+        self.close = recorder.close
+
+    def created(self, run: Run) -> None:
+        self._recorder.created(run)
+        self._listener(run, run.state)
+
+    def entered(self, run: Run, state: State) -> None:
+        self._recorder.entered(run, state)
+        self._listener(run, state)
+
+
+_is_watching = False
+
+
+@contextmanager
+def watched(listener: Listener) -> Iterator[None]:
+    """Tell `listener` of every state that this process records during the block. Raises `HistoryError` if there is no history."""
+    global _is_watching
+    recorder = history.current()
+    history.install(_Watched(recorder, listener))
+    _is_watching = True
+    try:
+        yield
+    finally:
+        _is_watching = False
+        history.install(recorder)
+
+
+def _stop_in_child() -> None:
+    # A child made by `fork` must not write through its parent's recorder; it opens its own.
+    if _is_watching:
+        history.install(None)
+
+
+os.register_at_fork(after_in_child=_stop_in_child)

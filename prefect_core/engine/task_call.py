@@ -1,0 +1,131 @@
+"""One call of a task, from its arguments to the end of its run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prefect_core import context, history, logs
+from prefect_core.context import RunContext, TaskRunContext
+from prefect_core.engine import transitions
+from prefect_core.engine.hooks import call_hooks_now
+from prefect_core.engine.transitions import enter
+from prefect_core.engine.upstreams import Upstreams, of_call
+from prefect_core.futures import PrefectFuture
+from prefect_core.payload import Payload
+from prefect_core.runs import TaskRun
+from prefect_core.state_kinds import CRASHED, PENDING, RUNNING
+from prefect_core.states import State
+
+if TYPE_CHECKING:
+    from prefect_core.tasks import Task
+
+
+class TaskCall:
+    """One call of a task, from its arguments to the end of its run."""
+
+    __slots__ = (
+        "args", "context", "depends_on_loop", "is_submitted", "kwargs", "parent", "payload", "run", "runner", "task", "upstreams",
+        "variables",
+    )
+
+    def __init__(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any, parent: RunContext | None
+    ) -> None:
+        parameters = task.binder.bind(args, kwargs)
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.parent = parent
+        self.upstreams: Upstreams | None = None
+        self.is_submitted = False
+        self.variables: Any = None
+        self.runner: Any = None
+        self.payload: Payload | None = None
+        self.depends_on_loop: object | None = None
+        self.run = self._open_run(parameters, wait_for)
+
+    def _open_run(self, parameters: dict[str, Any], wait_for: Any) -> TaskRun:
+        task, parent = self.task, self.parent
+        flow_context = parent.flow_context if type(parent) is TaskRunContext else parent
+        dispatcher = parent.dispatcher if parent is not None else None
+        index = dispatcher.next_index(task.name) if dispatcher is not None else 0
+        tags = context.current_tags()
+        run = TaskRun(
+            State(PENDING),
+            task.name,
+            task.task_key,
+            flow_context.flow_run if flow_context is not None else None,
+            index,
+            tags | task.tags if tags else task.tags,
+        )
+        if type(parent) is TaskRunContext:
+            run.parent_task_run = parent.task_run
+        self.upstreams = of_call(self.args, self.kwargs, parameters, wait_for, parent, task.name)
+        if self.upstreams is not None:
+            run.inputs = self.upstreams.edges
+        self.context = TaskRunContext(task, run, parameters, task.logs_prints(parent), parent)
+        history.current().created(run)
+        logs.task_created(self.context)
+        return run
+
+    def still_open(self) -> list[PrefectFuture[Any]]:
+        """Return the inputs that are still under way."""
+        return self.upstreams.still_open() if self.upstreams is not None else []
+
+    def resolve(self) -> None:
+        """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
+        assert self.upstreams is not None
+        self.args, self.kwargs = self.upstreams.resolve(self.args, self.kwargs)
+        self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
+        self.upstreams = None
+
+    def needs_loop(self, loop: object) -> bool:
+        """Tell whether this call, or one that it waits for, has to run on `loop`."""
+        seen: set[int] = set()
+        open_calls: list[TaskCall] = [self]
+        while open_calls:
+            call = open_calls.pop()
+            if call.depends_on_loop is loop:
+                return True
+            seen.add(id(call))
+            for upstream in call.still_open():
+                further = upstream._call_in_progress
+                if further is not None and id(further) not in seen:
+                    open_calls.append(further)
+        return False
+
+    def begin(self, started_us: int) -> None:
+        """Enter Running, on the thread that runs the body, just before it."""
+        run = self.run
+        again = run.run_count > 0
+        run.run_count += 1
+        state = State(RUNNING, "Retrying" if again else None)
+        state.timestamp_us = started_us
+        try:
+            enter(run, state)
+        except transitions.RunIsOver:
+            run.run_count -= 1
+            raise
+        if self.task.on_running_hooks:
+            call_hooks_now(self.task.on_running_hooks, self.task, state, self.context)
+
+    def end(self, state: State) -> bool:
+        """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
+        try:
+            enter(self.run, state)
+        except transitions.RunIsOver:
+            return False
+        logs.task_finished(self.context, state)
+        return True
+
+    def has_begun(self) -> bool:
+        """Tell whether a body may be running; one that waits in its runner is taken back there."""
+        if self.run.state.type is RUNNING:
+            return True
+        return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
+
+    def let_go(self, reason: str) -> None:
+        """Give up on a body that runs on: interrupt it where the runner can, and end its run Crashed."""
+        if self.payload is not None and self.runner is not None:
+            self.runner.interrupt(self.payload)
+        self.end(State(CRASHED, None, reason))

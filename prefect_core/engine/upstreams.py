@@ -1,0 +1,76 @@
+"""What a call waits for: the futures and states among its arguments and in `wait_for`, found when the call is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect_core import inputs
+from prefect_core.context import RunContext
+from prefect_core.futures import PrefectFuture
+from prefect_core.runs import Edge
+
+
+class Upstreams:
+    """The inputs of one call. There may be none, where arguments hold annotations that have to be unwrapped."""
+
+    __slots__ = ("_awaited", "edges", "found")
+
+    def __init__(self, parameters: Mapping[str, Any], wait_for: Any) -> None:
+        """Walk each parameter once."""
+        self.found: list[tuple[Any, bool]] = []
+        edges: list[Edge] = []
+        for name, value in parameters.items():
+            self._walk(name, value, edges)
+        passed = len(self.found)
+        if wait_for is not None:
+            self._walk("wait_for", wait_for, edges)
+        self._awaited = self.found[passed:]
+        self.edges = tuple(edges)
+
+    def _walk(self, name: str, value: Any, edges: list[Edge]) -> None:
+        found = inputs.find(value)
+        for upstream, _ in found:
+            uid = upstream.task_run.uid if isinstance(upstream, PrefectFuture) else upstream.task_uid
+            if uid:
+                edges.append((name, "task_run", uid))
+        self.found += found
+
+    def still_open(self) -> list[PrefectFuture[Any]]:
+        """Return the futures that are still under way."""
+        return [one for one, _ in self.found if isinstance(one, PrefectFuture) and not one.done()]
+
+    def resolve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with the values of finished inputs in their places.
+
+        Raises `UpstreamTaskError` for the first that may not go on.
+        """
+        for upstream, allowed in self._awaited:
+            inputs.value_of(upstream, allowed)
+        replace, value_of = inputs.replace, inputs.value_of
+        return tuple([replace(value, value_of) for value in args]), {
+            name: replace(value, value_of) for name, value in kwargs.items()
+        }
+
+
+def of_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Mapping[str, Any], wait_for: Any, parent: RunContext | None, name: str
+) -> Upstreams | None:
+    """Return what a call waits for, or None where its arguments can be handed on as they are.
+
+    Raises `ValueError` if one is a run that this call is made in: each would wait for the other for ever.
+    """
+    if wait_for is None and inputs.are_plain(args, kwargs):
+        return None
+    upstreams = Upstreams(parameters, wait_for)
+    ancestors = set()
+    while parent is not None:
+        ancestors.add(parent.run.uid)
+        parent = parent.parent
+    for upstream, _ in upstreams.found:
+        if isinstance(upstream, PrefectFuture) and upstream.task_run.uid in ancestors and not upstream.done():
+            raise ValueError(
+                f"Discovered a task depending on itself. Raising to avoid a deadlock. {name!r} was given the future of "
+                f"{upstream.name!r}, which it is called in; pass the value instead."
+            )
+    return upstreams
