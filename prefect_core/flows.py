@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import copy
 import inspect
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing
 from functools import cached_property, partial
@@ -36,6 +37,14 @@ T = TypeVar("T")
 
 _FORBIDDEN_IN_NAMES = ("/", "%", "&", ">", "<")
 _threads = ThreadPool(limit=256, name="prefect-core-flows")
+
+
+def _renew_threads() -> None:
+    global _threads
+    _threads = ThreadPool(limit=256, name="prefect-core-flows")
+
+
+os.register_at_fork(after_in_child=_renew_threads)
 
 
 class FlowOptions(SharedOptions, total=False):
@@ -315,14 +324,16 @@ def _start(call: FlowCall, taker: dispatcher.Dispatcher, variables: contextvars.
     if call.flow.is_async:
         taker.spawn(_carry_out_async, call, taker)
     else:
-        _threads.submit(lambda: variables.run(_carry_out, call, taker))
+        _threads.submit(partial(variables.run, _carry_out, call, taker))
 
 
-def _carry_out(call: FlowCall, taker: dispatcher.Dispatcher) -> None:
+def _carry_out(call: FlowCall, taker: dispatcher.Dispatcher) -> Callable[[], None]:
     try:
         drive.run(flow_life(call))
-    finally:
+    except BaseException:
         taker.closed(call)
+        raise
+    return partial(taker.closed, call)
 
 
 async def _carry_out_async(call: FlowCall, taker: dispatcher.Dispatcher) -> None:

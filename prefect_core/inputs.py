@@ -27,14 +27,16 @@ _Visitor = Callable[[Any, "_Walk", bool], Any]
 
 
 class _Walk:
-    """One walk: what is done with each leaf, whether annotations go, and the containers that are being walked (against cycles)."""
+    """One walk: what is done with each leaf, whether annotations go, and what became of the containers met (against cycles, and
+    against walking a shared one again and again)."""
 
-    __slots__ = ("leaf", "path", "unwrap")
+    __slots__ = ("leaf", "met", "unwrap")
 
     def __init__(self, leaf: Leaf, unwrap: bool = True) -> None:
         self.leaf = leaf
         self.unwrap = unwrap
-        self.path: set[int] = set()
+        # With the container itself, so that no other object gets its id meanwhile.
+        self.met: dict[int, tuple[Any, Any]] = {}
 
     def visit(self, value: Any, allowed: bool) -> Any:
         kind = type(value)
@@ -47,13 +49,15 @@ class _Walk:
                 return value
         if visitor is _leaf:
             return self.leaf(value, allowed)
-        if id(value) in self.path:
-            return value
-        self.path.add(id(value))
-        try:
-            return visitor(value, self, allowed)
-        finally:
-            self.path.discard(id(value))
+        key = ~id(value) if allowed else id(value)
+        known = self.met.get(key)
+        if known is not None:
+            return known[1]
+        self.met[key] = (value, value)
+        new = visitor(value, self, allowed)
+        if new is not value:
+            self.met[key] = (value, new)
+        return new
 
 
 def _leaf(value: Any, walk: _Walk, allowed: bool) -> Any:
@@ -146,7 +150,7 @@ _MOST_TYPES = 5_000
 
 def _visitor_of(kind: type) -> _Visitor | None:
     visitor: _Visitor | None = None
-    if issubclass(kind, PrefectFuture | State):
+    if issubclass(kind, PrefectFuture | State | _Pinned):
         visitor = _leaf
     elif issubclass(kind, quote):
         visitor = _visit_quote
@@ -170,6 +174,33 @@ def _visitor_of(kind: type) -> _Visitor | None:
 def replace(value: Any, leaf: Leaf, unwrap: bool = True) -> Any:
     """Return `value` with what `leaf` gives for each future and state in it, and annotations unwrapped unless told otherwise."""
     return _Walk(leaf, unwrap).visit(value, False)
+
+
+class _Pinned:
+    """Stands in arguments for a future or state that was found there."""
+
+    __slots__ = ("allowed", "upstream")
+
+    def __init__(self, upstream: PrefectFuture[Any] | State, allowed: bool) -> None:
+        self.upstream = upstream
+        self.allowed = allowed
+
+
+def pin(value: Any) -> Any:
+    """Return `value` with a mark for each future and state in it, and annotations unwrapped; `unpin` puts their values there.
+
+    So a call takes what is in a collection now: a future that the caller adds to it later is no input of the call.
+    """
+    return _Walk(_Pinned).visit(value, False)
+
+
+def unpin(value: Any) -> Any:
+    """Return what `pin` returned with values in place of the marks. Raises `UpstreamTaskError`."""
+    return _Walk(_unpinned, unwrap=False).visit(value, False)
+
+
+def _unpinned(leaf: Any, _allowed: bool) -> Any:
+    return value_of(leaf.upstream, leaf.allowed) if type(leaf) is _Pinned else leaf
 
 
 def find(value: Any) -> list[tuple[Any, bool]]:

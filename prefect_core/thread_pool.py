@@ -7,6 +7,9 @@ at any depth, with one place too.
 The first threads start with the first calls. Above `_PROMPT` threads a sentry looks every few milliseconds and adds some only while
 bodies wait: thousands of tiny calls are done sooner by a few threads than by hundreds.
 
+A call gives what is to be done once its body is over; the first call submitted meanwhile by the same thread is what that thread does
+next, without going through the queue: the next link of a chain runs where the last one ran, and wakes nobody.
+
 The hot path takes no lock: calls go through a `SimpleQueue`, and whether one was taken back is settled by who pops it from a dict.
 The lock guards the number of threads and of places given back. The threads are daemons: a body that can't be interrupted never keeps
 the process from ending.
@@ -29,7 +32,8 @@ _QUIET_LOOKS = 50
 _BUSY_SHARE = 0.8
 _PROMPT = min(32, (os.cpu_count() or 1) + 4)
 
-Call = Callable[[], object]
+Call = Callable[[], Callable[[], object]]
+"""Runs a body and returns what to do after it; neither may raise."""
 
 
 class ThreadPool:
@@ -51,10 +55,13 @@ class ThreadPool:
         self._closed = False
 
     def submit(self, call: Call) -> None:
-        """Run `call` on a thread of the pool; it must not raise. Raises `RuntimeError` after `close`."""
+        """Run `call` on a thread of the pool. Raises `RuntimeError` after `close`."""
         if self._closed:
             raise RuntimeError("The thread pool is closed.")
         self._queued[call] = None
+        place = futures.current_slot()
+        if type(place) is Place and place.takes_next(self, call):
+            return
         self._work.put(call)
         if self._threads - self._given_back < self._prompt:
             with self._lock:
@@ -138,21 +145,27 @@ class ThreadPool:
     def _serve_in(self, place: Place) -> None:
         get, queued = self._work.get, self._queued
         while True:
-            try:
-                call = get(True, _IDLE_SECONDS)
-            except Empty:
-                if self._may_end():
-                    return
-                continue
+            call, place.next = place.next, None
             if call is None:
-                if self._hand_over(place):
-                    return
-                continue
+                try:
+                    call = get(True, _IDLE_SECONDS)
+                except Empty:
+                    if self._may_end():
+                        return
+                    continue
+                if call is None:
+                    if self._hand_over(place):
+                        return
+                    continue
             if queued.pop(call, call) is not None:
                 continue  # it was withdrawn
             place.call = call
-            call()
+            after = call()
             place.call = call = None
+            place.is_after_body = True
+            after()
+            place.is_after_body = False
+            del after
             self._finished += 1
             if (self._returning or place.is_abandoned) and self._hand_over(place):
                 return
@@ -168,6 +181,7 @@ class ThreadPool:
 
     def _hand_over(self, place: Place) -> bool:
         """Pass this thread's place to a body that wants its own again; True if the thread should end."""
+        place.put_back_next()
         with self._lock:
             if place.is_abandoned:
                 # The place went to another long ago.
@@ -184,16 +198,32 @@ class ThreadPool:
 class Place:
     """The place of the body that a thread runs; what its waits give back (`futures.Slot`)."""
 
-    __slots__ = ("_pool", "call", "is_abandoned", "is_given_back")
+    __slots__ = ("_pool", "call", "is_abandoned", "is_after_body", "is_given_back", "next")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
         self.call: Call | None = None
+        self.next: Call | None = None
+        self.is_after_body = False
         self.is_given_back = False
         self.is_abandoned = False
 
+    def takes_next(self, pool: ThreadPool, call: Call) -> bool:
+        """Keep a call that was submitted between two bodies for this thread itself, if it has none yet."""
+        if pool is not self._pool or not self.is_after_body or self.next is not None:
+            return False
+        self.next = call
+        return True
+
+    def put_back_next(self) -> None:
+        """Leave the call that was kept to the other threads."""
+        if self.next is not None:
+            call, self.next = self.next, None
+            self._pool._work.put(call)
+
     def give_back(self, is_done: Callable[[], bool] | None = None) -> None:
         """Let another body run meanwhile."""
+        self.put_back_next()
         pool = self._pool
         with pool._lock:
             if not self.is_given_back:

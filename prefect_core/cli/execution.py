@@ -8,31 +8,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from prefect_core.cli.commands import COMPLETED, FAILED, INTERRUPTED
-from prefect_core.cli.watching import watched
+from prefect_core.cli.watching import first_flow_run
 from prefect_core.engine import signals
 from prefect_core.errors import TerminationSignal
 from prefect_core.flows import Flow
-from prefect_core.runs import FlowRun, Run
-from prefect_core.state_kinds import CRASHED, PAUSED
-from prefect_core.states import State
+from prefect_core.runs import FlowRun
 
 
 class Ending(NamedTuple):
     """How a flow run ended."""
 
-    state: State
-    run_id: UUID | None
+    run: FlowRun
 
     @property
     def exit_code(self) -> int:
         """0 for a run that completed or is paused, 130 and 143 for one that a signal ended, else 1."""
-        if self.state.is_completed() or self.state.type is PAUSED:
+        state = self.run.state
+        if state.is_completed() or state.is_paused():
             return COMPLETED
-        if self.state.type is CRASHED and isinstance(self.state.data, BaseException):
-            cause = signals.cause_of(self.state.data)
+        if state.is_crashed() and isinstance(state.data, BaseException):
+            cause = signals.cause_of(state.data)
             if isinstance(cause, KeyboardInterrupt):
                 return INTERRUPTED
             if isinstance(cause, TerminationSignal):
@@ -41,35 +38,29 @@ class Ending(NamedTuple):
 
 
 def carry_out(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Ending:
-    """Run a flow here, an async one on an event loop of its own. Raises what keeps a run from being made at all."""
-    if flow.is_generator:
-        return _consume(flow, args, kwargs)
-    call = partial(flow, *args, **kwargs, return_state=True)
-    if flow.is_async:
-        import anyio  # only async flows need it
+    """Run a flow here to its end; an async one on an event loop of its own, of a generator taking all that it yields.
 
-        state: State = anyio.run(call)
-    else:
-        state = call()
-    return Ending(state, state.state_details.flow_run_id)
-
-
-def _consume(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Ending:
-    """Run a generator flow by taking all that it yields; its run is known from what is recorded, since it returns no state."""
-    roots: list[FlowRun] = []
-
-    def note(run: Run, _state: State) -> None:
-        if not roots and isinstance(run, FlowRun):
-            roots.append(run)
-
-    with watched(note):
+    Raises what keeps a run from being made, or from being brought to an end.
+    """
+    with first_flow_run() as found:
         try:
-            _exhaust(flow, args, kwargs)
+            _call(flow, args, kwargs)
         except BaseException:
             # What ended the run stands in its state.
-            if not roots or not roots[0].state.is_final():
+            if not found or not found[0].state.is_final():
                 raise
-    return Ending(roots[0].state, roots[0].id)
+    return Ending(found[0])
+
+
+def _call(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> None:
+    if flow.is_generator:
+        _exhaust(flow, args, kwargs)
+    elif flow.is_async:
+        import anyio  # only async flows need it
+
+        anyio.run(partial(flow, *args, **kwargs, return_state=True))
+    else:
+        flow(*args, **kwargs, return_state=True)
 
 
 def _exhaust(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> None:

@@ -9,12 +9,9 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,8 +17,6 @@ from prefect_core.cli.loading import load_flow
 from prefect_core.cli.progress import shown_progress
 from prefect_core.engine.flow_run import runner_overrides
 from prefect_core.errors import ConfigurationError, MissingFlowError, UnspecifiedFlowError
-from prefect_core.flows import Flow
-from prefect_core.history.rows import FlowRunRow
 from prefect_core.history.store import RunFilter
 from prefect_core.task_runners import resolve_runner
 
@@ -57,7 +55,7 @@ def run(
         if progress:
             around.enter_context(shown_progress())
         ending = carry_out(found, args, kwargs)
-    _tell(found, ending, subflows, as_json)
+    _tell(ending, subflows, as_json)
     return ending.exit_code
 
 
@@ -83,25 +81,23 @@ def _runners(given: Sequence[str]) -> Iterator[list[str]]:
         runner_overrides.update(before)
 
 
-def _tell(flow: Flow[..., object], ending: Ending, subflows: list[str], as_json: bool) -> None:
-    state = ending.state
-    if not state.is_completed():
-        output.say(f"Flow {flow.name!r} ended in state {state}")
+def _tell(ending: Ending, subflows: list[str], as_json: bool) -> None:
+    run = ending.run
+    if not run.state.is_completed():
+        output.say(f"Flow run {run.name!r} of flow {run.flow_name!r} ended in state {run.state}")
     if not (as_json or subflows):
         return
     with opened() as store:
-        row = store.flow_run(str(ending.run_id))
+        row = store.flow_run(str(run.id))
         for name in subflows:
             if not store.flow_runs(RunFilter(name=name, since_us=row.created_us, limit=1)):
                 output.say(f"No subflow called {name!r} ran, so its --task-runner changed nothing.")
         if as_json:
-            output.write_json(_form(forms.Forms(store), row, ending))
-
-
-def _form(make: forms.Forms, row: FlowRunRow, ending: Ending) -> forms.Form:
-    result = ending.state.data if ending.state.is_completed() else None
-    return {
-        **make.flow_run(row),
-        "result": parameters.as_json({"result": result})["result"],
-        "exit_code": ending.exit_code,
-    }
+            result = run.state.data if run.state.is_completed() else None
+            output.write_json(
+                {
+                    **forms.Forms(store).flow_run(row),
+                    "result": parameters.as_json({"result": result})["result"],
+                    "exit_code": ending.exit_code,
+                }
+            )

@@ -1,6 +1,6 @@
 """Lets the command line see what the engine records, while it records it.
 
-A listener stands before the recorder only for as long as somebody listens, so a run that nobody watches costs nothing.
+A listener stands before the recorder only for as long as there is something to hear, so a run that nobody watches costs nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from prefect_core import history
 from prefect_core.history import Recorder
-from prefect_core.runs import Run
+from prefect_core.runs import FlowRun, Run
 from prefect_core.states import State
 
 Listener = Callable[[Run, State], None]
@@ -19,7 +19,7 @@ Listener = Callable[[Run, State], None]
 
 
 class _Watched:
-    """A recorder that tells a listener before it hands things on."""
+    """A recorder that tells a listener what it has handed on."""
 
     def __init__(self, recorder: Recorder, listener: Listener) -> None:
         self._recorder = recorder
@@ -38,27 +38,41 @@ class _Watched:
         self._listener(run, state)
 
 
-_is_watching = False
-
-
 @contextmanager
 def watched(listener: Listener) -> Iterator[None]:
     """Tell `listener` of every state that this process records during the block. Raises `HistoryError` if there is no history."""
-    global _is_watching
     recorder = history.current()
     history.install(_Watched(recorder, listener))
-    _is_watching = True
     try:
         yield
     finally:
-        _is_watching = False
+        history.install(recorder)
+
+
+@contextmanager
+def first_flow_run() -> Iterator[list[FlowRun]]:
+    """Give a list that gets the first flow run of the block as soon as there is one. Raises `HistoryError` if there is no history."""
+    recorder = history.current()
+    found: list[FlowRun] = []
+
+    def note(run: Run, _state: State) -> None:
+        if isinstance(run, FlowRun) and not found:
+            found.append(run)
+            # All is heard; what comes now goes straight to the recorder again.
+            history.install(recorder)
+
+    history.install(_Watched(recorder, note))
+    try:
+        yield found
+    finally:
         history.install(recorder)
 
 
 def _stop_in_child() -> None:
     # A child made by `fork` must not write through its parent's recorder; it opens its own.
-    if _is_watching:
-        history.install(None)
+    recorder = history.install(None)
+    if not isinstance(recorder, _Watched):
+        history.install(recorder)
 
 
 os.register_at_fork(after_in_child=_stop_in_child)

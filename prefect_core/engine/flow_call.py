@@ -117,7 +117,7 @@ class FlowCall:
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
         if self.upstreams is not None:
-            self.args, self.kwargs = self.upstreams.resolve(self.args, self.kwargs)
+            self.args, self.kwargs = self.upstreams.resolve()
             self.upstreams = None
 
     # What a dispatcher asks of a submitted flow.

@@ -6,7 +6,9 @@ the runner; delays to the timer thread; hooks, which may block, to threads of th
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
     from prefect_core.engine.task_call import TaskCall
 
 _hooks = ThreadPool(limit=64, name="prefect-core-hooks")
+
+
+def _renew_hooks() -> None:
+    global _hooks
+    _hooks = ThreadPool(limit=64, name="prefect-core-hooks")
+
+
+os.register_at_fork(after_in_child=_renew_hooks)
 
 
 class Flight:
@@ -46,9 +56,9 @@ class Flight:
     def _resume_after(self, _: Signal) -> None:
         self.resume()
 
-    def _advance(self, given: Any) -> None:
+    def _advance(self, given: Any, error: BaseException | None = None) -> None:
         try:
-            self._begin(self._life.send(given))
+            self._begin(self._life.send(given) if error is None else self._life.throw(error))
         except StopIteration:
             self._dispatcher.closed(self._call)
         except Exception as error:
@@ -70,7 +80,13 @@ class Flight:
             case Sleep(seconds=seconds):
                 timers.after(seconds, self.resume)
             case Block(work=work, is_async=is_async):
-                _hooks.submit(lambda: self.resume(portal.run(work) if is_async else work()))
+                _hooks.submit(partial(self._block, work, is_async))
+
+    def _block(self, work: Callable[[], Any], is_async: bool) -> Callable[[], None]:
+        try:
+            return partial(self.resume, portal.run(work) if is_async else work())
+        except BaseException as error:
+            return partial(trampoline.push, partial(self._advance, None, error))
 
     def _hand_over(self, payload: Payload) -> None:
         runner = self._call.runner = self._dispatcher.runner_for(self._call.task)

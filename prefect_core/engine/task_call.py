@@ -75,7 +75,7 @@ class TaskCall:
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
         assert self.upstreams is not None
-        self.args, self.kwargs = self.upstreams.resolve(self.args, self.kwargs)
+        self.args, self.kwargs = self.upstreams.resolve()
         self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
         self.upstreams = None
 

@@ -14,10 +14,10 @@ from prefect_core.runs import Edge
 class Upstreams:
     """The inputs of one call. There may be none, where arguments hold annotations that have to be unwrapped."""
 
-    __slots__ = ("_awaited", "edges", "found")
+    __slots__ = ("_args", "_awaited", "_kwargs", "edges", "found")
 
-    def __init__(self, parameters: Mapping[str, Any], wait_for: Any) -> None:
-        """Walk each parameter once."""
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Mapping[str, Any], wait_for: Any) -> None:
+        """Walk each parameter, to know its inputs by its name, and each argument, to pin what is in it now."""
         self.found: list[tuple[Any, bool]] = []
         edges: list[Edge] = []
         for name, value in parameters.items():
@@ -27,6 +27,9 @@ class Upstreams:
             self._walk("wait_for", wait_for, edges)
         self._awaited = self.found[passed:]
         self.edges = tuple(edges)
+        pin = inputs.pin
+        self._args = tuple([pin(value) for value in args])
+        self._kwargs = {name: pin(value) for name, value in kwargs.items()} if kwargs else kwargs
 
     def _walk(self, name: str, value: Any, edges: list[Edge]) -> None:
         found = inputs.find(value)
@@ -40,17 +43,15 @@ class Upstreams:
         """Return the futures that are still under way."""
         return [one for one, _ in self.found if isinstance(one, PrefectFuture) and not one.done()]
 
-    def resolve(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def resolve(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments with the values of finished inputs in their places.
 
         Raises `UpstreamTaskError` for the first that may not go on.
         """
         for upstream, allowed in self._awaited:
             inputs.value_of(upstream, allowed)
-        replace, value_of = inputs.replace, inputs.value_of
-        return tuple([replace(value, value_of) for value in args]), {
-            name: replace(value, value_of) for name, value in kwargs.items()
-        }
+        unpin = inputs.unpin
+        return tuple([unpin(value) for value in self._args]), {name: unpin(value) for name, value in self._kwargs.items()}
 
 
 def of_call(
@@ -62,10 +63,12 @@ def of_call(
     """
     if wait_for is None and inputs.are_plain(args, kwargs):
         return None
-    upstreams = Upstreams(parameters, wait_for)
+    upstreams = Upstreams(args, kwargs, parameters, wait_for)
     ancestors = set()
     while parent is not None:
         ancestors.add(parent.run.uid)
+        if parent.run.parent_task_run is not None:
+            ancestors.add(parent.run.parent_task_run.uid)
         parent = parent.parent
     for upstream, _ in upstreams.found:
         if isinstance(upstream, PrefectFuture) and upstream.task_run.uid in ancestors and not upstream.done():

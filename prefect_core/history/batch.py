@@ -81,7 +81,7 @@ class Batch:
         self.begun: list[Row] = []
         self.ended: list[Row] = []
         self.incomplete: tuple[int, int] | None = None
-        """Since when (wall microseconds) rows are missing, and how many went missing: set when writing works again."""
+        """Since when (wall microseconds, which tells one loss from another) rows are missing, and how many went missing since."""
 
     def __len__(self) -> int:
         """Return how many rows are to be written."""
@@ -93,16 +93,8 @@ def expand_begun(row: Row) -> tuple[Row, Row]:
     """Return the task run and the state that a row in the columns `BEGUN` stands for."""
     key, uid, flow_run, task_name, task_key, idx, inputs, created_us = row
     place = (key, uid, flow_run, None, task_name, task_key, idx, None, None, inputs, created_us)
-    return (*place, None, None, 0, "PENDING", "Pending", None, created_us, ""), (
-        key,
-        0,
-        0,
-        "PENDING",
-        "Pending",
-        None,
-        created_us,
-        None,
-    )
+    run = (*place, None, None, 0, "PENDING", "Pending", None, created_us, "")
+    return run, (key, 0, 0, "PENDING", "Pending", None, created_us, None)
 
 
 def end(run: Row, row: Row) -> tuple[Row, Row, list[Row]]:

@@ -40,8 +40,7 @@ class MemoryStore:
         self._logs: dict[int, LogRow] = {}
         self._children: dict[int, int] = {}
         self._openings = 0
-        self._incomplete_since_us: int | None = None
-        self._missing_rows = 0
+        self._losses: dict[int, int] = {}
 
     def next_key(self) -> int:
         with self._lock:
@@ -69,8 +68,7 @@ class MemoryStore:
             for log in batch.logs:
                 self._logs[log[0]] = LogRow(*log)
             if batch.incomplete is not None:
-                self._incomplete_since_us = self._incomplete_since_us or batch.incomplete[0]
-                self._missing_rows += batch.incomplete[1]
+                self._losses[batch.incomplete[0]] = batch.incomplete[1]
 
     def _add(self, task_runs: Iterable[Row], attempts: Iterable[Row], states: Iterable[Row]) -> None:
         for row in task_runs:
@@ -191,7 +189,7 @@ class MemoryStore:
                 "log": len(self._logs),
             }
         version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-        return HistoryStats(rows, 0, 0, 0, version, self._incomplete_since_us, self._missing_rows)
+        return HistoryStats(rows, 0, 0, 0, version, min(self._losses, default=None), sum(self._losses.values()))
 
     def backup(self, path: Path) -> None:
         raise HistoryError(f"A history in memory can't be copied to {path}; only one in a file can.")

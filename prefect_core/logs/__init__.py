@@ -26,8 +26,24 @@ from prefect_core.logs.lines import (
 from prefect_core.logs.run_logger import disable_run_logger, get_run_logger
 
 __all__ = [
-    "DEBUG", "ERROR", "INFO", "WARNING", "TaskLines", "disable_run_logger", "engine_line", "flow_created", "flow_failed", "flow_finished",
-    "flow_renamed", "flow_started", "get_run_logger", "keep_with", "lines_around", "note", "task_created", "task_finished",
+    "DEBUG",
+    "ERROR",
+    "INFO",
+    "WARNING",
+    "TaskLines",
+    "disable_run_logger",
+    "engine_line",
+    "flow_created",
+    "flow_failed",
+    "flow_finished",
+    "flow_renamed",
+    "flow_started",
+    "get_run_logger",
+    "keep_with",
+    "lines_around",
+    "note",
+    "task_created",
+    "task_finished",
 ]
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR

@@ -17,7 +17,13 @@ from typing import Any
 from prefect_core.logs import streams
 from prefect_core.logs.records import described_run, is_about_runs
 
-_COLOURS = {logging.DEBUG: "2", logging.INFO: "36", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+_COLOURS = {
+    logging.DEBUG: "2",
+    logging.INFO: "36",
+    logging.WARNING: "33",
+    logging.ERROR: "31",
+    logging.CRITICAL: "1;31",
+}
 
 
 class LineFormatter(logging.Formatter):

@@ -88,7 +88,11 @@ def lines_around(context: RunContext | None) -> TaskLines:
 def _tell(limit: int, context: RunContext) -> None:
     flow_run = context.flow_run if isinstance(context, FlowRunContext) else context.task_run.flow_run
     root = flow_run.root if flow_run is not None else None
-    _show(root, logging.INFO, f"{limit:,} task runs were shown; lines of further ones are DEBUG (setting logging_task_lines).")
+    _show(
+        root,
+        logging.INFO,
+        f"{limit:,} task runs were shown; lines of further ones are DEBUG (setting logging_task_lines).",
+    )
 
 
 def engine_line(run: Run | None, level: int, message: str, error: BaseException | None = None) -> None:
@@ -167,7 +171,12 @@ def task_finished(context: TaskRunContext, state: State) -> None:
         return
     level = lines.level("failed", logging.ERROR, context)
     error = state.data
-    if state.type is FAILED and isinstance(error, Exception) and error.__traceback__ is not None and not _is_passed_deadline(error):
+    if (
+        state.type is FAILED
+        and isinstance(error, Exception)
+        and error.__traceback__ is not None
+        and not _is_passed_deadline(error)
+    ):
         _keep(context.task_run, logging.ERROR, _RAISED, error)
         if level:
             _show(context.task_run, level, _RAISED, error)

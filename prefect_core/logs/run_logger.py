@@ -44,12 +44,14 @@ def get_run_logger(context: RunContext | None = None, **extra: Any) -> RunLogger
     Raises `MissingContextError` outside of runs. Inside `disable_run_logger()` it returns one that logs nothing.
     """
     if context is not None and not isinstance(context, FlowRunContext | TaskRunContext):
-        raise TypeError(f"Expected a FlowRunContext or TaskRunContext as 'context'; got {type(context).__name__}: {context!r}.")
+        raise TypeError(
+            f"Expected a FlowRunContext or TaskRunContext as 'context'; got {type(context).__name__}: {context!r}."
+        )
     around = context if context is not None else contexts.current()
     if around is not None:
         return logger_of(around, extra)
     if is_disabled():
-        nothing = logging.Logger("null")
+        nothing = logging.getLogger("prefect_core.null")
         nothing.disabled = True
         return RunLogger(nothing, extra)
     raise MissingContextError("There is no active flow or task run context.")

@@ -75,18 +75,23 @@ class ConcurrentTaskRunner(TaskRunner):
             self._pool.close()
 
 
-def _run(payload: Payload, done: Callable[[Receipt], None]) -> None:
+def _run(payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None]:
     receipt = remote.run_attempt(payload)
     receipt.worker = remote.worker_name()
-    done(receipt)
+    return partial(done, receipt)
 
 
-def _await(host: Host, payload: Payload, done: Callable[[Receipt], None]) -> None:
+def _await(host: Host, payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None]:
     """Let an async body run on the loop in the place of this thread, which waits until it has ended."""
     ended = threading.Lock()
     ended.acquire()
     payload.handle = host.spawn(_arun, payload, done, _AsyncPlace(current_slot(), ended))
     ended.acquire()
+    return _nothing
+
+
+def _nothing() -> None:
+    """An async body's receipt is handed over on its loop."""
 
 
 async def _arun(payload: Payload, done: Callable[[Receipt], None], place: _AsyncPlace | None) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LENGTHS = (1, 8, 32, 128, 512, 2048)
 _MOST_VALUES = 32_766
+MISSING = "missing_rows_since_"
+"""A row of `meta` of this name, with the moment (wall microseconds), tells of rows that could not be written."""
 # A run's later rows change only what a run's course changes.
 _COURSE = ("started_us", "ended_us", "run_count", "state_type", "state_name", "state_message", "state_us")
 _CHANGING = {
@@ -76,10 +78,9 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "log", LOG, batch.logs)
     if batch.incomplete is not None:
         since_us, rows = batch.incomplete
-        connection.execute("INSERT INTO meta VALUES ('incomplete_since', ?) ON CONFLICT DO NOTHING", (str(since_us),))
         connection.execute(
-            "INSERT INTO meta VALUES ('missing_rows', ?) ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + excluded.value",
-            (str(rows),),
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (f"{MISSING}{since_us}", str(rows)),
         )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from prefect_core.errors import HistoryError
 from prefect_core.history.sqlite import driver
 from prefect_core.history.sqlite.connection import Connections
+from prefect_core.history.sqlite.insert import MISSING
 from prefect_core.history.sqlite.migrate import version_of
 from prefect_core.history.sqlite.read import TREE, marks
 from prefect_core.history.store import HistoryStats
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _STEP = 2000
 _TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log")
 _FEW = 20
+_LOSSES = f"SELECT name, value FROM meta WHERE name LIKE '{MISSING}%'"
 _ORPHANS = {
     table: f"""SELECT count(*) FROM {table} WHERE run IS NOT NULL
         AND run NOT IN (SELECT key FROM flow_run) AND run NOT IN (SELECT key FROM task_run)"""
@@ -87,17 +89,16 @@ def stats(connections: Connections) -> HistoryStats:
     """Return size and condition of the history."""
     with connections.reading() as connection:
         rows = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}
-        known = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+        losses = {int(name.removeprefix(MISSING)): int(rows) for name, rows in connection.execute(_LOSSES)}
         version = version_of(connection)
-    since = known.get("incomplete_since")
     return HistoryStats(
         rows=rows,
         bytes=connections.path.stat().st_size,
         wal_bytes=connections.wal_bytes(),
         schema_version=version,
         engine=f"SQLite {driver.VERSION}",
-        incomplete_since_us=int(since) if since else None,
-        missing_rows=int(known.get("missing_rows", 0)),
+        incomplete_since_us=min(losses, default=None),
+        missing_rows=sum(losses.values()),
     )
 
 

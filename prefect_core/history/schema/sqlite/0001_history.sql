@@ -93,7 +93,7 @@ CREATE TABLE log (
 );
 CREATE INDEX log_by_run ON log (run) WHERE run IS NOT NULL;
 
--- What is known of the history as a whole, as incomplete_since.
+-- What is known of the history as a whole, as missing_rows_since_<moment>.
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
