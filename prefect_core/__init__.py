@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_core import runtime as runtime
+    import prefect_core.runtime as runtime
     from prefect_core.annotations import allow_failure, opaque, quote, unmapped
     from prefect_core.context import tags
     from prefect_core.flows import Flow, flow

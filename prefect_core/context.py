@@ -112,6 +112,15 @@ current_tags = _tags.get
 """Return the tags that `tags(...)` blocks around this code set."""
 
 
+def lineage(around: RunContext | None) -> Iterator[int]:
+    """Give the uids of the runs that this context is inside of, and of the task runs that stand for them."""
+    while around is not None:
+        yield around.run.uid
+        if around.run.parent_task_run is not None:
+            yield around.run.parent_task_run.uid
+        around = around.parent
+
+
 def get_run_context() -> RunContext:
     """Return the context of the innermost run. Raises `MissingContextError` outside of runs."""
     context = _current.get()

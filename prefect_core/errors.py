@@ -20,6 +20,7 @@
     ├── SerializationError                      a value that can't travel or be stored
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
+    ├── RemoteError                             stands in for an exception that could not leave its process
     ├── BlockingWaitError (RuntimeError)        a wait that could never return
     └── NestingTooDeep (RecursionError)         runs inside runs inside runs
     Signals, which no `except Exception` stops: TerminationSignal (SystemExit)
@@ -148,6 +149,29 @@ class RunnerError(PrefectException):
 
 class WorkerLost(RunnerError):
     """The process that ran an attempt ended before it answered."""
+
+
+class RemoteError(PrefectException):
+    """Stands in for an exception that could not leave its process as itself: pickling or unpickling it failed.
+
+    Its text is that exception's, and its class bears that exception's name, so messages read the same; `except RemoteError` catches it.
+    `traceback_text` is the traceback as it was printed there.
+    """
+
+    type_name = ""
+
+    def __init__(self, text: str, traceback_text: str) -> None:
+        super().__init__(text)
+        self.traceback_text = traceback_text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stand_in, (self.type_name, str(self), self.traceback_text)
+
+
+def stand_in(type_name: str, text: str, traceback_text: str) -> RemoteError:
+    """Make the `RemoteError` for an exception of a type with this name."""
+    kind: type[RemoteError] = type(type_name, (RemoteError,), {"type_name": type_name, "__module__": __name__})
+    return kind(text, traceback_text)
 
 
 class BlockingWaitError(RuntimeError, PrefectException):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from prefect_core import clock, loops
+from prefect_core import clock, context, loops
 from prefect_core.errors import BlockingWaitError
 from prefect_core.states import State
 from prefect_core.stripes import Stripes
@@ -32,6 +32,8 @@ F = TypeVar("F", bound="PrefectFuture[Any]")
 FIRST_COMPLETED = "FIRST_COMPLETED"
 FIRST_EXCEPTION = "FIRST_EXCEPTION"
 ALL_COMPLETED = "ALL_COMPLETED"
+_MOST_SHOWN = 20
+"""Futures of a list that a notebook shows."""
 ReturnWhen = Literal["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"]
 
 
@@ -162,6 +164,12 @@ class PrefectFuture(Signal, Generic[R]):
         """The run's state as it is now."""
         return self.task_run.state
 
+    _kind = "Task"
+
+    @property
+    def _identity(self) -> UUID:
+        return self.task_run.id
+
     def finish(self) -> None:
         """Mark the run as over; its record holds the state. For the engine."""
         self._call_in_progress = None
@@ -177,7 +185,7 @@ class PrefectFuture(Signal, Generic[R]):
         Raises `TimeoutError` after `timeout` seconds. With `raise_on_failure=False` the exception is returned instead.
         """
         if not self._done and not _block([self], timeout):
-            raise TimeoutError(f"Task run {self.task_run_id} did not complete within {timeout} seconds")
+            raise TimeoutError(f"{self._kind} run {self._identity} did not complete within {timeout} seconds")
         value: R = self.state.result(raise_on_failure)
         return value
 
@@ -203,9 +211,15 @@ class PrefectFlowRunFuture(PrefectFuture[R]):
 
     __slots__ = ("flow_run",)
 
-    def __init__(self, task_run: TaskRun, flow_run: FlowRun, call_in_progress: Any = None) -> None:
-        super().__init__(task_run, call_in_progress)
+    _kind = "Flow"
+
+    def __init__(self, task_run: TaskRun | None, flow_run: FlowRun, call_in_progress: Any = None) -> None:
+        super().__init__(task_run, call_in_progress)  # type: ignore[arg-type]  # None outside of flows and tasks, where nothing stands for it
         self.flow_run = flow_run
+
+    @property
+    def _identity(self) -> UUID:
+        return self.flow_run.id
 
     @property
     def flow_run_id(self) -> UUID:
@@ -219,6 +233,9 @@ class PrefectFlowRunFuture(PrefectFuture[R]):
     @property
     def state(self) -> State:
         return self.flow_run.state
+
+    def _repr_html_(self) -> str:
+        return f"<div>Future of {self.flow_run._repr_html_()}</div>"
 
 
 class PrefectFutureList(list[PrefectFuture[R]]):
@@ -242,6 +259,11 @@ class PrefectFutureList(list[PrefectFuture[R]]):
     def __await__(self) -> Generator[Any, Any, list[R]]:
         yield from _until_done(self).__await__()
         return [future.state.result() for future in self]
+
+    def _repr_html_(self) -> str:
+        shown = "".join(f"<li>{future._repr_html_()}</li>" for future in self[:_MOST_SHOWN])
+        more = f"<li>and {len(self) - _MOST_SHOWN:,} more</li>" if len(self) > _MOST_SHOWN else ""
+        return f"<div>{len(self):,} futures<ol start='0'>{shown}{more}</ol></div>"
 
 
 class DoneAndNotDoneFutures(NamedTuple):
@@ -373,13 +395,15 @@ def _block(
     needed_by: Iterable[Signal] = (),
 ) -> bool:
     """Block until all are done (or one is enough) and return True, or return False after `timeout` seconds."""
+    _check_timeout(timeout)
     listed = list(signals)
     still_open = [signal for signal in listed if not signal.done()]
     if not still_open or (enough is not None and any(signal.done() and enough(signal) for signal in listed)):
         return True
     if timeout == 0:
         return False
-    _refuse_endless_wait(still_open if not needed_by else [signal for signal in needed_by if not signal.done()])
+    wanted = still_open if not needed_by else [signal for signal in needed_by if not signal.done()]
+    _refuse_endless_wait(wanted, one_is_enough=enough is not None or bool(needed_by))
     latch = threading.Lock()
     latch.acquire()
     opened = Signal()
@@ -395,21 +419,36 @@ def _block(
         slot.take_again()
 
 
-def _refuse_endless_wait(signals: Iterable[Signal]) -> None:
+def _refuse_endless_wait(signals: Collection[Signal], one_is_enough: bool) -> None:
+    """Raise `BlockingWaitError` if this wait could never end; of several, where one is enough, if that is true of each."""
+    _refuse_waiting_for_oneself(signals, one_is_enough)
     loop = loops.running_loop()
     if loop is None:
         return
-    for signal in signals:
-        if signal._needs_loop(loop):
-            raise BlockingWaitError(
-                f"Waiting for {signal!r} here would block the event loop that has to run it, for ever. "
-                "Use `await future` (or `await futures` for the list that map returns) instead of .result() or .wait()."
-            )
+    stuck = [signal for signal in signals if signal._needs_loop(loop)]
+    if stuck and (not one_is_enough or len(stuck) == len(signals)):
+        raise BlockingWaitError(
+            f"Waiting for {stuck[0]!r} here would block the event loop that has to run it, for ever. "
+            "Use `await future` (or `await futures` for the list that map returns) instead of .result() or .wait()."
+        )
+
+
+def _refuse_waiting_for_oneself(signals: Collection[Signal], one_is_enough: bool) -> None:
+    around = context.current()
+    if around is None:
+        return
+    runs = set(context.lineage(around))
+    own = [signal for signal in signals if isinstance(signal, PrefectFuture) and signal.task_run is not None and signal.task_run.uid in runs]
+    if own and (not one_is_enough or len(own) == len(signals)):
+        raise BlockingWaitError(
+            f"{own[0]!r} was waited for by code that runs inside it. A run that waits for itself would never end: return the value instead."
+        )
 
 
 async def _until_done(signals: Collection[Signal], enough: Callable[[Any], bool] | None = None) -> None:
     still_open = [signal for signal in signals if not signal.done()]
     if still_open:
+        _refuse_waiting_for_oneself(still_open, one_is_enough=enough is not None)
         flag = loops.LoopFlag()
         when_done(still_open, flag.set, enough)
         slot = async_slot.get()

@@ -2,7 +2,7 @@
 
 A *payload* is one attempt of one task run: the function, its arguments, and what the attempt needs to know of its surroundings. A
 runner decides where it runs, calls `engine.remote` there, and hands the *receipt* back. In a runner that shares the engine's memory
-the payload is passed as it is; elsewhere `engine.remote` turns both into bytes.
+the payload is passed as it is; elsewhere `engine.transport` and `engine.workplace` turn both into bytes.
 """
 
 from __future__ import annotations
@@ -60,21 +60,21 @@ class Payload:
 class Receipt:
     """How an attempt ended: with a value, or with the exception in `error`.
 
-    `timed_out` marks an attempt that its own deadline ended; `began` tells a body that ran from one that could not be started.
-    `events` are what runs inside the body recorded in a place that does not share the engine's memory.
+    `timed_out` marks an attempt that its own deadline ended, `lost` one whose place ended or could not be had (`error` then says how);
+    `began` tells a body that ran from one that could not be started.
     """
 
-    __slots__ = ("began", "ended_us", "error", "events", "started_us", "timed_out", "value", "worker")
+    __slots__ = ("began", "ended_us", "error", "lost", "started_us", "timed_out", "value", "worker")
 
     def __init__(self, value: Any = None, error: BaseException | None = None, timed_out: bool = False) -> None:
         self.value = value
         self.error = error
         self.timed_out = timed_out
+        self.lost = False
         self.began = True
         self.started_us = 0
         self.ended_us = 0
         self.worker = ""
-        self.events: list[Any] = []
 
     def __repr__(self) -> str:
         return f"Receipt({self.value!r})" if self.error is None else f"Receipt(error={self.error!r})"

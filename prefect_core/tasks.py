@@ -274,11 +274,7 @@ class Task(Generic[P, R]):
         return f"Task(name={self.name!r})"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        return _rebuild, (type(self), self.fn, {**self._given, **self._hooks_now()})
-
-
-def _rebuild(kind: type[Task[Any, Any]], fn: Callable[..., Any], given: Any) -> Task[Any, Any]:
-    return kind(fn, **given)
+        return reduce_decorated(self, {**self._given, **self._hooks_now()})
 
 
 def _check_depth(name: str, parent: RunContext) -> None:

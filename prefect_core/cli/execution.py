@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect_core.cli.commands import COMPLETED, FAILED, INTERRUPTED
 from prefect_core.cli.watching import first_flow_run
@@ -17,28 +17,22 @@ from prefect_core.flows import Flow
 from prefect_core.runs import FlowRun
 
 
-class Ending(NamedTuple):
-    """How a flow run ended."""
-
-    run: FlowRun
-
-    @property
-    def exit_code(self) -> int:
-        """0 for a run that completed or is paused, 130 and 143 for one that a signal ended, else 1."""
-        state = self.run.state
-        if state.is_completed() or state.is_paused():
-            return COMPLETED
-        if state.is_crashed() and isinstance(state.data, BaseException):
-            cause = signals.cause_of(state.data)
-            if isinstance(cause, KeyboardInterrupt):
-                return INTERRUPTED
-            if isinstance(cause, TerminationSignal):
-                return 128 + cause.signal
-        return FAILED
+def exit_code_of(run: FlowRun) -> int:
+    """Return 0 for a run that completed or is paused, 130 and 143 for one that a signal ended, else 1."""
+    state = run.state
+    if state.is_completed() or state.is_paused():
+        return COMPLETED
+    if state.is_crashed() and isinstance(state.data, BaseException):
+        cause = signals.cause_of(state.data)
+        if isinstance(cause, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(cause, TerminationSignal):
+            return 128 + cause.signal
+    return FAILED
 
 
-def carry_out(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Ending:
-    """Run a flow here to its end; an async one on an event loop of its own, of a generator taking all that it yields.
+def carry_out(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> FlowRun:
+    """Run a flow here to its end and return its run; an async one on an event loop of its own, of a generator taking all that it yields.
 
     Raises what keeps a run from being made, or from being brought to an end.
     """
@@ -49,7 +43,7 @@ def carry_out(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> 
             # What ended the run stands in its state.
             if not found or not found[0].state.is_final():
                 raise
-    return Ending(found[0])
+    return found[0]
 
 
 def _call(flow: Flow[..., Any], args: list[Any], kwargs: dict[str, Any]) -> None:

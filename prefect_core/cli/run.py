@@ -12,12 +12,13 @@ from prefect_core.cli import forms, output
 from prefect_core.cli.arguments import arguments
 from prefect_core.cli.asked import opened
 from prefect_core.cli.commands import Command
-from prefect_core.cli.execution import Ending, carry_out, stdout_as_stderr
+from prefect_core.cli.execution import carry_out, exit_code_of, stdout_as_stderr
 from prefect_core.cli.loading import load_flow
 from prefect_core.cli.progress import shown_progress
 from prefect_core.engine.flow_run import runner_overrides
 from prefect_core.errors import ConfigurationError, MissingFlowError, UnspecifiedFlowError
 from prefect_core.history.store import RunFilter
+from prefect_core.runs import FlowRun
 from prefect_core.task_runners import resolve_runner
 
 
@@ -54,9 +55,9 @@ def run(
         subflows = around.enter_context(_runners(runners))
         if progress:
             around.enter_context(shown_progress())
-        ending = carry_out(found, args, kwargs)
-    _tell(ending, subflows, as_json)
-    return ending.exit_code
+        ended = carry_out(found, args, kwargs)
+    _tell(ended, subflows, as_json)
+    return exit_code_of(ended)
 
 
 @contextmanager
@@ -81,10 +82,7 @@ def _runners(given: Sequence[str]) -> Iterator[list[str]]:
         runner_overrides.update(before)
 
 
-def _tell(ending: Ending, subflows: list[str], as_json: bool) -> None:
-    run = ending.run
-    if not run.state.is_completed():
-        output.say(f"Flow run {run.name!r} of flow {run.flow_name!r} ended in state {run.state}")
+def _tell(run: FlowRun, subflows: list[str], as_json: bool) -> None:
     if not (as_json or subflows):
         return
     with opened() as store:
@@ -98,6 +96,6 @@ def _tell(ending: Ending, subflows: list[str], as_json: bool) -> None:
                 {
                     **forms.Forms(store).flow_run(row),
                     "result": parameters.as_json({"result": result})["result"],
-                    "exit_code": ending.exit_code,
+                    "exit_code": exit_code_of(run),
                 }
             )

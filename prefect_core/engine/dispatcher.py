@@ -101,6 +101,10 @@ class Dispatcher:
         """Run a coroutine function on the flow run's event loop (`task_runners.Host`)."""
         return (self._host or portal.host()).spawn(function, *args)
 
+    def loop(self) -> object:
+        """Return the event loop that async bodies run on."""
+        return (self._host or portal.host()).loop
+
     def next_index(self, name: str) -> int:
         """Count the runs of each task name, from 0."""
         counter = self._counters.get(name)
@@ -126,8 +130,8 @@ class Dispatcher:
         """Let a task run start when its inputs are there; returns its future at once."""
         call.is_submitted = True
         call.variables = contextvars.copy_context()
-        if call.task.is_async and self._host is not None and not self.runner.runs_on_submit:
-            call.depends_on_loop = self._host.loop
+        if call.task.is_async and call.task.task_runner is None and self.runner.shares_memory and not self.runner.runs_on_submit:
+            call.depends_on_loop = self.loop()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
@@ -148,7 +152,8 @@ class Dispatcher:
         future = self._open.pop(call, None)
         if future is None:
             return
-        self.tally.add(future.task_run)
+        if future.task_run is not None:
+            self.tally.add(future.task_run)
         future.finish()
         if not self._open and self._idle is not None:
             self._idle.fire()

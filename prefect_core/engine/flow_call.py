@@ -9,7 +9,7 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
-from prefect_core.engine.upstreams import of_call
+from prefect_core.engine.upstreams import needs_loop, of_call
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture
 from prefect_core.names import new_name
@@ -29,7 +29,7 @@ CHILDREN_LET_GO = "The flow run ended and this task run did not end within the g
 class FlowCall:
     """One call of a flow, from its arguments to the end of its run."""
 
-    __slots__ = ("args", "context", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams")
+    __slots__ = ("args", "context", "depends_on_loop", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams")
 
     def __init__(
         self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any, parent: RunContext | None
@@ -47,6 +47,7 @@ class FlowCall:
         self.parent = parent
         self.host: portal.LoopHost | None = None
         self.dispatcher: Dispatcher | None = None
+        self.depends_on_loop: object | None = None
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.tracking = self._track() if parent is not None else None
         self.run = self._open_run(parameters)
@@ -138,7 +139,7 @@ class FlowCall:
         self.end(State(CRASHED, None, reason))
 
     def needs_loop(self, loop: object) -> bool:
-        return self.flow.is_async and self.host is not None and self.host.loop is loop
+        return needs_loop(self, loop)
 
 
 def make_room_for_frames(parent: RunContext | None) -> None:

@@ -9,7 +9,7 @@ from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.engine import transitions
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import Upstreams, of_call
+from prefect_core.engine.upstreams import Upstreams, needs_loop, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.runs import TaskRun
@@ -81,18 +81,7 @@ class TaskCall:
 
     def needs_loop(self, loop: object) -> bool:
         """Tell whether this call, or one that it waits for, has to run on `loop`."""
-        seen: set[int] = set()
-        open_calls: list[TaskCall] = [self]
-        while open_calls:
-            call = open_calls.pop()
-            if call.depends_on_loop is loop:
-                return True
-            seen.add(id(call))
-            for upstream in call.still_open():
-                further = upstream._call_in_progress
-                if further is not None and id(further) not in seen:
-                    open_calls.append(further)
-        return False
+        return needs_loop(self, loop)
 
     def begin(self, started_us: int) -> None:
         """Enter Running, on the thread that runs the body, just before it."""

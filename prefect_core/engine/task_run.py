@@ -102,7 +102,7 @@ def _attempts(call: TaskCall) -> Life[State]:
         state = _state_after(task, receipt)
         if receipt.ended_us:
             state.timestamp_us = receipt.ended_us
-        if state.type is FAILED and task.retries and receipt.began:
+        if (state.type is FAILED or receipt.lost) and task.retries and receipt.began:
             delay = yield from _retry_delay(call, state)
             if delay is not None:
                 yield from _pause_before_retry(call, state, delay, payload)

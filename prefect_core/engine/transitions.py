@@ -76,6 +76,8 @@ def failure(kind: str, separator: str, receipt: Receipt, timeout_seconds: float 
     if receipt.timed_out:
         message = f"{kind} exceeded timeout of {timeout_seconds} second(s)"
         return State(FAILED, "TimedOut", message, data=error)
+    if receipt.lost:
+        return State(CRASHED, None, str(error), data=error)
     if isinstance(error, TimeoutError):
         return State(FAILED, "TimedOut", f"{kind} failed due to timeout: {error!r}", data=error)
     if isinstance(error, Exception):

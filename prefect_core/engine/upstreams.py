@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from prefect_core import inputs
-from prefect_core.context import RunContext
+from prefect_core.context import RunContext, lineage
 from prefect_core.futures import PrefectFuture
 from prefect_core.runs import Edge
 
@@ -64,12 +64,7 @@ def of_call(
     if wait_for is None and inputs.are_plain(args, kwargs):
         return None
     upstreams = Upstreams(args, kwargs, parameters, wait_for)
-    ancestors = set()
-    while parent is not None:
-        ancestors.add(parent.run.uid)
-        if parent.run.parent_task_run is not None:
-            ancestors.add(parent.run.parent_task_run.uid)
-        parent = parent.parent
+    ancestors = set(lineage(parent))
     for upstream, _ in upstreams.found:
         if isinstance(upstream, PrefectFuture) and upstream.task_run.uid in ancestors and not upstream.done():
             raise ValueError(
@@ -77,3 +72,25 @@ def of_call(
                 f"{upstream.name!r}, which it is called in; pass the value instead."
             )
     return upstreams
+
+
+class _OpenCall(Protocol):
+    depends_on_loop: object | None
+
+    def still_open(self) -> list[PrefectFuture[Any]]: ...
+
+
+def needs_loop(call: _OpenCall, loop: object) -> bool:
+    """Tell whether a call, or one that it waits for, has to run on `loop`."""
+    seen: set[int] = set()
+    open_calls = [call]
+    while open_calls:
+        call = open_calls.pop()
+        if call.depends_on_loop is loop:
+            return True
+        seen.add(id(call))
+        for upstream in call.still_open():
+            further = upstream._call_in_progress
+            if further is not None and id(further) not in seen:
+                open_calls.append(further)
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pickle
+import threading
 from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -213,9 +214,9 @@ def test_a_failure_that_is_allowed_arrives_as_its_exception() -> None:
     @flow
     def around():
         future = failing.submit()
-        return [type_of.submit(allow_failure(future)), type_of.submit([allow_failure(future)])[0:0] if False else type_of(allow_failure(future))][1]
+        return type_of.submit(allow_failure(future)).result(), type_of(allow_failure(future))
 
-    assert around() == "ValueError"
+    assert around() == ("ValueError", "ValueError")
 
 
 @pytest.mark.parametrize("wrap", [lambda f: allow_failure([f]), lambda f: [allow_failure(f)], lambda f: {"k": allow_failure((f,))}])
@@ -247,8 +248,6 @@ def test_a_run_that_could_not_start_is_allowed_with_a_failure() -> None:
 
 
 def test_what_the_caller_adds_to_a_list_after_submitting_it_does_not_reach_the_task() -> None:
-    import threading
-
     go = threading.Event()
 
     @task
@@ -277,8 +276,6 @@ def test_what_the_caller_adds_to_a_list_after_submitting_it_does_not_reach_the_t
 
 
 def test_a_future_that_appears_in_a_mutable_argument_later_is_nobodys_upstream() -> None:
-    import threading
-
     go = threading.Event()
 
     @task

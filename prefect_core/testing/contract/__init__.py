@@ -1,0 +1,1 @@
+"""The runner contract by theme; `prefect_core.testing.runner_contract` puts the themes together."""
