@@ -19,6 +19,7 @@ from prefect_core.engine.flow_call import FlowCall
 from prefect_core.engine.flow_run import flow_life
 from prefect_core.errors import InvalidNameError
 from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList, when_done
+from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
 from prefect_core.options import FinalStateFrom, Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
@@ -191,12 +192,13 @@ class Flow(Generic[P, R]):
     @overload
     def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any: ...
 
-    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow here (an async one: when it is awaited) and return its value, or raise what ended it.
 
         `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed; only a
         flow inside another may have some.
         """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         parent = context.current()
         if wait_for is not None and parent is None:
             raise ValueError("Only flows run as subflows can wait for dependencies.")
@@ -289,6 +291,15 @@ class Flow(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Flow(name={self.name!r})"
+
+    def __copy__(self) -> Flow[P, R]:
+        # By pickling, a copy of an importable flow would be that flow itself.
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return reduce_decorated(self, {**self._given, **self.hooks})
 
 
 def _note(call: FlowCall) -> None:

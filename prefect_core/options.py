@@ -88,8 +88,11 @@ def hooks(option: str, value: Any, decorator: str) -> list[Hook]:
 
 def run_name(option: str, value: Any) -> str | Callable[..., str] | None:
     """Return a name template, or what makes a name. Raises `TypeError`."""
-    if value is None or isinstance(value, str) or callable(value):
+    if value is None or isinstance(value, str):
         return value
+    if callable(value):
+        made: Callable[..., str] = value
+        return made
     raise TypeError(f"Expected string or callable for '{option}'; got {type(value).__name__} instead.")
 
 

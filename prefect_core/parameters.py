@@ -68,7 +68,7 @@ class Binder:
             )
         if self._is_plain:
             return (), dict(parameters)
-        bound = inspect.BoundArguments(self.signature, {name: parameters[name] for name in self.signature.parameters if name in parameters})  # type: ignore[arg-type]  # any ordered mapping will do
+        bound = inspect.BoundArguments(self.signature, {name: parameters[name] for name in self.signature.parameters if name in parameters})
         return bound.args, bound.kwargs
 
     def _mismatch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> ParameterBindError:
@@ -96,7 +96,7 @@ def _compile(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
         if parameter.kind is _KEYWORD_ONLY and previous not in (_VAR_POSITIONAL, _KEYWORD_ONLY):
             parts.append("*")
         previous = parameter.kind
-        prefix = {_VAR_POSITIONAL: "*", _VAR_KEYWORD: "**"}.get(parameter.kind, "")
+        prefix = "*" if parameter.kind is _VAR_POSITIONAL else "**" if parameter.kind is _VAR_KEYWORD else ""
         if parameter.default is _EMPTY:
             parts.append(prefix + name)
         else:

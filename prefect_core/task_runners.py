@@ -96,7 +96,7 @@ class TaskRunner(ABC):
         return {}
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and isinstance(other, TaskRunner) and self.options() == other.options()
+        return isinstance(other, TaskRunner) and type(self) is type(other) and self.options() == other.options()
 
     __hash__ = None  # type: ignore[assignment]  # options may be unhashable
 

@@ -18,6 +18,7 @@ from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture, PrefectFutureList
+from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
 from prefect_core.options import Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
@@ -150,11 +151,12 @@ class Task(Generic[P, R]):
     @overload
     def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any: ...
 
-    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task on this thread (an async one: when it is awaited) and return its value, or raise what it raised.
 
         `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed.
         """
+        return_state, wait_for = (kwargs.pop("return_state", False), kwargs.pop("wait_for", None)) if kwargs else (False, None)
         parent = context.current()
         if self.is_async or self.is_generator:
             return self._call_otherwise(args, kwargs, return_state, wait_for, parent)
@@ -272,6 +274,12 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task(name={self.name!r})"
+
+    def __copy__(self) -> Task[P, R]:
+        # By pickling, a copy of an importable task would be that task itself.
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return reduce_decorated(self, {**self._given, **self._hooks_now()})

@@ -46,7 +46,7 @@ class TaskCall:
 
     def _open_run(self, parameters: dict[str, Any], wait_for: Any) -> TaskRun:
         task, parent = self.task, self.parent
-        flow_context = parent.flow_context if type(parent) is TaskRunContext else parent
+        flow_context = parent.flow_context if isinstance(parent, TaskRunContext) else parent
         dispatcher = parent.dispatcher if parent is not None else None
         index = dispatcher.next_index(task.name) if dispatcher is not None else 0
         tags = context.current_tags()
@@ -58,7 +58,7 @@ class TaskCall:
             index,
             tags | task.tags if tags else task.tags,
         )
-        if type(parent) is TaskRunContext:
+        if isinstance(parent, TaskRunContext):
             run.parent_task_run = parent.task_run
         self.upstreams = of_call(self.args, self.kwargs, parameters, wait_for, parent, task.name)
         if self.upstreams is not None:

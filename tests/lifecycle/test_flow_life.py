@@ -180,7 +180,8 @@ def check_all_over(stage: Stage, recorder: ListRecorder) -> None:
         check_over(recorder, run)
     assert stage.call.run.run_count == stage.bodies
     assert len(recorder.runs()) == 1 + stage.bodies * len(stage.scene.children)
-    assert stage.started == stage.stopped == len(stage.runners)
+    # A runner is stopped once, even one whose start was cut short.
+    assert stage.started <= stage.stopped == len(stage.runners)
 
 
 @given(scenes)
@@ -201,6 +202,7 @@ def test_a_flow_run_ends_as_its_bodies_say(scene: Scene) -> None:
             assert stage.started == scene.retries + 1
             assert "no cluster" in run.state.message
         else:
+            assert stage.started == stage.bodies
             assert 1 <= stage.bodies <= scene.retries + 1
             assert driven.slept() == [scene.delay] * (stage.bodies - 1) * bool(scene.delay)
             if run.state.type is FAILED:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,16 @@ class Journal:
             os.write(file, f"{line}\n".encode())
         finally:
             os.close(file)
+
+    def wait_for(self, line: str, timeout_seconds: float = 20.0) -> None:
+        """Block until somebody has noted the line. Raises `AssertionError` after `timeout_seconds`."""
+        deadline = time.monotonic() + timeout_seconds
+        pause = threading.Event()
+        while line not in self.lines():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"Nobody noted {line!r} within {timeout_seconds} s, only {self.lines()}.")
+            # There is no bell between processes.
+            pause.wait(0.01)
 
     def lines(self) -> list[str]:
         """Return all lines, first to last."""
