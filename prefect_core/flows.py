@@ -26,6 +26,7 @@ from prefect_core.parameters import Binder, check_reserved
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, StateType
 from prefect_core.states import State
+from prefect_core.task_runners import check_runner
 from prefect_core.thread_pool import ThreadPool
 from prefect_core.validation import Validator
 
@@ -81,11 +82,11 @@ class Flow(Generic[P, R]):
         self.name: str = _checked_name(given.get("name"), fn)
         self.description = options.described_as(fn, given.get("description"))
         self.flow_run_name = options.run_name("flow_run_name", given.get("flow_run_name"))
-        self.task_runner: RunnerSpec = given.get("task_runner") or "concurrent"
+        self.task_runner: RunnerSpec = check_runner(given.get("task_runner")) or "concurrent"
         self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
         self.log_prints = given.get("log_prints")
         self.should_validate_parameters = given.get("validate_parameters", True)
-        self.final_state_from: FinalStateFrom = given.get("final_state_from") or _default_final_state_from()
+        self.final_state_from = _checked_source(given.get("final_state_from") or settings().final_state_from)
         self._set_retries(given)
         self.hooks: dict[str, list[Hook]] = {
             name: options.hooks(name, given.get(name), "flow")  # type: ignore[misc]  # the keys of the typed dict
@@ -356,8 +357,12 @@ async def _carry_out_async(call: FlowCall, taker: dispatcher.Dispatcher) -> None
         taker.closed(call)
 
 
-def _default_final_state_from() -> FinalStateFrom:
-    return "children" if settings().final_state_from == "children" else "return_value"
+def _checked_source(given: Any) -> FinalStateFrom:
+    if given == "children":
+        return "children"
+    if given == "return_value":
+        return "return_value"
+    raise ValueError(f"'final_state_from' must be 'children' or 'return_value'; got {given!r}.")
 
 
 def _checked_name(name: Any, fn: Any) -> str:
@@ -365,7 +370,7 @@ def _checked_name(name: Any, fn: Any) -> str:
         advice = " Perhaps you meant to call it? e.g. '@flow(name=get_flow_run_name())'" if callable(name) else ""
         raise TypeError(f"Expected string for flow parameter 'name'; got {type(name).__name__} instead.{advice}")
     if not name:
-        plain = getattr(fn, "__name__", None) or getattr(options.underlying(fn), "__name__", type(fn).__name__)
+        plain = options.name_of(fn)
         name = "unknown-lambda" if plain == "<lambda>" else plain.replace("_", "-")
     if any(character in name for character in _FORBIDDEN_IN_NAMES):
         raise InvalidNameError(

@@ -44,6 +44,13 @@ class SharedOptions(TypedDict, total=False):
     on_running: Iterable[Hook] | None
 
 
+def text(option: str, value: Any) -> str | None:
+    """Return a string or None. Raises `TypeError`."""
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError(f"{option!r} must be a string; got {value!r}.")
+
+
 def whole_number(option: str, value: Any) -> int:
     """Return a count from 0. Raises `TypeError` or `ValueError`."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -136,6 +143,12 @@ def described_as(function: Any, description: str | None) -> str | None:
         return description
     text = getattr(function, "__doc__", None)
     return inspect.cleandoc(text) if text else None
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function, of the one behind a partial, or of the class of another callable."""
+    name = getattr(function, "__name__", None) or getattr(underlying(function), "__name__", None)
+    return type(function).__name__ if name in (None, "__call__") else str(name)
 
 
 def take_metadata(target: Any, function: Any) -> None:

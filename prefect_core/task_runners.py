@@ -109,6 +109,14 @@ RunnerSpec = TaskRunner | type[TaskRunner] | str
 """What `task_runner=` takes: an instance, a class, or a name with an optional argument ("concurrent:8")."""
 
 
+def check_runner(spec: Any) -> Any:
+    """Return what was given as `task_runner`, which may be None. Raises `TypeError` for what can't be one; a name is looked up later."""
+    is_class = isinstance(spec, type) and issubclass(spec, TaskRunner)
+    if spec is None or is_class or isinstance(spec, TaskRunner | str):
+        return spec
+    raise TypeError(f"Expected a task runner, its class or its name for 'task_runner'; got {spec!r}.")
+
+
 def resolve_runner(spec: RunnerSpec) -> TaskRunner:
     """Return a runner, not started, for an instance, class or name. Raises `UnknownRunnerError`, `ConfigurationError` or `TypeError`."""
     if isinstance(spec, str):

@@ -25,6 +25,7 @@ from prefect_core.parameters import Binder, check_reserved
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, StateType
 from prefect_core.states import State
+from prefect_core.task_runners import check_runner
 
 if TYPE_CHECKING:
     from prefect_core.runs import TaskRun
@@ -65,13 +66,13 @@ class Task(Generic[P, R]):
         options.take_metadata(self, fn)
         plain = options.underlying(fn)
         self.is_async, self.is_generator = options.kind_of(fn)
-        self.name: str = given.get("name") or _name_of(fn)
+        self.name: str = options.text("name", given.get("name")) or options.name_of(fn)
         self.task_key = f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', self.name)}"
         self.description = options.described_as(fn, given.get("description"))
         self.version = given.get("version")
         self.tags = _checked_tags(given.get("tags"))
         self.task_run_name = options.run_name("task_run_name", given.get("task_run_name"))
-        self.task_runner = given.get("task_runner")
+        self.task_runner: RunnerSpec | None = check_runner(given.get("task_runner"))
         self.log_prints = given.get("log_prints")
         self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
         self._set_retries(given)
@@ -92,10 +93,7 @@ class Task(Generic[P, R]):
         retries = given.get("retries")
         self.retries = settings().task_default_retries if retries is None else options.whole_number("retries", retries)
         self.retry_delay_seconds = _checked_delays(given.get("retry_delay_seconds"), self.retries)
-        jitter = given.get("retry_jitter_factor")
-        if jitter is not None and not jitter >= 0:
-            raise ValueError(f"`retry_jitter_factor` must be >= 0; got {jitter!r}.")
-        self.retry_jitter_factor = jitter
+        self.retry_jitter_factor = _checked_jitter(given.get("retry_jitter_factor"))
         condition = given.get("retry_condition_fn")
         if condition is not None and not callable(condition):
             raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
@@ -300,19 +298,24 @@ def jittered(delay: float, factor: float) -> float:
     import random  # few tasks want jitter
 
     most = 1.0 + factor
-    least = math.log2(2**most / (2**most - 1))
+    least = -math.log1p(-(2.0**-most)) / math.log(2)
     return min(max(random.expovariate(1.0 / delay), delay * least), delay * most)
-
-
-def _name_of(fn: Any) -> str:
-    name = getattr(options.underlying(fn), "__name__", None) if not hasattr(fn, "__name__") else fn.__name__
-    return type(fn).__name__ if name in (None, "__call__") else str(name)
 
 
 def _checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
     if isinstance(tags, str):
         raise TypeError(f"Expected a list of strings for 'tags'; got the string {tags!r}. Write tags=[{tags!r}].")
     return frozenset(tags or ())
+
+
+def _checked_jitter(given: Any) -> float | None:
+    if given is None:
+        return None
+    if not isinstance(given, int | float) or isinstance(given, bool):
+        raise TypeError(f"`retry_jitter_factor` must be a number; got {given!r}.")
+    if not 0 <= given < float("inf"):
+        raise ValueError(f"`retry_jitter_factor` must be >= 0, and finite; got {given!r}.")
+    return float(given)
 
 
 def _checked_delays(given: RetryDelay | None, retries: int) -> float | list[float]:

@@ -79,7 +79,7 @@ class Dispatcher:
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
         self._idle: Signal | None = None
         self._refusal: str | None = None
-        self._is_stopped = False
+        self._to_stop = [runner]
         self._pid = os.getpid()
 
     def start(self) -> None:
@@ -87,11 +87,9 @@ class Dispatcher:
         self.runner.start(self)
 
     def stop(self) -> None:
-        """Stop all its runners, once; errors are logged, since the run has ended by then."""
-        if self._is_stopped:
-            return
-        self._is_stopped = True
-        for runner in (self.runner, *(runner for _, runner in self._further.values())):
+        """Stop each of its runners, once; errors are logged, since the run has ended by then."""
+        while self._to_stop:
+            runner = self._to_stop.pop()
             try:
                 runner.stop()
             except Exception as error:
@@ -122,6 +120,7 @@ class Dispatcher:
             known = self._further.get(id(spec))
             if known is None:
                 runner = resolve_runner(spec).duplicate()
+                self._to_stop.append(runner)
                 runner.start(self)
                 known = self._further[id(spec)] = (spec, runner)
         return known[1]

@@ -213,6 +213,7 @@ def _stop(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     except GeneratorExit:
         raise
     except BaseException as error:
+        dispatcher.stop()
         if receipt.error is None or isinstance(receipt.error, Exception):
             return Receipt(error=error)
     return receipt

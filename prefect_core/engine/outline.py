@@ -24,7 +24,8 @@ def outline(run: Run) -> Outline:
     course = (run.uid, run.key, run.created_us, run.started_us, run.run_count, run.attempt, run.tags, _uid(run.parent_task_run))
     if isinstance(run, FlowRun):
         return (_FLOW, *course, run.name, run.flow_name, run.flow_version, run.entrypoint, run.parameters, run.runner_name)
-    return (_TASK, *course, run._name, run.task_name, run.task_key, run.index, run.inputs, _uid(run.flow_run))
+    return (_TASK, *course, run._name, run.task_name, run.task_key, run.index, run.inputs, _uid(run.flow_run),
+            _uid(run.child_flow_run))
 
 
 def _uid(run: Run | None) -> int:
@@ -74,7 +75,7 @@ def _flow_run(state: State, tags: frozenset[str], parent: TaskRun | None, own: l
 
 
 def _task_run(state: State, tags: frozenset[str], known: Known, own: list[Any]) -> TaskRun:
-    name, task_name, task_key, index, inputs, flow_uid = own
+    name, task_name, task_key, index, inputs, flow_uid, _ = own
     flow_run: Any = known.get(flow_uid)
     run = TaskRun(state, task_name, task_key, flow_run, index, tags)
     run._name, run.inputs = name, inputs

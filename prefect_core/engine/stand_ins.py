@@ -104,7 +104,9 @@ class StandIns:
                 if not woken and not self._is_wanted():
                     return None
             self._at_work += 1
-            return self._calls.popleft()
+            call = self._calls.popleft()
+            self._staff()
+            return call
 
 
 class Part:
@@ -131,7 +133,11 @@ class AsyncPart:
         self._stand_ins = stand_ins
 
     def give_back(self) -> None:
-        self._stand_ins.wait_begins(self, bool)
+        self._stand_ins.wait_begins(self, _not_yet)
 
     async def take_again(self) -> None:
         self._stand_ins.wait_ends(self)
+
+
+def _not_yet() -> bool:
+    return False

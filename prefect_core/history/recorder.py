@@ -6,7 +6,10 @@ sets as it goes:
 
     asleep      0           the first event rings
     gathering   ENOUGH      until that many events are there, a flush asks, or 50 ms have passed
-    writing     the bound   then callers are held back, with one warning, until the writer took the queue
+    writing     EASE        then each caller pauses a moment for every further event, which gives the writer the interpreter;
+                            past the bound callers are held back, with one warning, until the writer took the queue
+
+Without that pause many busy threads would leave the writer a small share of the interpreter, and seconds of work could wait unwritten.
 
 A write that fails is tried again for some seconds, then given up (see `persistent`), and the next `flush` raises.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 ENOUGH = 1000
 """Events that are worth a transaction without waiting for more."""
 GATHER_SECONDS = 0.05
+EASE = 10_000
+"""Events that may wait before those who add more pause for `PAUSE_SECONDS` each."""
+PAUSE_SECONDS = 0.0005
 MOST = 20_000
 """Events of one transaction at most."""
 CLOSE_SECONDS = 30.0
@@ -87,6 +94,7 @@ class StoreRecorder:
     def __init__(self, store: HistoryWriter, queue_bound: int = 100_000, retry_seconds: float = 5.0) -> None:
         self.store = store
         self._bound = max(queue_bound, 1)
+        self._ease = min(self._bound, EASE)
         first = _first_key(store)
         self._run_keys = itertools.count(first + 1)
         self._log_keys = itertools.count(first + 1)
@@ -166,10 +174,13 @@ class StoreRecorder:
 
     def _ring(self) -> None:
         # Others need not ring as well; the writer sets its own mark when it goes on.
-        self._ring_at = self._bound
+        self._ring_at = self._ease
         self._bell.set()
-        if len(self._queue) > self._bound and threading.current_thread() is not self._writer:
-            self._hold_back()
+        if len(self._queue) > self._ease and threading.current_thread() is not self._writer:
+            if len(self._queue) > self._bound:
+                self._hold_back()
+            else:
+                time.sleep(PAUSE_SECONDS)
 
     def _hold_back(self) -> None:
         if not self._told_full:
@@ -219,7 +230,7 @@ class StoreRecorder:
         self._ring_at = ENOUGH
         if len(queue) < ENOUGH and not self._hurry:
             bell.wait(GATHER_SECONDS)
-        self._ring_at = self._bound
+        self._ring_at = self._ease
         self._hurry = False
         events = [queue.popleft() for _ in range(min(len(queue), MOST))]
         # What is left has waited long enough, and a flush may stand in it.

@@ -11,6 +11,7 @@ import logging
 
 from prefect_core.logs.kept import keep_with
 from prefect_core.logs.lines import (
+    SILENT,
     TaskLines,
     engine_line,
     flow_created,

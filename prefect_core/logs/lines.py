@@ -27,7 +27,7 @@ from prefect_core.states import State
 
 Kind = Literal["created", "completed", "failed", "notes"]
 
-_SILENT = -1
+SILENT = -1
 _AT_DEBUG = -2
 _OURS = frozenset({"prefect_core", "prefect_runners"})
 _RAISED = "Encountered exception during execution:"
@@ -48,7 +48,7 @@ class TaskLines:
     @property
     def were_held_back(self) -> bool:
         """Whether some line was not shown."""
-        return _SILENT in (self.created, self.completed, self.failed, self.notes)
+        return SILENT in (self.created, self.completed, self.failed, self.notes)
 
     def level(self, kind: Kind, level: int, context: RunContext) -> int:
         """Count a line and return the level at which to show it, 0 for not at all."""
@@ -58,7 +58,7 @@ class TaskLines:
                 setattr(self, kind, left - 1)
                 return level
             if left == 0:
-                left = _AT_DEBUG if logging.getLogger(logger_name(context.run)).isEnabledFor(logging.DEBUG) else _SILENT
+                left = _AT_DEBUG if logging.getLogger(logger_name(context.run)).isEnabledFor(logging.DEBUG) else SILENT
                 setattr(self, kind, left)
             must_tell, self.has_told = not self.has_told, True
         if must_tell:
@@ -88,11 +88,8 @@ def lines_around(context: RunContext | None) -> TaskLines:
 def _tell(limit: int, context: RunContext) -> None:
     flow_run = context.flow_run if isinstance(context, FlowRunContext) else context.task_run.flow_run
     root = flow_run.root if flow_run is not None else None
-    _show(
-        root,
-        logging.INFO,
-        f"{limit:,} task runs were shown; lines of further ones are DEBUG (setting logging_task_lines).",
-    )
+    message = f"Further lines about task runs are DEBUG, after {limit:,} of a kind (setting logging_task_lines)."
+    _show(root, logging.INFO, message)
 
 
 def engine_line(run: Run | None, level: int, message: str, error: BaseException | None = None) -> None:
@@ -153,7 +150,7 @@ def task_created(context: TaskRunContext) -> None:
     flow_context = context.flow_context
     dispatcher = flow_context.dispatcher if flow_context is not None else context.outside
     lines = dispatcher.lines if dispatcher is not None else _lines_outside()
-    if lines.created != _SILENT:
+    if lines.created != SILENT:
         run = context.task_run
         level = lines.level("created", logging.INFO, context)
         if level:
@@ -166,7 +163,7 @@ def task_finished(context: TaskRunContext, state: State) -> None:
     dispatcher = flow_context.dispatcher if flow_context is not None else context.outside
     lines = dispatcher.lines if dispatcher is not None else _lines_outside()
     if state.type is COMPLETED:
-        if lines.completed != _SILENT and (level := lines.level("completed", logging.INFO, context)):
+        if lines.completed != SILENT and (level := lines.level("completed", logging.INFO, context)):
             _show(context.task_run, level, f"Finished in state {state}")
         return
     level = lines.level("failed", logging.ERROR, context)
@@ -193,7 +190,11 @@ def _sum_up(context: FlowRunContext) -> None:
     # A subflow run has a sum of its own only if it is large, since there may be thousands of small ones.
     if total > (0 if context.parent is None else dispatcher.lines.limit):
         ends = ", ".join(f"{count:,} {DEFAULT_NAMES[kind]}" for kind, count in counts.items())
-        _show(context.flow_run, logging.INFO, f"{total:,} task runs ended: {ends}; not all were shown")
+        _show(
+            context.flow_run,
+            logging.INFO,
+            f"{total:,} task {'run' if total == 1 else 'runs'} ended: {ends}; not all were shown",
+        )
 
 
 def _is_root(context: RunContext) -> bool:

@@ -1,4 +1,4 @@
-"""What a run prints, logged at INFO where `log_prints` says so: whole lines, and several that were printed at once as one record.
+"""What a run prints, logged at INFO where `log_prints` says so: whole lines, and those of one `print` as one record.
 
 The streams are stood in for (`streams`) only while a body whose prints are logged runs somewhere in the process. Whatever the body
 writes to sys.stdout or sys.stderr counts as printed.
@@ -16,6 +16,8 @@ from prefect_core.logs import streams
 from prefect_core.logs.run_logger import RunLogger, is_disabled, logger_of
 
 _MOST_PIECES = 10_000
+_FRAMES_TO_PRINT = 5
+"""From `_log` to the code that called print, which the record names as its place."""
 
 
 class _Here(threading.local):
@@ -34,17 +36,15 @@ class _Printed:
         self._pieces: dict[tuple[int, str], list[str]] = {}
 
     def add(self, stream: str, text: str) -> None:
+        if not text:
+            return
         key = (threading.get_ident(), stream)
         pieces = self._pieces.setdefault(key, [])
-        whole, newline, rest = text.rpartition("\n")
-        if newline:
-            self._log("".join((*pieces, whole)))
+        pieces.append(text)
+        if text.endswith("\n") or len(pieces) >= _MOST_PIECES:
+            whole = "".join(pieces).removesuffix("\n")
             pieces.clear()
-        if rest:
-            pieces.append(rest)
-        if len(pieces) >= _MOST_PIECES:
-            self._log("".join(pieces))
-            pieces.clear()
+            self._log(whole)
 
     def close(self) -> None:
         """Log what is left without a newline."""
@@ -58,7 +58,7 @@ class _Printed:
         # A handler that prints must not log its prints.
         before, _here.is_logging = _here.is_logging, True
         try:
-            self._logger.info(text)
+            self._logger.info(text, stacklevel=_FRAMES_TO_PRINT)
         finally:
             _here.is_logging = before
 

@@ -71,6 +71,15 @@ class FakeClock:
             if not self._lock.wait_for(lambda: len(self._sleepers) >= count, timeout_seconds):
                 raise TimeoutError(f"{len(self._sleepers)} sleep on the fake clock after {timeout_seconds} s, not {count}.")
 
+    def wait_for_due(self, within_seconds: float, timeout_seconds: float = 10.0) -> None:
+        """Block until somebody sleeps who wants to go on `within_seconds` of this clock. Raises `TimeoutError` like the other."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: self._is_due(within_seconds), timeout_seconds):
+                raise TimeoutError(f"Nobody on the fake clock wants to go on within {within_seconds} s, after {timeout_seconds} s.")
+
+    def _is_due(self, within_seconds: float) -> bool:
+        return any(moment <= self._now + within_seconds + _ROUNDING for moment, _ in self._sleepers.values())
+
     def sleep(self, seconds: float) -> None:
         alarm = threading.Condition()
         moment = self._now + seconds

@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from prefect_core import clock, history
+from prefect_core.history.batch import Batch
 
 
 def test_the_statistics_count_rows_and_bytes(call, ran, home):
@@ -21,11 +22,12 @@ def test_the_statistics_count_rows_and_bytes(call, ran, home):
     assert ["flow_run", "3"] in [line.split() for line in page.splitlines()]
 
 
-def test_a_history_with_missing_rows_says_so(call, ran, home):
-    history.install(None).close()
-    with sqlite3.connect(home / "history.db") as connection:
-        connection.execute("INSERT INTO meta (name, value) VALUES ('incomplete_since', ?), ('missing_rows', 7)", (clock.now_us(),))
-    connection.close()
+def test_a_history_with_missing_rows_says_so(call, ran):
+    store = history.open_store()
+    loss = Batch()
+    loss.incomplete = (clock.now_us(), 7)
+    store.write(loss)
+    store.close()
     assert "Complete:        no, 7 rows could not be written since " in call("db", "stats").out
     assert call("db", "stats", "--json").json["missing_rows"] == 7
 

@@ -41,7 +41,11 @@ def test_each_option_says_what_it_is_for(path):
     assert [one.name for one in EVERY[path].params if isinstance(one, click.Option) and not one.help] == []
 
 
-READING = [path for path in EVERY if path[-1] in {"ls", "inspect", "logs", "view", "stats", "check", "doctor", "version", "run"}]
+READING = [
+    path
+    for path in EVERY
+    if path[-1] in {"ls", "inspect", "logs", "view", "stats", "check", "doctor", "version", "run"}
+]
 
 
 @pytest.mark.parametrize("path", READING, ids=" ".join)
@@ -49,7 +53,10 @@ def test_each_command_that_reads_can_print_json(path):
     assert "as_json" in {one.name for one in EVERY[path].params}
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["flow-run", "ls", "--nonsense"], ["flow-run", "ls", "--limit", "0"], ["flow-run", "inspect"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["flow-run", "ls", "--nonsense"], ["flow-run", "ls", "--limit", "0"], ["flow-run", "inspect"]],
+)
 def test_a_wrong_call_gives_exit_code_2_and_no_output(call, arguments):
     called = call(*arguments)
     assert (called.code, called.out) == (2, "")
@@ -67,7 +74,9 @@ def test_a_setting_that_makes_no_sense_is_an_error_in_one_line(call, monkeypatch
     )
 
 
-@pytest.mark.parametrize("arguments", [["--debug", "flow-run", "inspect", "nobody"], ["flow-run", "inspect", "nobody", "--debug"]])
+@pytest.mark.parametrize(
+    "arguments", [["--debug", "flow-run", "inspect", "nobody"], ["flow-run", "inspect", "nobody", "--debug"]]
+)
 def test_debug_shows_the_traceback_wherever_it_stands(call, arguments):
     called = call(*arguments)
     assert called.code == 1

@@ -98,7 +98,11 @@ def test_the_page_of_a_subflow_run_names_the_run_around_it(call):
 
 
 def test_a_run_that_is_not_there_is_an_error_in_one_line(call):
-    for arguments in (["flow-run", "inspect", "nobody"], ["task-run", "inspect", "nobody"], ["flow-run", "logs", "nobody"]):
+    for arguments in (
+        ["flow-run", "inspect", "nobody"],
+        ["task-run", "inspect", "nobody"],
+        ["flow-run", "logs", "nobody"],
+    ):
         called = call(*arguments)
         assert (called.code, called.out) == (1, "")
         assert called.err.startswith("Error: The history holds no ")
@@ -111,11 +115,15 @@ def test_the_log_of_a_flow_run_holds_what_its_runs_logged_and_how_they_ended(cal
     assert lines[-1] == "INFO    | Flow run 'shop-3' - Finished in state Completed()"
     assert "INFO    | Task run 'double-0' - doubling 3" in lines
     assert lines.count("INFO    | Task run 'double-0' - Finished in state Completed()") == 2
-    assert lines.index("INFO    | Task run 'double-0' - doubling 3") < lines.index("INFO    | Task run 'double-1' - doubling 6")
+    assert lines.index("INFO    | Task run 'double-0' - doubling 3") < lines.index(
+        "INFO    | Task run 'double-1' - doubling 6"
+    )
 
 
 def test_the_log_can_be_narrowed_to_a_level_and_to_a_task(call):
-    assert [line["message"] for line in call("flow-run", "logs", "shop-3", "--level", "warning", "--json").json] == ["few in stock"]
+    assert [line["message"] for line in call("flow-run", "logs", "shop-3", "--level", "warning", "--json").json] == [
+        "few in stock"
+    ]
     by_task = call("flow-run", "logs", "shop-3", "--task", "double-1", "--json").json
     assert {line["run"]["name"] for line in by_task} == {"double-1"}
     assert {line["run"]["type"] for line in by_task} == {"task_run"}
@@ -125,7 +133,10 @@ def test_the_log_can_be_narrowed_to_a_level_and_to_a_task(call):
 def test_the_end_of_a_failed_task_run_comes_after_its_traceback(call):
     lines = call("flow-run", "logs", "mishap", "--level", "ERROR", "--json").json
     assert "ValueError: two is not allowed" in lines[-3]["message"]
-    assert lines[-2]["message"] == "Finished in state Failed('Task run encountered an exception ValueError: two is not allowed')"
+    assert (
+        lines[-2]["message"]
+        == "Finished in state Failed('Task run encountered an exception ValueError: two is not allowed')"
+    )
     assert lines[-1]["run"]["type"] == "flow_run"
 
 
@@ -150,7 +161,10 @@ def test_many_completed_task_runs_leave_the_log_at_debug(call):
 def test_task_runs_are_listed_by_flow_run_task_and_state(call):
     assert names(call("task-run", "ls", "--flow-run", "mishap", "--json")) == ["unlucky-1", "unlucky-0"]
     assert names(call("task-run", "ls", "--flow-run", "mishap", "--state", "failed", "--json")) == ["unlucky-1"]
-    assert names(call("task-run", "ls", "--flow-run", "shop-3", "--task", "double", "--json")) == ["double-1", "double-0"]
+    assert names(call("task-run", "ls", "--flow-run", "shop-3", "--task", "double", "--json")) == [
+        "double-1",
+        "double-0",
+    ]
     assert len(call("task-run", "ls").lines) == 1 + 7
     assert call("task-run", "ls", "--limit", "1").err == "There are more than 1; --limit shows more.\n"
 

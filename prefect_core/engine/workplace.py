@@ -1,0 +1,287 @@
+"""The far end of the transport: runs one attempt in a worker and returns the receipt as bytes, with all that happened inside.
+
+While an attempt runs, the worker has the settings of the main process, a recorder and a log handler that collect, and a dispatcher
+that keeps what the body submits (`nested`). Worker and main process may be one (an executor with threads of its own kind): then the
+runs inside are recorded as ever, and nothing is collected.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cloudpickle
+
+from prefect_core import context, futures, history, settings
+from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
+from prefect_core.engine import drive, portal, remote, unpicklable
+from prefect_core.engine.collect import Collector, WorkerRecorder
+from prefect_core.engine.forwarding import Forwarding
+from prefect_core.engine.nested import NestedDispatcher
+from prefect_core.engine.outline import Known, revive
+from prefect_core.engine.stand_ins import AsyncPart, Part
+from prefect_core.engine.travelling_errors import dump_error
+from prefect_core.errors import SerializationError
+from prefect_core.payload import Payload, Receipt
+from prefect_core.runs import FlowRun, TaskRun
+from prefect_core.state_kinds import RUNNING
+from prefect_core.states import State
+
+if TYPE_CHECKING:
+    from prefect_core.settings import Settings
+
+MOST_LOADED = 64
+"""How many tasks and surroundings a worker keeps at most; when there are more, it starts anew."""
+
+PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+"""Types of values that are pickled without a look at what they refer to."""
+
+
+class Parcel(NamedTuple):
+    """A payload as bytes. Surroundings and task are the same for many payloads: a worker that has them by number needs no bytes again."""
+
+    surroundings: int
+    surroundings_bytes: bytes | None
+    task: int
+    task_bytes: bytes | None
+    call: bytes
+
+
+class Surroundings(NamedTuple):
+    """What holds for all payloads of one runner: the process they come from, its settings, and the flow run."""
+
+    origin: str
+    settings: Settings
+    level: int
+    lineage: list[Any]
+    flow: tuple[str | None, str | None, bool] | None
+
+
+class FlowOutline(NamedTuple):
+    """What a worker knows of the flow around a task, as `FlowRunContext.flow`."""
+
+    name: str
+    version: str | None
+
+
+class Call(NamedTuple):
+    """What is particular to one payload."""
+
+    lineage: list[Any]
+    depth: int
+    log_prints: bool
+    tags: frozenset[str]
+    timeout_seconds: float | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Reply(NamedTuple):
+    """A receipt but for its value, and what happened. `unloadable` says why the payload could not even be unpickled."""
+
+    started_us: int
+    ended_us: int
+    timed_out: bool
+    worker: str
+    error: bytes | None
+    events: list[Any]
+    is_clean: bool = True
+    unloadable: str | None = None
+
+
+def work(parcel: Parcel) -> bytes:
+    """Run the attempt in `parcel` here and return its receipt for `transport.Delivery`. What executors are given to call."""
+    return _workplace.run(tuple(parcel))
+
+
+class Workplace:
+    """A process that runs attempts, one at a time or on several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recorder = WorkerRecorder()
+        self._loaded: dict[int, Any] = {}
+        self._attempts: list[_Attempt] = []
+        self._forwarding = Forwarding(self._recorder)
+        self._before: tuple[Any, Any] = (None, None)
+
+    def run(self, parcel: tuple[Any, ...], outlet: Callable[[bytes], object] | None = None) -> bytes:
+        """Run an attempt and return the reply; events may go ahead through `outlet`. Never raises."""
+        try:
+            attempt = self._open(Parcel(*parcel), outlet)
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=reason)
+            return pickle.dumps(tuple(reply))
+        with self._taking_part(attempt):
+            receipt = attempt.run()
+            return attempt.reply(receipt)
+
+    def news(self) -> tuple[int, Any] | None:
+        """Return when the body under way began, and the collector of its events; None if none has begun."""
+        attempt = next(iter(self._attempts), None)
+        return (attempt.started_us, attempt.collector) if attempt is not None and attempt.started_us else None
+
+    def _open(self, parcel: Parcel, outlet: Callable[[bytes], object] | None) -> _Attempt:
+        surroundings, known = self._load(parcel.surroundings, parcel.surroundings_bytes, _load_surroundings)
+        task = self._load(parcel.task, parcel.task_bytes, pickle.loads)
+        return _Attempt(surroundings, dict(known), task, Call(*pickle.loads(parcel.call)), self._recorder, outlet)
+
+    def _load(self, number: int, dumped: bytes | None, load: Callable[[bytes], Any]) -> Any:
+        if number in self._loaded:
+            return self._loaded[number]
+        assert dumped is not None
+        loaded = load(dumped)
+        if len(self._loaded) >= MOST_LOADED:
+            self._loaded.clear()
+        self._loaded[number] = loaded
+        return loaded
+
+    @contextmanager
+    def _taking_part(self, attempt: _Attempt) -> Iterator[None]:
+        if attempt.is_at_home:
+            yield
+            return
+        with self._lock:
+            self._recorder.collectors[attempt.run_record] = attempt.collector
+            if not self._attempts:
+                self._before = (history.install(self._recorder), settings.install(attempt.surroundings.settings))
+                self._forwarding.begin(attempt.surroundings.level)
+            self._attempts.append(attempt)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._attempts.remove(attempt)
+                del self._recorder.collectors[attempt.run_record]
+                if not self._attempts:
+                    self._forwarding.end()
+                    recorder, before = self._before
+                    history.install(recorder)
+                    settings.forget() if before is None else settings.install(before)
+
+
+def _load_surroundings(dumped: bytes) -> tuple[Surroundings, Known]:
+    surroundings = Surroundings(*pickle.loads(dumped))
+    known: Known = {}
+    revive(surroundings.lineage, known)
+    return surroundings, known
+
+
+class _Attempt:
+    """One attempt, from its loaded parcel to its reply."""
+
+    def __init__(
+        self, surroundings: Surroundings, known: Known, task: Any, call: Call, recorder: WorkerRecorder, outlet: Any
+    ) -> None:
+        self.surroundings = surroundings
+        self.is_at_home = surroundings.origin == remote.process_name()
+        self.collector = Collector(remote.process_name(), outlet)
+        self.started_us = 0
+        self._task = task
+        self._call = call
+        self._dispatcher = NestedDispatcher(recorder)
+        self._context = self._context_of(known)
+        self.run_record = self._context.task_run
+
+    def _context_of(self, known: Known) -> TaskRunContext:
+        call, task = self._call, self._task
+        around: RunContext | None = None
+        if self.surroundings.flow is not None:
+            flow_run: Any = next(run for run in reversed(list(known.values())) if isinstance(run, FlowRun))
+            name, version, log_prints = self.surroundings.flow
+            around = FlowRunContext(FlowOutline(name or "", version), flow_run, flow_run.parameters, log_prints, None)
+            around.dispatcher = self._dispatcher
+        revive(call.lineage, known)
+        for outline in call.lineage[:-1]:
+            parent: Any = known[outline[1]]
+            around = TaskRunContext(None, parent, {}, False, around)
+            around.outside = self._dispatcher
+        run: Any = known[call.lineage[-1][1]]
+        innermost = TaskRunContext(task, run, task.binder.bind(call.args, call.kwargs), call.log_prints, around)
+        innermost.outside = self._dispatcher
+        innermost.depth = call.depth
+        return innermost
+
+    def run(self) -> Receipt:
+        """Run the body, and what it submitted."""
+        call, task = self._call, self._task
+        payload = Payload(task.fn, call.args, call.kwargs, self._context, task.is_async)
+        payload.timeout_seconds = call.timeout_seconds
+        payload.variables = contextvars.Context()
+        payload.variables.run(context.set_tags, call.tags)
+        payload.started = self._begin
+        part = Part(self._dispatcher.stand_ins)
+        with futures.holding(part):
+            receipt = self._run_body(payload, part)
+            self._is_clean = self._dispatcher.wind_up(receipt)
+        if payload.over is not None and not payload.over.done():
+            self._is_clean = False
+        return receipt
+
+    def _run_body(self, payload: Payload, part: Part) -> Receipt:
+        if payload.is_async:
+            return portal.run(_adopt, payload, part, AsyncPart(self._dispatcher.stand_ins))
+        if payload.timeout_seconds and threading.current_thread() is not threading.main_thread():
+            payload.function = partial(_call_holding, part, payload.function)
+            return drive.run_with_deadline(payload)
+        return remote.run_attempt(payload)
+
+    def _begin(self, started_us: int) -> None:
+        run = self.run_record
+        run.run_count += 1
+        state = State(RUNNING, "Retrying" if run.run_count > 1 else None)
+        state.timestamp_us = run.state.timestamp_us = started_us
+        run.started_us = run.started_us or started_us
+        run.state = state
+        self.started_us = started_us
+
+    def reply(self, receipt: Receipt) -> bytes:
+        """Return the receipt as bytes; a value that can't be pickled makes it one of failure."""
+        value, error = b"", receipt.error
+        plain = type(receipt.value) in PLAIN
+        if error is None and not plain:
+            try:
+                value = cloudpickle.dumps(receipt.value)
+            except Exception as failure:
+                error = self._unpicklable(receipt.value, failure)
+        dumped_error = dump_error(error, remote.process_name()) if error is not None else None
+        reply = Reply(
+            receipt.started_us,
+            receipt.ended_us,
+            receipt.timed_out,
+            remote.process_name(),
+            dumped_error,
+            self.collector.take_last(),
+            self._is_clean,
+        )
+        if plain and error is None:
+            return pickle.dumps((*reply, receipt.value))
+        return pickle.dumps(tuple(reply)) + value
+
+    def _unpicklable(self, value: Any, failure: Exception) -> SerializationError:
+        what = unpicklable.described("its result", value, failure)
+        return SerializationError(
+            f"The result of task {self._task.name!r} can't be sent back from its worker process: {what}. Return plain data, or store what "
+            "it is and return where."
+        )
+
+
+def _call_holding(part: Part, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with futures.holding(part):
+        return function(*args, **kwargs)
+
+
+async def _adopt(payload: Payload, part: Part, async_part: AsyncPart) -> Receipt:
+    futures.async_slot.set(async_part)
+    # A body that blocks the loop with a wait gives its part back as well.
+    with futures.holding(part):
+        return await remote.adopt_attempt(payload)
+
+
+_workplace = Workplace()
