@@ -110,6 +110,13 @@ enter = _current.set
 leave = _current.reset
 current_tags = _tags.get
 """Return the tags that `tags(...)` blocks around this code set."""
+set_tags = _tags.set
+"""Put tags in place of those; for the engine."""
+
+
+def tags_among(variables: contextvars.Context | None) -> frozenset[str]:
+    """Return the tags that `tags(...)` blocks set around the place where these context variables were copied."""
+    return variables.get(_tags, frozenset()) if variables is not None else frozenset()
 
 
 def lineage(around: RunContext | None) -> Iterator[int]:

@@ -192,6 +192,13 @@ def current() -> Settings:
     return _current
 
 
+def install(settings: Settings) -> Settings | None:
+    """Make `settings` those in force and return the ones they replace; a worker takes over those of its main process."""
+    global _current
+    previous, _current = _current, settings
+    return previous
+
+
 def forget() -> None:
     """Read the settings again when they are next asked for."""
     global _current

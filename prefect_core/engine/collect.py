@@ -47,12 +47,16 @@ class Collector:
     def send_ahead(self) -> None:
         """Send the events since the last time, if there is a way to and there are some."""
         with self._sending:
-            events = self.take()
+            events = self._take()
             if events and self._outlet is not None:
                 self._outlet(pickle.dumps(events))
 
-    def take(self) -> list[Event]:
-        """Return the events since the last time, to be sent last."""
+    def take_last(self) -> list[Event]:
+        """Return the events since the last time, once all that was sent ahead is on its way."""
+        with self._sending:
+            return self._take()
+
+    def _take(self) -> list[Event]:
         events = self._events
         return [events.popleft() for _ in range(len(events))]
 

@@ -42,7 +42,7 @@ def _perform(step: Step) -> Any:
         case Call(payload=payload):
             if payload.is_async or threading.current_thread() is threading.main_thread():
                 return remote.run_attempt(payload)
-            return _run_with_deadline(payload)
+            return run_with_deadline(payload)
         case Block(work=work, is_async=is_async):
             return portal.run(work) if is_async else work()
         case Sleep(seconds=seconds):
@@ -51,7 +51,7 @@ def _perform(step: Step) -> Any:
             return block_until_done(signals, timeout)
 
 
-def _run_with_deadline(payload: Payload) -> Receipt:
+def run_with_deadline(payload: Payload) -> Receipt:
     """Run a `def` body on a thread of its own and return its receipt, or a late one at the deadline while the body goes on.
 
     `payload.over` tells when the body has ended.

@@ -24,12 +24,19 @@ def hook_name(hook: Hook) -> str:
     return getattr(hook, "__name__", type(hook).__name__)
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+
+
 def call_hooks(hooks: Sequence[Hook], subject: Any, state: State, around: context.RunContext) -> Life[None]:
     """Call each hook with the flow or task, its run and the state, in order, inside the run's context. A failing one is logged."""
     for hook in hooks:
-        is_async = inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))
-        carry_out = _acall if is_async else _call
-        yield Block(partial(carry_out, hook, subject, state, around), is_async)
+        is_coroutine = is_async(hook)
+        carry_out = _acall if is_coroutine else _call
+        yield Block(partial(carry_out, hook, subject, state, around), is_coroutine)
 
 
 def call_hooks_now(hooks: Sequence[Hook], subject: Any, state: State, around: context.RunContext) -> None:

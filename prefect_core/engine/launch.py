@@ -16,7 +16,7 @@ from prefect_core import clock, logs
 from prefect_core.engine import deadlines, portal, timers, trampoline
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import describe
-from prefect_core.futures import Signal, when_done
+from prefect_core.futures import Signal, block_until_done, when_done
 from prefect_core.payload import Payload, Receipt
 from prefect_core.state_kinds import CRASHED
 from prefect_core.states import State
@@ -40,7 +40,7 @@ os.register_at_fork(after_in_child=_renew_hooks)
 class Flight:
     """One lifecycle under way."""
 
-    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_timer")
+    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_stays_here", "_timer")
 
     def __init__(self, life: Life[State], call: TaskCall, dispatcher: Dispatcher) -> None:
         self._life = life
@@ -48,6 +48,8 @@ class Flight:
         self._dispatcher = dispatcher
         self._payload: Payload | None = None
         self._timer: timers.Timer | None = None
+        # A runner that runs bodies before `submit` returns wants the rest of the run, delays and hooks too, to have happened by then.
+        self._stays_here = call.task.task_runner is None and dispatcher.runner.runs_on_submit
 
     def resume(self, given: Any = None) -> None:
         """Go on with what the last step gave."""
@@ -68,6 +70,9 @@ class Flight:
             self._dispatcher.closed(self._call)
 
     def _begin(self, step: Any) -> None:
+        if self._stays_here and not isinstance(step, Call):
+            self._perform_here(step)
+            return
         match step:
             case Call(payload=payload):
                 self._hand_over(payload)
@@ -82,6 +87,21 @@ class Flight:
             case Block(work=work, is_async=is_async):
                 _hooks.submit(partial(self._block, work, is_async))
 
+    def _perform_here(self, step: Any) -> None:
+        match step:
+            case Wait(signals=signals):
+                try:
+                    block_until_done(signals)
+                except Exception as error:
+                    trampoline.push(partial(self._advance, None, error))
+                else:
+                    self.resume()
+            case Sleep(seconds=seconds):
+                clock.current().sleep(seconds)
+                self.resume()
+            case Block(work=work, is_async=is_async):
+                self._block(work, is_async)()
+
     def _block(self, work: Callable[[], Any], is_async: bool) -> Callable[[], None]:
         try:
             return partial(self.resume, portal.run(work) if is_async else work())
@@ -89,11 +109,11 @@ class Flight:
             return partial(trampoline.push, partial(self._advance, None, error))
 
     def _hand_over(self, payload: Payload) -> None:
-        runner = self._call.runner = self._dispatcher.runner_for(self._call.task)
         done = self.resume
-        if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
-            done = self._time(payload)
         try:
+            runner = self._call.runner = self._dispatcher.runner_for(self._call.task)
+            if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
+                done = self._time(payload)
             runner.submit(payload, done)
         except Exception as error:
             receipt = Receipt(error=error)

@@ -24,13 +24,14 @@ from prefect_core.settings import current as settings
 
 def worker_name() -> str:
     """Name this process and thread for the history: host:pid:thread."""
-    return f"{_host_and_pid()}:{threading.current_thread().name}"
+    return f"{process_name()}:{threading.current_thread().name}"
 
 
 _cached_host: tuple[int, str] = (0, "")
 
 
-def _host_and_pid() -> str:
+def process_name() -> str:
+    """Name this process for the history: host:pid."""
     global _cached_host
     pid = os.getpid()
     if _cached_host[0] != pid:

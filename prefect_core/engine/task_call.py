@@ -13,7 +13,7 @@ from prefect_core.engine.upstreams import Upstreams, needs_loop, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.runs import TaskRun
-from prefect_core.state_kinds import CRASHED, PENDING, RUNNING
+from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import State
 
 if TYPE_CHECKING:
@@ -109,8 +109,10 @@ class TaskCall:
 
     def has_begun(self) -> bool:
         """Tell whether a body may be running; one that waits in its runner is taken back there."""
-        if self.run.state.type is RUNNING:
-            return True
+        kind = self.run.state.type
+        if kind is RUNNING or kind is SCHEDULED:
+            # Scheduled: between two attempts.
+            return kind is RUNNING
         return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
 
     def let_go(self, reason: str) -> None:

@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import inspect
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
 from prefect_core.engine import portal, signals, transitions
-from prefect_core.engine.hooks import call_hooks
+from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
@@ -141,7 +140,7 @@ def _condition_holds(call: TaskCall, state: State) -> bool:
     assert condition is not None
     token = context.enter(call.context)
     try:
-        if inspect.iscoroutinefunction(condition):
+        if is_async(condition):
             return bool(portal.run(condition, task, run, state))
         return bool(condition(task, run, state))
     except Exception as error:

@@ -30,6 +30,7 @@ __all__ = [
     "DEBUG",
     "ERROR",
     "INFO",
+    "SILENT",
     "WARNING",
     "TaskLines",
     "disable_run_logger",

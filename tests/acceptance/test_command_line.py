@@ -170,11 +170,15 @@ def test_what_one_process_ran_another_reads():
 def test_a_signal_ends_the_run_crashed(flow, number, code, word):
     environment = {**os.environ, "PREFECT_CORE_INTERRUPT_GRACE_SECONDS": "0.1"}
     run = [COMMAND, "run", f"some_flows.py:{flow}"]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout.readline() == "hanging\n"
+    process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        first = process.stdout.readline()
         process.send_signal(number)
-        _, err = process.communicate(timeout=50)
-    assert process.returncode == code
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (first, process.returncode) == ("hanging\n", code)
     assert "Traceback" not in err
     (row,) = json.loads(call("flow-run", "ls", "--json").stdout)
     assert (row["state"]["name"], row["state"]["message"]) == (

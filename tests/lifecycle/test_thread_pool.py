@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -32,6 +32,17 @@ def make_pool() -> Iterator[type[ThreadPool]]:
             assert not thread.is_alive()
 
 
+def body(*functions: Callable[[], object]) -> Callable[[], Callable[[], object]]:
+    """Return a call for the pool: it calls each function, and nothing is to be done after it."""
+
+    def call() -> Callable[[], object]:
+        for function in functions:
+            function()
+        return list
+
+    return call
+
+
 class Occupancy:
     """Counts the bodies that run at once; one that waits doesn't count."""
 
@@ -57,7 +68,7 @@ def test_never_more_bodies_than_the_limit_run_at_once_and_each_call_runs_once(ma
         occupancy.change(-1)
 
     for number in range(500):
-        pool.submit(lambda number=number: call(number))
+        pool.submit(body(lambda number=number: call(number)))
     assert block_until_done([all_ran], MOMENT)
     assert set(ran.values()) == {1}
     assert 1 <= occupancy.most <= limit
@@ -71,7 +82,7 @@ def test_bodies_that_wait_for_bodies_end_at_any_depth(make_pool, limit: int) -> 
         occupancy.change(+1)
         below = [Signal() for _ in range(width if level else 0)]
         for signal in below:
-            pool.submit(lambda signal=signal: spread(level - 1, signal))
+            pool.submit(body(lambda signal=signal: spread(level - 1, signal)))
         occupancy.change(-1)
         block_until_done(below)
         occupancy.change(+1)
@@ -79,19 +90,19 @@ def test_bodies_that_wait_for_bodies_end_at_any_depth(make_pool, limit: int) -> 
         over.fire()
 
     top = Signal()
-    pool.submit(lambda: spread(depth, top))
+    pool.submit(body(lambda: spread(depth, top)))
     assert block_until_done([top], MOMENT)
     assert occupancy.most <= limit
 
 
 def test_a_call_is_either_run_or_taken_back(make_pool) -> None:
     pool, ran, gate, last = make_pool(2), set[int](), threading.Event(), Signal()
-    calls = [lambda number=number: ran.add(number) for number in range(1000)]
+    calls = [body(lambda number=number: ran.add(number)) for number in range(1000)]
     for _ in range(2):
-        pool.submit(lambda: gate.wait(MOMENT))
+        pool.submit(body(lambda: gate.wait(MOMENT)))
     for call in calls:
         pool.submit(call)
-    pool.submit(last.fire)
+    pool.submit(body(last.fire))
     start = threading.Barrier(3)
     taken_back: list[set[int]] = [set(), set()]
 
@@ -113,7 +124,7 @@ def test_a_call_is_either_run_or_taken_back(make_pool) -> None:
     both_places_free = [Signal(), Signal()]
     together = threading.Barrier(2)
     for signal in both_places_free:
-        pool.submit(lambda signal=signal: (together.wait(MOMENT), signal.fire()))
+        pool.submit(body(lambda: together.wait(MOMENT), signal.fire))
     assert block_until_done(both_places_free, MOMENT)
     assert not taken_back[0] & taken_back[1]
     assert ran | taken_back[0] | taken_back[1] == set(range(1000))
@@ -123,18 +134,15 @@ def test_a_call_is_either_run_or_taken_back(make_pool) -> None:
 def test_the_place_of_an_abandoned_body_goes_to_another(make_pool) -> None:
     pool, occupied, release, next_ran, after = make_pool(1), Signal(), threading.Event(), Signal(), Signal()
 
-    def stuck() -> None:
-        occupied.fire()
-        release.wait(MOMENT)
-
+    stuck = body(occupied.fire, lambda: release.wait(MOMENT))
     pool.submit(stuck)
     assert block_until_done([occupied], MOMENT)
-    pool.submit(next_ran.fire)
+    pool.submit(body(next_ran.fire))
     assert not next_ran.done()
     pool.abandon(stuck)
     assert block_until_done([next_ran], MOMENT)
     release.set()
-    pool.submit(after.fire)
+    pool.submit(body(after.fire))
     assert block_until_done([after], MOMENT)
 
 
@@ -142,15 +150,15 @@ def test_more_threads_than_the_first_ones_come_when_bodies_wait_for_each_other(m
     pool, parties = make_pool(64), 50
     together, met = threading.Barrier(parties), [Signal() for _ in range(parties)]
     for signal in met:
-        pool.submit(lambda signal=signal: (together.wait(MOMENT), signal.fire()))
+        pool.submit(body(lambda: together.wait(MOMENT), signal.fire))
     assert block_until_done(met, MOMENT)
 
 
 def test_a_closed_pool_ends_its_threads_and_takes_no_more(make_pool) -> None:
     pool, ran = make_pool(4), [Signal() for _ in range(20)]
     for signal in ran:
-        pool.submit(signal.fire)
+        pool.submit(body(signal.fire))
     pool.close()
     assert block_until_done(ran, MOMENT)
     with pytest.raises(RuntimeError, match="closed"):
-        pool.submit(lambda: None)
+        pool.submit(body())

@@ -53,4 +53,6 @@ def in_memory() -> Iterator[Recorded]:
         yield recorded
     finally:
         history.install(before)
+        # A flush hurries the writer, which otherwise gathers for a while.
+        recorded.recorder.flush()
         recorded.recorder.close()

@@ -24,7 +24,9 @@ def console(capsys):
     """Return the lines on standard error without their times, names of flow runs replaced by their flows'."""
 
     def lines() -> list[str]:
-        return [line[line.index("|") + 2 :] if FORM.match(line) else line for line in capsys.readouterr().err.splitlines()]
+        return [
+            line[line.index("|") + 2 :] if FORM.match(line) else line for line in capsys.readouterr().err.splitlines()
+        ]
 
     return lines
 
@@ -58,7 +60,9 @@ def test_lines_have_the_form_of_the_documents(capsys):
     hello()
     lines = capsys.readouterr().err.splitlines()
     assert all(FORM.match(line) for line in lines)
-    assert re.fullmatch(r"\S+ \| INFO    \| prefect_core\.engine - Created flow run '[a-z]+-[a-z]+' for flow 'Hello Flow'", lines[0])
+    assert re.fullmatch(
+        r"\S+ \| INFO    \| prefect_core\.engine - Created flow run '[a-z]+-[a-z]+' for flow 'Hello Flow'", lines[0]
+    )
 
 
 def test_a_flow_tells_of_its_tasks_and_subflows_in_order(console):
@@ -176,7 +180,11 @@ def test_a_level_that_the_program_set_is_kept(console):
 def test_records_reach_handlers_on_the_root_logger(caplog):
     hello()
     assert "Finished in state Completed()" in caplog.messages
-    assert {record.name for record in caplog.records} == {"prefect_core.engine", "prefect_core.flow_runs", "prefect_core.task_runs"}
+    assert {record.name for record in caplog.records} == {
+        "prefect_core.engine",
+        "prefect_core.flow_runs",
+        "prefect_core.task_runs",
+    }
 
 
 def test_nothing_is_put_on_the_root_logger():

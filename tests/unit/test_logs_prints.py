@@ -24,7 +24,9 @@ def printed(recorded, caplog):
     """Return what was logged by runs, by the name of the run."""
 
     def lines() -> list[tuple[str, str]]:
-        own = [record for record in caplog.records if hasattr(record, "run_link") and not hasattr(record, "send_to_api")]
+        own = [
+            record for record in caplog.records if hasattr(record, "run_link") and not hasattr(record, "send_to_api")
+        ]
         return [(getattr(record, "task_run_name", None) or record.flow_run_name, record.message) for record in own]
 
     return lines

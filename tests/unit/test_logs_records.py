@@ -196,7 +196,9 @@ def test_a_context_at_hand_names_the_run(recorded, caplog):
         get_run_logger(of).info("for the flow")
 
     around()
-    assert next(record for record in caplog.records if record.message == "for the flow").name == "prefect_core.flow_runs"
+    assert (
+        next(record for record in caplog.records if record.message == "for the flow").name == "prefect_core.flow_runs"
+    )
     assert [message for _, _, message in kept(recorded, recorded.flow_runs()[0])] == ["for the flow"]
 
 

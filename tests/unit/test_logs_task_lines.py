@@ -72,7 +72,11 @@ def test_failures_have_lines_of_their_own(caplog, recorded):
             work(-i - 1, return_state=True)
 
     failing(return_state=True)
-    shown = [record.message for record in caplog.records if record.name == "prefect_core.task_runs" and record.levelno == logging.ERROR]
+    shown = [
+        record.message
+        for record in caplog.records
+        if record.name == "prefect_core.task_runs" and record.levelno == logging.ERROR
+    ]
     assert shown.count("Encountered exception during execution:") == 3
     assert len(shown) == 6
     assert "15 task runs ended: 10 Completed, 5 Failed; not all were shown" in infos(caplog)

@@ -372,7 +372,7 @@ def test_the_instance_of_a_method_is_not_a_parameter(recorded) -> None:
     assert recorded.flow_runs()[0].parameters == {"x": 3}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), Odd(), Odd, b"\xff\xfe", {"x": Odd()}, {(1, 2): 3}, object()], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), Odd(), Odd, b"\xff\xfe", {"x": Odd()}, {(1, 2): 3}, object()], ids=["nan", "inf", "an object", "a class", "bytes", "a dict of objects", "a dict of tuples", "a bare object"])
 def test_what_json_can_not_hold_is_kept_by_the_name_of_its_type(value: object) -> None:
     kept = as_json({"x": value})["x"]
     assert kept == f"<{type(value).__name__}>"

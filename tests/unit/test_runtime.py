@@ -30,7 +30,14 @@ def test_outside_of_runs_everything_is_empty():
         "flow_name": None, "flow_version": None, "id": None, "name": None, "parameters": {}, "parent_flow_run_id": None,
         "root_flow_run_id": None, "run_count": 0, "scheduled_start_time": None, "tags": [],
     }  # fmt: skip
-    assert everything(task_run) == {"id": None, "name": None, "parameters": {}, "run_count": 0, "tags": [], "task_name": None}
+    assert everything(task_run) == {
+        "id": None,
+        "name": None,
+        "parameters": {},
+        "run_count": 0,
+        "tags": [],
+        "task_name": None,
+    }
 
 
 def test_a_flow_sees_its_run(recorded):
@@ -59,7 +66,14 @@ def test_a_task_sees_its_run_and_that_of_its_flow(recorded):
 
     (seen, name), outer = around()
     (row,) = recorded.task_runs()
-    assert seen == {"id": str(row.id), "name": "T-0", "task_name": "T", "parameters": {"a": 1}, "tags": ["t"], "run_count": 1}
+    assert seen == {
+        "id": str(row.id),
+        "name": "T-0",
+        "task_name": "T",
+        "parameters": {"a": 1},
+        "tags": ["t"],
+        "run_count": 1,
+    }
     assert name == "x"
     assert outer is None
 
@@ -154,7 +168,9 @@ def test_the_flow_run_id_may_be_given_to_a_process(monkeypatch):
 def test_it_is_found_however_it_is_imported():
     assert prefect_core.runtime.flow_run is flow_run
     program = "import prefect_core; import prefect_core.runtime.task_run as t; print(prefect_core.runtime.flow_run.tags, t.run_count)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[] 0\n"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[] 0\n"
+    )
 
 
 def test_tags_of_nested_blocks_add_up_and_end_with_their_block():
@@ -211,7 +227,9 @@ def test_carried_takes_run_and_tags_to_a_thread(recorded):
     @flow(flow_run_name="x")
     def around():
         with tags("t"):
-            return on_a_thread(carried(lambda: (flow_run.name, sorted(current_tags()), working(1), working.submit(2).result())))
+            return on_a_thread(
+                carried(lambda: (flow_run.name, sorted(current_tags()), working(1), working.submit(2).result()))
+            )
 
     assert around() == ("x", ["t"], ("x", ["t"], 1), ("x", ["t"], 2))
     assert [row.name for row in recorded.task_runs()] == ["working-0", "working-1"]
@@ -245,7 +263,9 @@ def test_carried_hands_arguments_value_and_error_on():
 
 
 def test_outside_of_runs_there_is_no_context():
-    with pytest.raises(MissingContextError, match=r"No run context available\. You are not in a flow or task run context\."):
+    with pytest.raises(
+        MissingContextError, match=r"No run context available\. You are not in a flow or task run context\."
+    ):
         get_run_context()
     assert FlowRunContext.get() is None
     assert TaskRunContext.get() is None

@@ -1,0 +1,299 @@
+"""The near end of the transport: payloads to bytes, and what comes back to receipts (`workplace` is the far end).
+
+What travels is small: the task without hooks and retries, which stay here, the arguments, and outlines of the runs around. A task that
+can be imported travels as its name; else its function goes by value, with the variables and globals that it refers to. Such a function is
+pickled once, and again only when one of those names stands for another object: changes *inside* an object that a function refers to
+don't reach workers, where they would belong into the arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import pickle
+from collections.abc import Callable
+from functools import lru_cache
+from io import BytesIO
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import cloudpickle
+
+from prefect_core import clock, context, ids, options, settings
+from prefect_core.context import FlowRunContext, TaskRunContext
+from prefect_core.engine import deadlines, remote, unpicklable
+from prefect_core.engine.outline import lineage, outline
+from prefect_core.engine.replay import Replay
+from prefect_core.engine.travelling_errors import load_error
+from prefect_core.engine.workplace import PLAIN, Call, Parcel, Reply, Surroundings
+from prefect_core.errors import SerializationError, WorkerLost
+from prefect_core.importable import found_by_name
+from prefect_core.payload import Payload, Receipt
+
+_ADVICE = "Make it inside the task, or pass what it can be made from."
+_REPLY_FIELDS = len(Reply._fields)
+
+
+class _Pickled(NamedTuple):
+    number: int
+    dumped: bytes
+    references: list[tuple[Callable[[], Any], Any]]
+
+    def is_fresh(self) -> bool:
+        """Tell whether every name that the function refers to still stands for the same object."""
+        return all(look_up() is value for look_up, value in self.references)
+
+
+_tasks: WeakKeyDictionary[Any, _Pickled] = WeakKeyDictionary()
+
+
+def _number() -> int:
+    # Workers of an executor may serve several processes, so the number is one among all.
+    return ids.new_id(clock.now_us())
+
+
+class Transport:
+    """Turns the payloads of one runner, which belong to one flow run, into deliveries."""
+
+    def __init__(self) -> None:
+        self._around: FlowRunContext | None = None
+        self._surroundings: tuple[int, bytes] | None = None
+
+    def take(self, payload: Payload) -> Delivery:
+        """Pickle a payload. Raises `SerializationError` that names the task and what of it can't travel."""
+        around = payload.context
+        assert isinstance(around, TaskRunContext)
+        if self._surroundings is None or around.flow_context is not self._around:
+            self._around = around.flow_context
+            self._surroundings = _number(), _dump_surroundings(self._around)
+        task = _pickled_task(around.task)
+        return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, _dump_call(payload, around)))
+
+
+def _dump_surroundings(around: FlowRunContext | None) -> bytes:
+    flow = None
+    if around is not None:
+        flow = (around.flow_run.flow_name, around.flow_run.flow_version, around.log_prints)
+    level = logging.getLogger("prefect_core").getEffectiveLevel()
+    now = settings.current()
+    runs = lineage(around.flow_run) if around is not None else []
+    return pickle.dumps(tuple(Surroundings(remote.process_name(), now, level, runs, flow)))
+
+
+def _dump_call(payload: Payload, around: TaskRunContext) -> bytes:
+    # The lineage begins below the flow run.
+    runs = [outline(around.task_run)]
+    parent = around.parent
+    while isinstance(parent, TaskRunContext):
+        runs.insert(0, outline(parent.task_run))
+        parent = parent.parent
+    tags = context.tags_among(payload.variables)
+    args, kwargs = payload.args, payload.kwargs
+    call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs))
+    if PLAIN.issuperset(map(type, args)) and PLAIN.issuperset(map(type, kwargs.values())):
+        return pickle.dumps(call)
+    try:
+        dumped: bytes = cloudpickle.dumps(call)
+    except Exception as failure:
+        raise _unpicklable_arguments(payload, failure) from failure
+    return dumped
+
+
+def _unpicklable_arguments(payload: Payload, failure: Exception) -> SerializationError:
+    name = payload.context.run.task_name  # type: ignore[union-attr]  # payloads of runners are of tasks
+    for parameter, value in payload.context.parameters.items():
+        inner = unpicklable.failure_of(value)
+        if inner is not None:
+            what = unpicklable.described(parameter, value, inner)
+            return SerializationError(f"Argument {parameter!r} of task {name!r} can't be sent to another process: {what}. {_ADVICE}")
+    return SerializationError(f"The arguments of task {name!r} can't be sent to another process: {type(failure).__name__}: {failure}.")
+
+
+def _pickled_task(task: Any) -> _Pickled:
+    known = _tasks.get(task)
+    if known is not None and known.is_fresh():
+        return known
+    is_importable = found_by_name(task) is task
+    # Its hooks, retries and runner stay here. A task that is found by its name has those of its module.
+    stripped = task if is_importable else task.with_options(
+        name=task.name, on_completion=None, on_failure=None, on_running=None, retry_condition_fn=None, retry_delay_seconds=None,
+        task_run_name=None, task_runner=None,
+    )
+    try:
+        dumped: bytes = cloudpickle.dumps(stripped)
+    except Exception as failure:
+        what = unpicklable.described("its function", options.underlying(task.fn), failure)
+        raise SerializationError(
+            f"Task {task.name!r} can't be sent to another process: {what}. Make it inside the task, or pass it as an argument made there."
+        ) from failure
+    pickled = _tasks[task] = _Pickled(_number(), dumped, [] if is_importable else _references(task.fn))
+    return pickled
+
+
+def _references(function: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """Return how to look up each variable and global that functions pickled by value refer to, with what it stands for now."""
+    found: list[tuple[Callable[[], Any], Any]] = []
+    open_functions, seen = [options.underlying(function)], set()
+    while open_functions:
+        one = open_functions.pop()
+        if not isinstance(one, FunctionType) or one in seen or found_by_name(one) is one:
+            continue
+        seen.add(one)
+        for look_up in _look_ups(one):
+            value = look_up()
+            found.append((look_up, value))
+            further = getattr(value, "fn", value) if hasattr(type(value), "with_options") else value
+            open_functions.append(options.underlying(further) if callable(further) and not inspect.isclass(further) else further)
+    return found
+
+
+def _look_ups(function: FunctionType) -> list[Callable[[], Any]]:
+    cells: list[Callable[[], Any]] = [_of_cell(cell) for cell in function.__closure__ or ()]
+    globals_ = function.__globals__
+    return cells + [_of_global(globals_, name) for name in _names_in(function.__code__) if name in globals_]
+
+
+def _of_cell(cell: Any) -> Callable[[], Any]:
+    def look_up() -> Any:
+        try:
+            return cell.cell_contents
+        except ValueError:
+            return None
+
+    return look_up
+
+
+def _of_global(globals_: dict[str, Any], name: str) -> Callable[[], Any]:
+    return lambda: globals_.get(name)
+
+
+@lru_cache(maxsize=1024)
+def _names_in(code: CodeType) -> frozenset[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant)
+    return frozenset(names)
+
+
+class Delivery:
+    """One payload on its way: what is sent, and what comes back. For one thread at a time."""
+
+    def __init__(self, payload: Payload, parcel: Parcel) -> None:
+        self.payload = payload
+        self.parcel = parcel
+        self.started_us = 0
+        self.is_clean = True
+        """False if something of the body may still run where it ran: that place should end."""
+        self._replay: Replay | None = None
+
+    def begun(self, started_us: int) -> None:
+        """Take note that the body runs, since this moment in wall microseconds."""
+        if self.started_us:
+            return
+        self.started_us = started_us
+        if self.payload.started is not None:
+            try:
+                self.payload.started(started_us)
+            except BaseException:
+                # The run was ended meanwhile, and whoever did that has the last word.
+                return
+
+    def happened(self, dumped: bytes) -> None:
+        """Record what the worker sent ahead."""
+        self._replay_events(pickle.loads(dumped))
+
+    def _replay_events(self, events: list[Any]) -> None:
+        if not events:
+            return
+        if self._replay is None:
+            around = self.payload.context
+            assert isinstance(around, TaskRunContext)
+            self._replay = Replay(around)
+        self._replay.events(events)
+
+    def receipt(self, dumped: bytes) -> Receipt:
+        """Turn what `workplace.work` returned into the receipt, and record what happened inside. Never raises."""
+        fields = pickle.loads(dumped)
+        reply = Reply(*fields[:_REPLY_FIELDS])
+        if reply.unloadable is not None:
+            return self._unstarted(SerializationError(self._why_unloadable(reply.unloadable)), reply.worker)
+        if reply.events:
+            self.begun(reply.started_us)
+            self._replay_events(reply.events)
+        self.is_clean = reply.is_clean
+        receipt = Receipt(timed_out=reply.timed_out)
+        receipt.worker, receipt.started_us, receipt.ended_us = reply.worker, reply.started_us, reply.ended_us
+        if reply.timed_out:
+            receipt.error = deadlines.too_late(self.payload)
+        elif reply.error is not None:
+            receipt.error = _raised(load_error(reply.error))
+        elif len(fields) > _REPLY_FIELDS:
+            receipt.value = fields[_REPLY_FIELDS]
+        else:
+            self._load_value(receipt, dumped)
+        return receipt
+
+    def _load_value(self, receipt: Receipt, dumped: bytes) -> None:
+        stream = BytesIO(dumped)
+        pickle.load(stream)
+        try:
+            receipt.value = pickle.load(stream)
+        except Exception as failure:
+            receipt.error = SerializationError(
+                f"The result of task {self._task_name!r} came back from its worker process but can't be loaded here: "
+                f"{type(failure).__name__}: {failure}. Return plain data, or a class whose pickles load."
+            )
+            receipt.error.__cause__ = failure
+
+    def _why_unloadable(self, reason: str) -> str:
+        for parameter, value in self.payload.context.parameters.items():
+            try:
+                pickle.loads(cloudpickle.dumps(value))
+            except Exception:
+                return (
+                    f"Argument {parameter!r} of task {self._task_name!r} was sent to a worker process but can't be loaded there: it is a "
+                    f"{type(value).__module__}.{type(value).__qualname__} ({reason}). {_ADVICE}"
+                )
+        return (
+            f"Task {self._task_name!r} was sent to a worker process but can't be loaded there: {reason}. "
+            "Whatever it imports must be importable in workers too."
+        )
+
+    @property
+    def _task_name(self) -> str:
+        run = self.payload.run
+        return str(getattr(run, "task_name", run.name))
+
+    def _unstarted(self, error: Exception, worker: str) -> Receipt:
+        receipt = Receipt(error=error)
+        receipt.began = False
+        receipt.worker = worker
+        return receipt
+
+    def lost(self, reason: str, worker: str, *, began: bool) -> Receipt:
+        """Make the receipt of an attempt whose place ended before it answered, or that could not be had at all."""
+        receipt = self._unstarted(WorkerLost(reason), worker)
+        receipt.lost, receipt.began = True, began
+        receipt.ended_us = clock.now_us()
+        receipt.started_us = self.started_us or receipt.ended_us
+        if self._replay is not None:
+            self._replay.close(reason)
+        return receipt
+
+    def late(self, worker: str) -> Receipt:
+        """Make the receipt of an attempt whose body did not heed its deadline, and whose place was ended therefore."""
+        receipt = deadlines.late_receipt(self.payload, self.started_us)
+        receipt.worker = worker
+        if self._replay is not None:
+            self._replay.close("The task run that this one was made in was ended at its deadline.")
+        return receipt
+
+
+def _raised(error: BaseException) -> BaseException:
+    """Return the exception with a traceback of here, by which it is known to have been raised."""
+    try:
+        raise error
+    except BaseException as raised:
+        return raised
