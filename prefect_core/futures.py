@@ -34,6 +34,7 @@ FIRST_EXCEPTION = "FIRST_EXCEPTION"
 ALL_COMPLETED = "ALL_COMPLETED"
 _MOST_SHOWN = 20
 """Futures of a list that a notebook shows."""
+_ROUND_SECONDS = 0.5
 ReturnWhen = Literal["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"]
 
 
@@ -411,12 +412,24 @@ def _block(
     when_done(still_open, opened.fire, enough)
     slot = _here.slot
     if slot is None or opened.done():
-        return latch.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        return _acquire(latch, timeout)
     slot.give_back(opened.done)
     try:
-        return latch.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        return _acquire(latch, timeout)
     finally:
         slot.take_again()
+
+
+def _acquire(latch: threading.Lock, timeout: float | None) -> bool:
+    """Wait for the latch; the main thread in rounds, since a signal that comes just before a wait for a lock does not end that wait."""
+    left = threading.TIMEOUT_MAX if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+    if threading.current_thread() is not threading.main_thread():
+        return latch.acquire(timeout=left)
+    while left > 0:
+        if latch.acquire(timeout=min(left, _ROUND_SECONDS)):
+            return True
+        left -= _ROUND_SECONDS
+    return False
 
 
 def _refuse_endless_wait(signals: Collection[Signal], one_is_enough: bool) -> None:

@@ -192,7 +192,7 @@ def current() -> Settings:
     return _current
 
 
-def install(settings: Settings) -> Settings | None:
+def install(settings: Settings | None) -> Settings | None:
     """Make `settings` those in force and return the ones they replace; a worker takes over those of its main process."""
     global _current
     previous, _current = _current, settings

@@ -210,7 +210,7 @@ class Place:
 
     def takes_next(self, pool: ThreadPool, call: Call) -> bool:
         """Keep a call that was submitted between two bodies for this thread itself, if it has none yet."""
-        if pool is not self._pool or not self.is_after_body or self.next is not None:
+        if pool is not self._pool or not self.is_after_body or self.next is not None or self.is_abandoned:
             return False
         self.next = call
         return True

@@ -67,14 +67,18 @@ class Collector:
 
 
 class WorkerRecorder:
-    """A `Recorder` that hands everything to the collector of the attempt that it happened in."""
+    """A `Recorder` that hands everything to the collector of the attempt that it happened in.
+
+    `behind` is the recorder that the process had before, for what belongs to no attempt; without one, that is dropped.
+    """
 
     def __init__(self) -> None:
+        self.behind: history.Recorder | None = None
         self.collectors: dict[Run, Collector] = {}
         """By the run of the attempt."""
 
     def collector_of(self, run: Run | None) -> Collector | None:
-        """Return the collector of the attempt that a run is inside of; None if that has ended."""
+        """Return the collector of the attempt that a run is inside of; None if that has ended, or there is none."""
         while run is not None:
             found = self.collectors.get(run)
             if found is not None:
@@ -89,6 +93,8 @@ class WorkerRecorder:
         collector = self.collector_of(run)
         if collector is not None:
             collector.add((CREATED, outline(run), _plain(run.state)))
+        elif self.behind is not None:
+            self.behind.created(run)
 
     def entered(self, run: Run, state: State) -> None:
         collector = self.collector_of(run)
@@ -96,11 +102,15 @@ class WorkerRecorder:
             place = run.runner_name if isinstance(run, FlowRun) else run.worker
             course = (run.attempt, run.run_count, run.started_us, place)
             collector.add((ENTERED, run.uid, _plain(state), course, collector.error(state)))
+        elif self.behind is not None and run.key:
+            self.behind.entered(run, state)
 
     def renamed(self, run: Run) -> None:
         collector = self.collector_of(run)
         if collector is not None:
             collector.add((RENAMED, run.uid, run.name))
+        elif self.behind is not None and run.key:
+            self.behind.renamed(run)
 
     def counted(self, run: TaskRun) -> None:
         """Take note that a run is over which the flow run in the main process counts among its children."""
@@ -112,6 +122,8 @@ class WorkerRecorder:
         run, collector = self._around(run)
         if collector is not None:
             collector.add((LOGGED, run.uid if run is not None else 0, level, logger, message, timestamp_us))
+        elif self.behind is not None:
+            self.behind.logged(run, level, logger, message, timestamp_us)
 
     def shown(self, run: Run | None, fields: dict[str, Any]) -> None:
         """Take a log record that the handlers of the main process are to see."""
@@ -123,16 +135,19 @@ class WorkerRecorder:
         if run is None:
             around = context.current()
             run = around.run if around is not None else None
-        if run is None and self.collectors:
+        if run is None and self.behind is None and self.collectors:
             # Of no run at all: it goes with some attempt that runs here.
             return None, next(iter(self.collectors.values()))
         return run, self.collector_of(run)
 
     def flush(self) -> None:
-        """Return at once: what a worker collects becomes durable in the main process."""
+        """Wait for nothing of an attempt: what a worker collects becomes durable in the main process."""
+        if self.behind is not None:
+            self.behind.flush()
 
     def close(self) -> None:
-        """There is nothing to close."""
+        if self.behind is not None:
+            self.behind.close()
 
 
 def _plain(state: State) -> tuple[Any, ...]:

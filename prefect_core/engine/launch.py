@@ -156,5 +156,7 @@ class Flight:
     def _take(self, payload: Payload) -> bool:
         """Tell the first of body and deadline that it is the first."""
         with self._lock:
-            is_first, self._payload = self._payload is payload, None
+            is_first = self._payload is payload
+            if is_first:
+                self._payload = None
         return is_first

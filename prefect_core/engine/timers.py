@@ -31,6 +31,7 @@ class _Timers:
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._thread: threading.Thread | None = None
+        self._clock = clock.current()  # the one that the thread waits on
 
     def after(self, seconds: float, function: Callable[[], object]) -> Timer:
         timer = Timer(function)
@@ -40,7 +41,7 @@ class _Timers:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="prefect-core-timers", daemon=True)
                 self._thread.start()
-            elif self._heap[0][2] is timer:
+            elif self._heap[0][2] is timer or self._clock is not clock.current():
                 self._changed.notify()
         return timer
 
@@ -60,7 +61,8 @@ class _Timers:
                     if not timer.cancelled:
                         return timer
                 else:
-                    clock.current().wait_until(self._changed, due)
+                    self._clock = clock.current()
+                    self._clock.wait_until(self._changed, due)
 
 
 _timers = _Timers()

@@ -1,8 +1,8 @@
 """The far end of the transport: runs one attempt in a worker and returns the receipt as bytes, with all that happened inside.
 
 While an attempt runs, the worker has the settings of the main process, a recorder and a log handler that collect, and a dispatcher
-that keeps what the body submits (`nested`). Worker and main process may be one (an executor with threads of its own kind): then the
-runs inside are recorded as ever, and nothing is collected.
+that keeps what the body submits (`nested`). Worker and main process may be one (an executor with threads of its own kind): then
+settings and handlers are left alone, and what belongs to no attempt is recorded as ever.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Workplace:
         self._loaded: dict[int, Any] = {}
         self._attempts: list[_Attempt] = []
         self._forwarding = Forwarding(self._recorder)
-        self._before: tuple[Any, Any] = (None, None)
+        self._is_away = True
+        self._settings: Settings | None = None
 
     def run(self, parcel: tuple[Any, ...], outlet: Callable[[bytes], object] | None = None) -> bytes:
         """Run an attempt and return the reply; events may go ahead through `outlet`. Never raises."""
@@ -144,14 +145,10 @@ class Workplace:
 
     @contextmanager
     def _taking_part(self, attempt: _Attempt) -> Iterator[None]:
-        if attempt.is_at_home:
-            yield
-            return
         with self._lock:
             self._recorder.collectors[attempt.run_record] = attempt.collector
             if not self._attempts:
-                self._before = (history.install(self._recorder), settings.install(attempt.surroundings.settings))
-                self._forwarding.begin(attempt.surroundings.level)
+                self._begin(attempt)
             self._attempts.append(attempt)
         try:
             yield
@@ -160,10 +157,21 @@ class Workplace:
                 self._attempts.remove(attempt)
                 del self._recorder.collectors[attempt.run_record]
                 if not self._attempts:
-                    self._forwarding.end()
-                    recorder, before = self._before
-                    history.install(recorder)
-                    settings.forget() if before is None else settings.install(before)
+                    self._end()
+
+    def _begin(self, attempt: _Attempt) -> None:
+        self._recorder.behind = history.install(self._recorder)
+        self._is_away = not attempt.is_at_home
+        if self._is_away:
+            self._settings = settings.install(attempt.surroundings.settings)
+            self._forwarding.begin(attempt.surroundings.level)
+
+    def _end(self) -> None:
+        if self._is_away:
+            self._forwarding.end()
+            settings.install(self._settings)
+        history.install(self._recorder.behind)
+        self._recorder.behind = None
 
 
 def _load_surroundings(dumped: bytes) -> tuple[Surroundings, Known]:

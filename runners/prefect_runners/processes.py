@@ -1,0 +1,92 @@
+"""Tasks in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from prefect_core.engine.transport import Transport
+from prefect_core.errors import ConfigurationError, RunnerError, SerializationError
+from prefect_core.payload import Payload, Receipt
+from prefect_core.task_runners import Host, TaskRunner
+from prefect_runners.worker_pool import Job, Pool
+from prefect_runners.worker_process import Boot
+
+
+class ProcessPoolTaskRunner(TaskRunner):
+    """Runs tasks in processes, at most `max_workers` at once; None: one for each processor that this process may use.
+
+    Processes start when there is work for them and live until the flow run ends. `initializer(*initargs)` is called first in each.
+    Functions, arguments and results travel as bytes; what is defined in the main script travels by value, so the script needs no
+    `if __name__ == "__main__"` guard. What a body submits runs in its own process.
+    """
+
+    shares_memory = False
+    can_cancel_running = True
+
+    def __init__(
+        self, max_workers: int | None = None, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
+    ) -> None:
+        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+            raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"'initializer' must be callable; got {initializer!r}.")
+        self.max_workers = max_workers
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
+        self._transport = Transport()
+        self._pool: Pool | None = None
+
+    @classmethod
+    def from_argument(cls, argument: str) -> ProcessPoolTaskRunner:
+        try:
+            return cls(int(argument))
+        except ValueError as error:
+            raise ConfigurationError(f"Expected a number of workers, as in processes:2; got {argument!r}.") from error
+
+    def options(self) -> dict[str, Any]:
+        return {"max_workers": self.max_workers, "initializer": self.initializer, "initargs": self.initargs or None}
+
+    def duplicate(self) -> ProcessPoolTaskRunner:
+        return type(self)(self.max_workers, self.initializer, self.initargs)
+
+    def start(self, host: Host) -> None:
+        """Get ready. Raises `SerializationError` for an initializer that can't travel."""
+        path = [os.path.abspath(entry) for entry in sys.path]
+        self._pool = Pool(self.max_workers or _processors(), Boot(path, self._dumped_initializer()))
+
+    def _dumped_initializer(self) -> bytes | None:
+        if self.initializer is None:
+            return None
+        try:
+            dumped: bytes = cloudpickle.dumps((self.initializer, self.initargs))
+        except Exception as failure:
+            raise SerializationError(
+                f"The initializer {self.initializer!r} or its arguments can't be sent to worker processes: {type(failure).__name__}: {failure}."
+            ) from failure
+        return dumped
+
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        if self._pool is None:
+            raise RunnerError("The task runner must be started before submitting work.")
+        job = payload.handle = Job(self._transport.take(payload), done)
+        self._pool.submit(job)
+
+    def cancel(self, payload: Payload) -> bool:
+        return self._pool is not None and payload.handle is not None and self._pool.withdraw(payload.handle)
+
+    def interrupt(self, payload: Payload) -> None:
+        if self._pool is not None and payload.handle is not None:
+            self._pool.kill(payload.handle)
+
+    def stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
