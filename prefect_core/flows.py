@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, options
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import dispatcher, drive, portal, signals
+from prefect_core.engine import deadlines, dispatcher, drive, portal, signals
 from prefect_core.engine.flow_call import FlowCall
 from prefect_core.engine.flow_run import flow_life
 from prefect_core.errors import InvalidNameError
@@ -213,6 +213,7 @@ class Flow(Generic[P, R]):
             return self._acall(args, kwargs, wait_for, parent, return_state)
         with signals.watched():
             state = _run_here(FlowCall(self, args, kwargs, wait_for, parent))
+        deadlines.pass_on(state.data)
         return state if return_state else state.result()
 
     async def _acall(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None, return_state: bool) -> Any:

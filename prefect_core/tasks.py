@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, options
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import dispatcher, drive
+from prefect_core.engine import deadlines, dispatcher, drive
 from prefect_core.engine.flow_call import make_room_for_frames
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
@@ -23,7 +23,7 @@ from prefect_core.mapping import expand
 from prefect_core.options import Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import COMPLETED, FAILED, StateType
+from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import check_runner
 
@@ -163,6 +163,8 @@ class Task(Generic[P, R]):
         if type(parent) is FlowRunContext:
             parent.dispatcher.note(call.run)
         if return_state:
+            if state.type is CRASHED:
+                deadlines.pass_on(state.data)
             return state
         if state.type is COMPLETED:
             return state.data if type(state.data) is not State else state.result()

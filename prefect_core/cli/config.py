@@ -37,7 +37,7 @@ def view(show_sources: bool, as_json: bool) -> None:
             ]
         )
         return
-    rows = [(setting.name, output.one_line(_plain(getattr(current, setting.name)))) for setting in settings.SETTINGS]
+    rows = [(setting.name, _shown(getattr(current, setting.name))) for setting in settings.SETTINGS]
     if not show_sources:
         output.table(("SETTING", "VALUE"), rows)
         return
@@ -49,3 +49,8 @@ def view(show_sources: bool, as_json: bool) -> None:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def _shown(value: Any) -> str:
+    plain = _plain(value)
+    return plain if isinstance(plain, str) and plain else output.one_line(plain)

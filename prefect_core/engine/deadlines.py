@@ -3,17 +3,33 @@
 On the main thread an interval timer interrupts the body, sleeps included; nested deadlines share the one timer that a process has. On
 any other thread nothing can interrupt Python code for certain, so the body runs on while its attempt ends at the deadline: a direct
 call then runs its body in a thread of its own (`drive`), a submitted one is timed from outside (`launch`).
+
+The timer interrupts only code of the user and the engine's own waits: the frame that it meets is looked at, and where the engine is in
+the midst of moving a run from state to state, the timer comes again a moment later. Those places are marked as doors.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, TypeVar
 
-from prefect_core import clock
+from prefect_core import clock, futures, options
+from prefect_core.engine import portal
 from prefect_core.payload import Payload, Receipt
+from prefect_core.validation import Validator
+
+F = TypeVar("F", bound=Callable[..., Any])
+_AGAIN_SECONDS = 0.001
+_OWN_FILES = (str(Path(__file__).parents[1]) + os.sep, f"{os.sep}prefect_runners{os.sep}")
+_doors: set[CodeType] = {
+    function.__code__
+    for function in (futures._acquire, clock.SystemClock.sleep, portal.run, options.name_from, Validator.validate)
+}
 
 
 def too_late(payload: Payload) -> TimeoutError:
@@ -48,7 +64,28 @@ def _arm() -> None:
     signal.setitimer(signal.ITIMER_REAL, max(left, 1e-6))
 
 
-def _on_alarm(_signum: int, _frame: FrameType | None) -> None:
+def door(function: F) -> F:
+    """Mark a function of the engine that calls code of a user or waits: whatever runs in it may be interrupted."""
+    _doors.add(function.__code__)
+    return function
+
+
+def _may_interrupt(frame: FrameType | None) -> bool:
+    """Tell whether the innermost code of the engine on this stack is a door."""
+    while frame is not None:
+        code = frame.f_code
+        if code in _doors:
+            return True
+        if code.co_filename.startswith(_OWN_FILES[0]) or _OWN_FILES[1] in code.co_filename:
+            return False
+        frame = frame.f_back
+    return True
+
+
+def _on_alarm(_signum: int, frame: FrameType | None) -> None:
+    if not _may_interrupt(frame):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        return
     now = clock.current().monotonic()
     # The outermost one that has passed ends the inner bodies with it.
     for deadline in _deadlines:
@@ -57,18 +94,24 @@ def _on_alarm(_signum: int, _frame: FrameType | None) -> None:
     _arm()
 
 
-def call_with_alarm(payload: Payload, receipt: Receipt) -> Any:
-    """Call the body on the main thread, interrupted at its deadline; on another thread just call it."""
+def pass_on(error: Any) -> None:
+    """Raise what ended a run if it is the deadline of a run around it: handing out the inner run's state must not stop that."""
+    if type(error) is DeadlinePassed:
+        raise error
+
+
+def call_with_alarm(payload: Payload, receipt: Receipt, body: Callable[[Payload], Any]) -> Any:
+    """Call `body(payload)` on the main thread, interrupted at its deadline; on another thread just call it."""
     assert payload.timeout_seconds is not None
     if threading.current_thread() is not threading.main_thread():
-        return payload.function(*payload.args, **payload.kwargs)
+        return body(payload)
     deadline = _Deadline(clock.current().monotonic() + payload.timeout_seconds)
     before = signal.signal(signal.SIGALRM, _on_alarm)
     _deadlines.append(deadline)
     try:
         try:
             _arm()
-            return payload.function(*payload.args, **payload.kwargs)
+            return body(payload)
         finally:
             _deadlines.remove(deadline)
             _arm()

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prefect_core import logs
-from prefect_core.engine import portal
+from prefect_core import context, logs
+from prefect_core.engine import deadlines, portal
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.futures import PrefectFuture, Signal, block_until_done
 from prefect_core.runs import TaskRun
-from prefect_core.state_kinds import CANCELLED, COMPLETED, StateType
+from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
 
@@ -65,6 +65,22 @@ class Tally:
         return min(self._failures, key=lambda run: run.uid, default=None)
 
 
+class _Untold(Tally):
+    """Counts nothing: nobody asks how the tasks outside of flows ended, and they may be many."""
+
+    __slots__ = ()
+
+    def add(self, run: TaskRun) -> None:
+        """Forget it."""
+
+
+class _Refusing(dict[str, "itertools.count[int]"]):
+    """The counters of a flow run that timed out while its body runs on: the body's next call is its last."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        raise TimeoutError(f"Flow run timed out, so {name!r} can't be called in it any more.")
+
+
 class Dispatcher:
     """The children of one flow run, and its runners."""
 
@@ -98,6 +114,10 @@ class Dispatcher:
     def spawn(self, function: portal.AsyncFunction[None], *args: Any) -> Callable[[], object]:
         """Run a coroutine function on the flow run's event loop (`task_runners.Host`)."""
         return (self._host or portal.host()).spawn(function, *args)
+
+    def refuse_late_body(self) -> None:
+        """Raise `TimeoutError` at the next call in a flow's body that its deadline did not end."""
+        self._counters = _Refusing()
 
     def loop(self) -> object:
         """Return the event loop that async bodies run on."""
@@ -134,6 +154,8 @@ class Dispatcher:
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
+            if call.run.state.type is CRASHED:
+                deadlines.pass_on(call.run.state.data)
         return future
 
     def admit(self, call: OpenCall, future: PrefectFuture[Any]) -> bool:
@@ -194,6 +216,7 @@ def outside() -> Dispatcher:
     with _outside_lock:
         if _outside is None:
             _outside = Dispatcher(resolve_runner("concurrent"))
+            _outside.tally = _Untold()
             _outside.start()
             atexit.register(_close_outside)
         return _outside
@@ -205,9 +228,23 @@ def _close_outside() -> None:
         _outside.stop()
 
 
-def _forget_outside() -> None:
+class _OfParent:
+    """Stands where the dispatcher of a run stood, in a child made by fork inside that run's body: its threads are the parent's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(outside(), name)
+
+
+def _begin_anew() -> None:
     global _outside, _outside_lock
     _outside, _outside_lock = None, threading.Lock()
+    around = context.current()
+    while around is not None:
+        if isinstance(around, context.FlowRunContext):
+            around.dispatcher = _OfParent()
+        else:
+            around.outside = _OfParent()
+        around = around.parent
 
 
-os.register_at_fork(after_in_child=_forget_outside)
+os.register_at_fork(after_in_child=_begin_anew)

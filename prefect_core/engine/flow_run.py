@@ -11,13 +11,14 @@ parent (`tracking`), state for state.
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from prefect_core import clock, history, inputs, logs
 from prefect_core.engine import portal, signals, transitions
-from prefect_core.engine.dispatcher import Dispatcher
+from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.hooks import call_hooks
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
@@ -55,7 +56,10 @@ def flow_life(call: FlowCall) -> Life[State]:
     logs.flow_finished(call.context, state)
     hooks = call.flow.hooks_for(state.type)
     if hooks:
-        yield from call_hooks(hooks, call.flow, state, call.context)
+        # The run's own runner has stopped: what a hook submits runs where tasks outside of flows do.
+        around = copy.copy(call.context)
+        around.dispatcher = outside()
+        yield from call_hooks(hooks, call.flow, state, around)
     return state
 
 
@@ -150,6 +154,8 @@ def _attempt(call: FlowCall) -> Life[State]:
         raise
     except BaseException as error:
         receipt = Receipt(error=error)
+    if receipt.timed_out:
+        dispatcher.refuse_late_body()
     receipt = yield from _wind_up(dispatcher, receipt)
     receipt = yield from _stop(dispatcher, receipt)
     if payload.over is not None and not payload.over.done() and call.run.run_count <= flow.retries:

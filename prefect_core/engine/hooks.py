@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from prefect_core import context, logs
-from prefect_core.engine import portal
+from prefect_core.engine import deadlines, portal
 from prefect_core.engine.steps import Block, Life
 from prefect_core.logs import prints
 from prefect_core.states import State
@@ -54,6 +54,7 @@ def _call(hook: Hook, subject: Any, state: State, around: context.RunContext) ->
     contextvars.copy_context().run(_call_inside, hook, subject, state, around)
 
 
+@deadlines.door
 def _call_inside(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
     context.enter(around)
     _announce(around, hook, state)

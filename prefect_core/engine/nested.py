@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import logs
-from prefect_core.engine import remote
+from prefect_core import futures, logs
+from prefect_core.engine import portal, remote
 from prefect_core.engine.collect import WorkerRecorder
 from prefect_core.engine.dispatcher import Dispatcher, Tally
-from prefect_core.engine.stand_ins import AsyncPart, StandIns
-from prefect_core.futures import async_slot, block_until_done
+from prefect_core.engine.stand_ins import AsyncPart, Part, StandIns
+from prefect_core.futures import block_until_done
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import TaskRun
 from prefect_core.settings import current as settings
@@ -44,7 +44,7 @@ class NestedRunner(TaskRunner):
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         assert self._host is not None
         if payload.is_async:
-            payload.handle = self._host.spawn(_arun, payload, done, AsyncPart(self.stand_ins))
+            payload.handle = self._host.spawn(_arun, payload, done, self.stand_ins)
         else:
             payload.handle = partial(_run, payload, done)
             self.stand_ins.add(payload.handle)
@@ -60,15 +60,30 @@ class NestedRunner(TaskRunner):
         self.stand_ins.close()
 
 
+def run_attempt(payload: Payload, stand_ins: StandIns) -> Receipt:
+    """Run a body of either colour, which lets stand-ins work while it waits, and block this thread until it has ended."""
+    if payload.is_async:
+        receipt: Receipt = portal.run(_adopt, payload, stand_ins)
+        return receipt
+    with futures.holding(Part(stand_ins)):
+        return remote.run_attempt(payload)
+
+
+async def _adopt(payload: Payload, stand_ins: StandIns) -> Receipt:
+    futures.async_slot.set(AsyncPart(stand_ins))
+    # A body that blocks the loop with a wait gives its part back as well.
+    with futures.holding(Part(stand_ins)):
+        return await remote.adopt_attempt(payload)
+
+
 def _run(payload: Payload, done: Callable[[Receipt], None]) -> None:
     receipt = remote.run_attempt(payload)
     receipt.worker = remote.worker_name()
     done(receipt)
 
 
-async def _arun(payload: Payload, done: Callable[[Receipt], None], part: AsyncPart) -> None:
-    async_slot.set(part)
-    receipt = await remote.adopt_attempt(payload)
+async def _arun(payload: Payload, done: Callable[[Receipt], None], stand_ins: StandIns) -> None:
+    receipt = await _adopt(payload, stand_ins)
     receipt.worker = remote.worker_name()
     done(receipt)
 
@@ -92,7 +107,7 @@ class _ShownElsewhere(logs.TaskLines):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__()
+        self.limit = self.notes = settings().logging_task_lines
         self.created = self.completed = self.failed = logs.SILENT
         self.has_told = True
 

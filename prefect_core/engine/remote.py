@@ -7,6 +7,7 @@ history and no retries; it may run in another process.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
@@ -15,7 +16,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from prefect_core import clock, context
-from prefect_core.engine import deadlines, portal, trampoline
+from prefect_core.engine import deadlines, forks, portal, trampoline
 from prefect_core.futures import async_slot
 from prefect_core.logs import prints
 from prefect_core.payload import Payload, Receipt
@@ -52,6 +53,7 @@ def run_attempt(payload: Payload) -> Receipt:
 def _perform(payload: Payload) -> Receipt:
     token = context.enter(payload.context)
     outer = trampoline.suspend()
+    generation = forks.generation
     started_us = clock.now_us()
     receipt = Receipt()
     logs_prints = payload.context.log_prints
@@ -61,13 +63,14 @@ def _perform(payload: Payload) -> Receipt:
         if payload.started is not None:
             payload.started(started_us)
         if payload.timeout_seconds:
-            value = deadlines.call_with_alarm(payload, receipt)
+            receipt.value = deadlines.call_with_alarm(payload, receipt, _value_of_body)
         else:
-            value = payload.function(*payload.args, **payload.kwargs)
-        receipt.value = consumed(value) if type(value) is GeneratorType else value
+            receipt.value = _value_of_body(payload)
     except BaseException as error:
         receipt.error = error
     finally:
+        if forks.generation != generation:
+            forks.leave(receipt.error)
         trampoline.resume(outer)
         context.leave(token)
         if logs_prints:
@@ -77,6 +80,13 @@ def _perform(payload: Payload) -> Receipt:
     return receipt
 
 
+@deadlines.door
+def _value_of_body(payload: Payload) -> Any:
+    value = payload.function(*payload.args, **payload.kwargs)
+    return consumed(value) if type(value) is GeneratorType else value
+
+
+@deadlines.door
 def consumed(generator: Generator[Any, Any, Any]) -> list[Any]:
     """Return what a returned generator yields, as a list. Raises `ValueError` past the setting `max_generator_items`."""
     limit = settings().max_generator_items
@@ -113,6 +123,7 @@ async def arun_attempt(payload: Payload) -> Receipt:
     import anyio  # only async code comes here
 
     token = context.enter(payload.context)
+    generation = forks.generation
     started_us = clock.now_us()
     receipt = Receipt()
     logs_prints = payload.context.log_prints
@@ -131,6 +142,8 @@ async def arun_attempt(payload: Payload) -> Receipt:
     except BaseException as error:
         receipt.error = error
     finally:
+        if forks.generation != generation:
+            forks.leave(receipt.error)
         context.leave(token)
         if logs_prints:
             prints.end(payload.context)
@@ -185,10 +198,13 @@ def _call_body(payload: Payload, started_us: int) -> Any:
 def _inside(payload: Payload, function: Callable[[], Any]) -> Any:
     """Call a piece of the body in the body's context, which the consumer between two pieces must not be in."""
     token = context.enter(payload.context)
+    generation = forks.generation
     try:
         with prints.logged(payload.context):
             return function()
     finally:
+        if forks.generation != generation:
+            forks.leave(sys.exc_info()[1])
         context.leave(token)
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
-from prefect_core.engine import portal, signals, transitions
+from prefect_core.engine import deadlines, portal, signals, transitions
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
@@ -43,11 +43,12 @@ def task_life(call: TaskCall) -> Life[State]:
         return _crash(call, error)
     try:
         state = yield from _attempts(call)
-        logs.task_finished(call.context, state)
     except transitions.RunIsOver:
         return run.state
     except BaseException as error:
         state = _crash(call, error)
+    else:
+        logs.task_finished(call.context, state)
     hooks = task.hooks_for(state.type)
     if hooks:
         yield from call_hooks(hooks, task, state, call.context)
@@ -134,6 +135,7 @@ def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
     return task.retry_delay(run.run_count - 1)
 
 
+@deadlines.door
 def _condition_holds(call: TaskCall, state: State) -> bool:
     task, run = call.task, call.run
     condition = task.retry_condition_fn

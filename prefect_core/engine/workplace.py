@@ -19,12 +19,12 @@ import cloudpickle
 
 from prefect_core import context, futures, history, settings
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.engine import drive, portal, remote, unpicklable
+from prefect_core.engine import drive, remote, unpicklable
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
-from prefect_core.engine.nested import NestedDispatcher
+from prefect_core.engine.nested import NestedDispatcher, run_attempt
 from prefect_core.engine.outline import Known, revive
-from prefect_core.engine.stand_ins import AsyncPart, Part
+from prefect_core.engine.stand_ins import Part
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import SerializationError
 from prefect_core.payload import Payload, Receipt
@@ -100,9 +100,14 @@ def work(parcel: Parcel) -> bytes:
 
 
 class Workplace:
-    """A process that runs attempts, one at a time or on several threads."""
+    """A process that runs attempts, one at a time or on several threads.
 
-    def __init__(self) -> None:
+    A dedicated one does nothing else; any other is left between attempts as it was found.
+    """
+
+    def __init__(self, *, is_dedicated: bool = False) -> None:
+        self._is_dedicated = is_dedicated
+        self._dedicated_to: Settings | None = None
         self._lock = threading.Lock()
         self._recorder = WorkerRecorder()
         self._loaded: dict[int, Any] = {}
@@ -156,10 +161,16 @@ class Workplace:
             with self._lock:
                 self._attempts.remove(attempt)
                 del self._recorder.collectors[attempt.run_record]
-                if not self._attempts:
+                if not self._attempts and self._dedicated_to is None:
                     self._end()
 
     def _begin(self, attempt: _Attempt) -> None:
+        now = attempt.surroundings.settings
+        if self._dedicated_to is not None:
+            if self._dedicated_to is now:
+                return
+            self._end()
+        self._dedicated_to = now if self._is_dedicated else None
         self._recorder.behind = history.install(self._recorder)
         self._is_away = not attempt.is_at_home
         if self._is_away:
@@ -233,12 +244,10 @@ class _Attempt:
         return receipt
 
     def _run_body(self, payload: Payload, part: Part) -> Receipt:
-        if payload.is_async:
-            return portal.run(_adopt, payload, part, AsyncPart(self._dispatcher.stand_ins))
-        if payload.timeout_seconds and threading.current_thread() is not threading.main_thread():
+        if payload.timeout_seconds and not payload.is_async and threading.current_thread() is not threading.main_thread():
             payload.function = partial(_call_holding, part, payload.function)
             return drive.run_with_deadline(payload)
-        return remote.run_attempt(payload)
+        return run_attempt(payload, self._dispatcher.stand_ins)
 
     def _begin(self, started_us: int) -> None:
         run = self.run_record
@@ -283,13 +292,6 @@ class _Attempt:
 def _call_holding(part: Part, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with futures.holding(part):
         return function(*args, **kwargs)
-
-
-async def _adopt(payload: Payload, part: Part, async_part: AsyncPart) -> Receipt:
-    futures.async_slot.set(async_part)
-    # A body that blocks the loop with a wait gives its part back as well.
-    with futures.holding(part):
-        return await remote.adopt_attempt(payload)
 
 
 _workplace = Workplace()

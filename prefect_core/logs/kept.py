@@ -29,10 +29,10 @@ def keep_with(sink: Sink) -> None:
     _sink = sink
 
 
-def keep(run: Run | None, level: int, logger: str, text: str) -> None:
-    """Have a text kept with a run, unless the setting `logging_to_history` is off."""
+def keep(run: Run | None, level: int, logger: str, text: str, timestamp_us: int | None = None) -> None:
+    """Have a text kept with a run, unless the setting `logging_to_history` is off; its moment is now, if none is given."""
     if _sink is not None and settings().logging_to_history:
-        _sink(run, level, logger, within_bounds(text), clock.now_us())
+        _sink(run, level, logger, within_bounds(text), timestamp_us or clock.now_us())
 
 
 def within_bounds(text: str) -> str:
@@ -55,6 +55,8 @@ class KeepingHandler(logging.Handler):
         if getattr(record, "send_to_api", True) is False:
             return
         try:
-            keep(run_of(record), record.levelno, record.name, self._formatter.format(record))
+            # A record that was made in another process says when.
+            timestamp_us = getattr(record, "timestamp_us", None)
+            keep(run_of(record), record.levelno, record.name, self._formatter.format(record), timestamp_us)
         except Exception:
             self.handleError(record)

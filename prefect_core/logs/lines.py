@@ -11,6 +11,7 @@ back ends with a line that counts its task runs by state.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from types import TracebackType
 from typing import Literal
@@ -76,6 +77,14 @@ def _lines_outside() -> TaskLines:
     if _outside is None or _outside[0] is not now:
         _outside = (now, TaskLines())
     return _outside[1]
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def lines_around(context: RunContext | None) -> TaskLines:

@@ -7,6 +7,7 @@ Records go on to the root logger, so that a program's own handlers and pytest's 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 from prefect_core.logs.console import ConsoleHandler
@@ -40,3 +41,11 @@ def _apply(now: Settings) -> None:
         if not any(isinstance(handler, KeepingHandler) for handler in logger.handlers):
             logger.addHandler(KeepingHandler())
     _applied = now
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

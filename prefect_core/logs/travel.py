@@ -12,6 +12,7 @@ import logging
 import pickle
 from collections.abc import Callable
 
+from prefect_core import clock
 from prefect_core.logs.records import FLOW_RUNS, TASK_RUNS, RunLink
 from prefect_core.logs.setting_up import set_up
 from prefect_core.runs import Run
@@ -47,6 +48,7 @@ def picklable(record: logging.LogRecord) -> logging.LogRecord:
     sent = copy.copy(record)
     sent.message = sent.msg = record.getMessage()
     sent.args = None
+    sent.timestamp_us = clock.now_us()
     if record.exc_info and not record.exc_text:
         sent.exc_text = logging.Formatter().formatException(record.exc_info)
     sent.exc_info = None

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from prefect_core.engine import remote, workplace
+from prefect_core.engine.nested import run_attempt
 from prefect_core.engine.stand_ins import StandIns
 from prefect_core.engine.transport import Delivery, Transport
-from prefect_core.errors import ConfigurationError, RunnerError, WorkerLost
+from prefect_core.errors import ConfigurationError, RunnerError, WorkerLost, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_core.thread_pool import ThreadPool
@@ -43,7 +44,7 @@ class ExecutorTaskRunner(TaskRunner):
         return type(self)(self.executor)
 
     def start(self, host: Host) -> None:
-        self._place = _Threads(self.executor, host) if self.shares_memory else _Elsewhere(self.executor)
+        self._place = _Threads(self.executor) if self.shares_memory else _Elsewhere(self.executor)
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if self._place is None:
@@ -52,10 +53,6 @@ class ExecutorTaskRunner(TaskRunner):
 
     def cancel(self, payload: Payload) -> bool:
         return self._place is not None and payload.handle is not None and self._place.cancel(payload)
-
-    def interrupt(self, payload: Payload) -> None:
-        if self.shares_memory and payload.is_async and payload.handle is not None:
-            payload.handle()
 
     def stop(self) -> None:
         if self._place is not None:
@@ -77,13 +74,12 @@ def _unavailable() -> ExecutorTaskRunner:
 class _Threads:
     """A `ThreadPoolExecutor`: its threads come for the oldest body that nobody runs yet, and stand-ins do so while bodies wait."""
 
-    def __init__(self, executor: Executor, host: Host) -> None:
+    def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._host = host
         self._stand_ins = StandIns("prefect-core-stand-in")
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
-        call = payload.handle = partial(_run, payload, done)
+        call = payload.handle = partial(_run, payload, done, self._stand_ins)
         self._stand_ins.add(call)
         try:
             self._executor.submit(self._stand_ins.run_next)
@@ -98,8 +94,8 @@ class _Threads:
         self._stand_ins.close()
 
 
-def _run(payload: Payload, done: Callable[[Receipt], None]) -> None:
-    receipt = remote.run_attempt(payload)
+def _run(payload: Payload, done: Callable[[Receipt], None], stand_ins: StandIns) -> None:
+    receipt = run_attempt(payload, stand_ins)
     receipt.worker = remote.worker_name()
     done(receipt)
 
@@ -126,19 +122,19 @@ class _Elsewhere:
         payload.handle = future
         future.add_done_callback(lambda future: self._settling.submit(partial(self._settle, future, delivery, done)))
 
-    def _settle(self, future: Future[bytes], delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+    def _settle(self, future: Future[bytes], delivery: Delivery, done: Callable[[Receipt], None]) -> Callable[[], object]:
         if delivery.payload.handle is None:
             # It was taken back.
-            return
+            return bool
         try:
             receipt = delivery.receipt(future.result())
         except CancelledError:
-            reason = f"The executor {self._executor!r} cancelled this task before it ran."
+            reason = f"The executor ({type(self._executor).__name__}) cancelled this task before it ran."
             receipt = delivery.lost(reason, "", began=False)
         except BaseException as error:
-            reason = f"The executor {self._executor!r} lost this task: {type(error).__name__}: {error}"
+            reason = f"The executor ({type(self._executor).__name__}) lost this task: {_first_line(error)}"
             receipt = delivery.lost(reason, "", began=True)
-        done(receipt)
+        return partial(done, receipt)
 
     def cancel(self, payload: Payload) -> bool:
         future, payload.handle = payload.handle, None
@@ -152,7 +148,11 @@ class _Elsewhere:
 
 
 def _refused(executor: Executor, error: Exception) -> str:
-    return f"The executor {executor!r} takes no more tasks: {type(error).__name__}: {error}"
+    return f"The executor ({type(executor).__name__}) takes no more tasks: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return describe(error).partition("\n")[0]
 
 
 def _lost(error: WorkerLost) -> Receipt:

@@ -30,7 +30,7 @@ class Worker:
         self._channel = channel
         self._lifeline = lifeline
         self._sending = threading.Lock()
-        self._workplace = Workplace()
+        self._workplace = Workplace(is_dedicated=True)
         self._told_us = 0
 
     def serve(self) -> None:

@@ -283,7 +283,8 @@ class Seat:
     def _settle(self, job: Job, receipt: Receipt) -> None:
         try:
             job.done(receipt)
-        except Exception:
+        except BaseException:
+            # Others wait for this seat.
             _log.exception("The receipt of %r could not be dealt with", job.delivery.payload)
 
 

@@ -15,9 +15,10 @@ import pytest
 COMMAND = str(Path(sys.executable).parent / "prefect-core")
 
 FLOWS = """
+import signal
 import subprocess
 import threading
-from prefect_core import flow, get_run_logger, task
+from prefect_core import flow, task
 
 @task
 def double(x):
@@ -41,6 +42,15 @@ def fails():
 @flow
 def hangs():
     hang.submit().wait()
+
+@task
+def takes_the_signal():
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    threading.Event().wait(60)
+
+@flow
+def waits_for_one_that_takes_the_signal():
+    takes_the_signal.submit().wait()
 
 @flow
 async def hangs_asynchronously():
@@ -163,6 +173,35 @@ def test_what_one_process_ran_another_reads():
     assert "Finished in state Completed()" in call("flow-run", "logs", name).stdout
 
 
+PROCESSES = """
+from dataclasses import dataclass
+from prefect_core import flow, task
+
+@dataclass
+class Point:
+    x: int
+
+@task
+def make(x):
+    return Point(x)
+
+@flow
+def points():
+    made = make.map(range(3)).result()
+    assert all(type(point) is Point for point in made)
+    return sum(point.x for point in made)
+"""
+
+
+@pytest.mark.parametrize("name", ["point_flows.py", "point-flows.py"])
+def test_what_a_file_defines_travels_to_processes_and_back(folder, name):
+    (folder / "flows").mkdir()
+    (folder / "flows" / name).write_text(PROCESSES)
+    called = call("run", f"flows/{name}", "--task-runner", "processes:2", "--json")
+    assert called.returncode == 0, called.stderr
+    assert json.loads(called.stdout)["result"] == 3
+
+
 @pytest.mark.parametrize("flow", ["hangs", "hangs_asynchronously"])
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupt"), (signal.SIGTERM, 143, "termination")]
@@ -186,6 +225,11 @@ def test_a_signal_ends_the_run_crashed(flow, number, code, word):
         f"Execution was aborted by {'an' if word[0] in 'ie' else 'a'} {word} signal.",
     )
     assert json.loads(call("task-run", "ls", "--state", "running", "--json").stdout) == []
+
+
+def test_a_signal_that_reaches_another_thread_ends_the_run_too():
+    environment = {**os.environ, "PREFECT_CORE_INTERRUPT_GRACE_SECONDS": "0.1"}
+    assert call("run", "some_flows.py:waits_for_one_that_takes_the_signal", env=environment).returncode == 130
 
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal():

@@ -162,7 +162,7 @@ def check_graph(nodes: list[Node], runner: str, store: HistoryStore) -> None:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_random_graphs_end_as_they_should(runner: str) -> None:
-    play_graphs(runner, 25)
+    play_graphs(runner, 100)
 
 
 @pytest.mark.faults
@@ -180,8 +180,8 @@ def play_graphs(runner: str, count: int) -> int:
     def play(nodes: list[Node]) -> None:
         nonlocal played
         played += 1
-        check_graph(nodes, runner, world.store)
+        with harness(logging_level="CRITICAL") as world:
+            check_graph(nodes, runner, world.store)
 
-    with harness(logging_level="CRITICAL") as world:
-        play()
+    play()
     return played

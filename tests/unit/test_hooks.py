@@ -240,8 +240,10 @@ def test_a_hook_may_run_tasks_and_flows_of_its_own(recorded) -> None:
 
     flow(lambda: body.submit().wait() and None)()
     body()
-    flow(lambda: None, on_completion=[lambda *_: results.append(report())])()
-    assert results == [5] * 5
+    for hook in (lambda *_: results.append(report()), lambda *_: results.append(report.submit().result())):
+        flow(lambda: None, on_completion=[hook], on_running=[hook])()
+        flow(lambda: 1 / 0, on_failure=[hook])(return_state=True)
+    assert results == [5] * 10
     assert recorded.unfinished() == []
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -254,11 +256,29 @@ def test_a_record_from_another_process_counts_as_made_here(recorded, caplog):
     arrived = pickle.loads(pickle.dumps(travel.picklable(record)))
     caplog.clear()
     run = recorded.flow_runs()[0]
-    travel.arrive(arrived, None)
+    arrived.timestamp_us = 7
+    travel.arrive(arrived, run)
     assert caplog.messages == ["hello you"]
     assert "ValueError: there" in caplog.text
     assert arrived.lock.startswith("<unlocked _thread.lock")
-    assert len(kept(recorded, run)) == 1
+    first, second = kept(recorded, run)
+    assert first == second
+    assert recorded.store.logs(run.key)[0].timestamp_us == 7
+
+
+def test_a_worker_sends_all_its_records_and_shows_none():
+    program = """
+import logging, sys
+from prefect_core.logs import travel
+logging.basicConfig()
+sent = []
+travel.send_with(sent.append)
+logging.getLogger("prefect_core.task_runs").info("hello %s", "you")
+logging.getLogger("prefect_core.task_runs.mine").warning("from below")
+print([record.getMessage() for record in sent])
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (child.stdout, child.stderr) == ("['hello you', 'from below']\n", "")
 
 
 def test_a_history_that_fails_does_not_reach_the_body(recorded, capsys, monkeypatch):

@@ -361,7 +361,7 @@ def test_many_tiny_deadlines_leave_every_run_ended(recorded, decorate) -> None:
         for n in range(100_000):
             tiny(n)
 
-    for n in range(40):
+    for n in range(12):
         state = decorate(body, timeout_seconds=0.002 + n * 1e-4)(return_state=True)
         assert state.name == "TimedOut"
     assert recorded.unfinished() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import click
 import pytest
@@ -91,6 +92,12 @@ def test_an_error_that_nobody_expected_is_one_line_too(call, monkeypatch):
     called = call("flow", "ls")
     assert called.code == 1
     assert called.err == "Error: ZeroDivisionError: division by zero (--debug shows where)\n"
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if not isinstance(EVERY[path], click.Group)], ids=" ".join)
+def test_each_command_has_a_sample_in_the_documentation(path):
+    text = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert f"$ prefect-core {' '.join(path)}" in text
 
 
 def test_an_interrupt_gives_exit_code_130(call, monkeypatch):
