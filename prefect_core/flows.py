@@ -18,7 +18,7 @@ from prefect_core.engine import deadlines, dispatcher, drive, portal, signals
 from prefect_core.engine.flow_call import FlowCall
 from prefect_core.engine.flow_run import flow_life
 from prefect_core.errors import InvalidNameError
-from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList, when_done
+from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
 from prefect_core.options import FinalStateFrom, Hook, SharedOptions
@@ -29,6 +29,7 @@ from prefect_core.states import State
 from prefect_core.task_runners import check_runner
 from prefect_core.thread_pool import ThreadPool
 from prefect_core.validation import Validator
+from prefect_core.waiting import when_done
 
 if TYPE_CHECKING:
     from prefect_core.task_runners import RunnerSpec

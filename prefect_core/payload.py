@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
-    from prefect_core.futures import Signal
     from prefect_core.runs import FlowRun, TaskRun
+    from prefect_core.waiting import Signal
 
 
 class Payload:

@@ -56,6 +56,7 @@ class StateDetails:
     __slots__ = (
         "child_flow_run_id",
         "flow_run_id",
+        "parent_task_run_id",
         "pause_key",
         "pause_reschedule",
         "pause_timeout",
@@ -72,6 +73,7 @@ class StateDetails:
         pause_timeout: datetime | None = None,
         pause_reschedule: bool = False,
         pause_key: str | None = None,
+        parent_task_run_id: UUID | None = None,
     ) -> None:
         self.flow_run_id = flow_run_id
         self.task_run_id = task_run_id
@@ -80,6 +82,7 @@ class StateDetails:
         self.pause_timeout = pause_timeout
         self.pause_reschedule = pause_reschedule
         self.pause_key = pause_key
+        self.parent_task_run_id = parent_task_run_id
 
     def fields(self) -> dict[str, Any]:
         """Return the fields that are set."""

@@ -24,7 +24,7 @@ from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable
 
-from prefect_core import futures
+from prefect_core import waiting
 
 _IDLE_SECONDS = 10.0
 _SENTRY_SECONDS = 0.02
@@ -59,7 +59,7 @@ class ThreadPool:
         if self._closed:
             raise RuntimeError("The thread pool is closed.")
         self._queued[call] = None
-        place = futures.current_slot()
+        place = waiting.current_slot()
         if type(place) is Place and place.takes_next(self, call):
             return
         self._work.put(call)
@@ -137,7 +137,7 @@ class ThreadPool:
         place = Place(self)
         with self._lock:
             self._places.add(place)
-        with futures.holding(place):
+        with waiting.holding(place):
             self._serve_in(place)
         with self._lock:
             self._places.discard(place)

@@ -97,7 +97,8 @@ def _picture(tallies: Tallies) -> Group:
     grid.add_column(no_wrap=True)
     shown = _most_telling(every)
     for tally in shown:
-        bar = ProgressBar(total=tally.total, completed=tally.ended, width=30)
+        colour = "red" if tally.has_failures else "green"
+        bar = ProgressBar(tally.total, tally.ended, width=30, complete_style=colour, finished_style=colour)
         grid.add_row(tally.name, bar, f"{tally.ended}/{tally.total}", _counts(tally))
     title = Text(f"Flow run {tallies.root.name!r}: {tallies.root_state}" if tallies.root is not None else "Starting")
     hidden = len(every) - len(shown)

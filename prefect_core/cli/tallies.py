@@ -29,6 +29,11 @@ class Tally:
         """Tell whether all runs known so far have ended."""
         return self.ended == self.total
 
+    @property
+    def has_failures(self) -> bool:
+        """Tell whether some run failed or crashed."""
+        return any(count and kind in {"FAILED", "CRASHED"} for (kind, _), count in self.by_state.items())
+
     def in_words(self) -> str:
         """Return the counts as "11 Completed, 1 Failed, 3 Running"."""
         return ", ".join(f"{count} {name}" for (_, name), count in sorted(self.by_state.items()) if count)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-from prefect_core import clock, futures, options
+from prefect_core import clock, options, waiting
 from prefect_core.engine import portal
 from prefect_core.payload import Payload, Receipt
 from prefect_core.validation import Validator
@@ -28,7 +28,7 @@ _AGAIN_SECONDS = 0.001
 _OWN_FILES = (str(Path(__file__).parents[1]) + os.sep, f"{os.sep}prefect_runners{os.sep}")
 _doors: set[CodeType] = {
     function.__code__
-    for function in (futures._acquire, clock.SystemClock.sleep, portal.run, options.name_from, Validator.validate)
+    for function in (waiting.acquire, clock.SystemClock.sleep, portal.run, options.name_from, Validator.validate)
 }
 
 

@@ -20,11 +20,12 @@ from prefect_core.engine import deadlines, portal
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
-from prefect_core.futures import PrefectFuture, Signal, block_until_done
+from prefect_core.futures import PrefectFuture
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
+from prefect_core.waiting import Signal, block_until_done
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from prefect_core import clock
 from prefect_core.engine import deadlines, portal, remote
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Step, Wait
-from prefect_core.futures import Signal, block_until_done, until_done
 from prefect_core.payload import Payload, Receipt
+from prefect_core.waiting import Signal, block_until_done, until_done
 
 T = TypeVar("T")
 

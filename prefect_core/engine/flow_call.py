@@ -76,6 +76,7 @@ class FlowCall:
         recorder = history.current()
         if self.tracking is not None:
             self.tracking.child_flow_run = run
+            _relate(run.state, self.tracking.state, run, self.tracking)
             recorder.created(self.tracking)
         recorder.created(run)
         logs.flow_created(self.context)
@@ -87,6 +88,7 @@ class FlowCall:
         if self.tracking is not None:
             mirrored = State(state.type, state.name, state.message, state.data)
             mirrored.timestamp_us = state.timestamp_us
+            _relate(state, mirrored, self.run, self.tracking)
             transitions.enter(self.tracking, mirrored)
             if state.is_running():
                 self.tracking.run_count = self.run.run_count
@@ -140,6 +142,12 @@ class FlowCall:
 
     def needs_loop(self, loop: object) -> bool:
         return needs_loop(self, loop)
+
+
+def _relate(state: State, mirrored: State, run: FlowRun, tracking: TaskRun) -> None:
+    """Let the states of a subflow run and of the task run that stands for it name each other's run."""
+    state.state_details.parent_task_run_id = tracking.id
+    mirrored.state_details.child_flow_run_id = run.id
 
 
 def make_room_for_frames(parent: RunContext | None) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 from prefect_core import clock, history, inputs, logs
 from prefect_core.engine import portal, signals, transitions
 from prefect_core.engine.dispatcher import Dispatcher, outside
+from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
-from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.errors import HistoryError, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
 from prefect_core.futures import PrefectFuture

@@ -16,11 +16,11 @@ from prefect_core import clock, logs
 from prefect_core.engine import deadlines, portal, timers, trampoline
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import describe
-from prefect_core.futures import Signal, block_until_done, when_done
 from prefect_core.payload import Payload, Receipt
 from prefect_core.state_kinds import CRASHED
 from prefect_core.states import State
 from prefect_core.thread_pool import ThreadPool
+from prefect_core.waiting import Signal, block_until_done, when_done
 
 if TYPE_CHECKING:
     from prefect_core.engine.dispatcher import Dispatcher

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import futures, logs
+from prefect_core import futures, logs, waiting
 from prefect_core.engine import portal, remote
 from prefect_core.engine.collect import WorkerRecorder
 from prefect_core.engine.dispatcher import Dispatcher, Tally
 from prefect_core.engine.stand_ins import AsyncPart, Part, StandIns
-from prefect_core.futures import block_until_done
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import TaskRun
 from prefect_core.settings import current as settings
 from prefect_core.task_runners import Host, TaskRunner, resolve_runner
+from prefect_core.waiting import block_until_done
 
 if TYPE_CHECKING:
     from prefect_core.tasks import Task
@@ -65,14 +65,14 @@ def run_attempt(payload: Payload, stand_ins: StandIns) -> Receipt:
     if payload.is_async:
         receipt: Receipt = portal.run(_adopt, payload, stand_ins)
         return receipt
-    with futures.holding(Part(stand_ins)):
+    with waiting.holding(Part(stand_ins)):
         return remote.run_attempt(payload)
 
 
 async def _adopt(payload: Payload, stand_ins: StandIns) -> Receipt:
     futures.async_slot.set(AsyncPart(stand_ins))
     # A body that blocks the loop with a wait gives its part back as well.
-    with futures.holding(Part(stand_ins)):
+    with waiting.holding(Part(stand_ins)):
         return await remote.adopt_attempt(payload)
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from prefect_core import clock, context
 from prefect_core.engine import deadlines, forks, portal, trampoline
-from prefect_core.futures import async_slot
 from prefect_core.logs import prints
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
+from prefect_core.waiting import async_slot
 
 
 def worker_name() -> str:

@@ -19,7 +19,6 @@ from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import CRASHED, FINAL, PENDING, StateType
 from prefect_core.states import State, StateDetails
 
-
 Course = tuple[int, int, int, str]
 """Attempt, run count, first start, and the worker or (of a flow run) the runner."""
 

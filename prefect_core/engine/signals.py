@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM while a root flow runs on the main thread.
+"""Ctrl-C and SIGTERM while a flow runs on the main thread.
 
-SIGTERM, which would end Python at once, raises `TerminationSignal` there instead, so that the run can be closed. SIGINT does what it
+SIGTERM, which would end Python at once, raises `TerminationSignal` there instead, so that the run can be closed. An event loop can't be
+interrupted at any place; where one runs an async flow, the flow is cancelled, and the signal is raised behind it. SIGINT does what it
 did before; it is only noted, because an event loop turns it into a cancellation that no longer says why.
 """
 
@@ -8,54 +9,117 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
+from prefect_core import loops
 from prefect_core.errors import TerminationSignal
 
 _noted: list[int] = []
-_is_watching = False
+_before: dict[int, Any] = {}
+_cancels: list[Callable[[], object]] = []
+"""What cancels the async flows on the main thread's loop."""
+_watches = 0
+
+SYNC_BODY = "_perform"
+"""The function of `engine.remote` that calls `def` bodies; inside of one, a signal may be raised although a loop waits around it."""
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Watch both signals for the length of the block; does nothing on other threads or inside another watch."""
-    global _is_watching
-    if _is_watching or threading.current_thread() is not threading.main_thread():
+    """Watch both signals for the length of the block, and of other such blocks meanwhile; does nothing on other threads."""
+    global _watches
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _is_watching = True
-    _noted.clear()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    interrupt = before[signal.SIGINT]
-
-    def on_interrupt(number: int, frame: FrameType | None) -> Any:
-        _noted.append(number)
-        if callable(interrupt):
-            return interrupt(number, frame)
-        raise KeyboardInterrupt
-
-    def on_terminate(number: int, _frame: FrameType | None) -> Any:
-        _noted.append(number)
-        raise TerminationSignal(number)
-
-    if interrupt is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, on_interrupt)
-    if before[signal.SIGTERM] is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, on_terminate)
+    if not _watches:
+        _begin()
+    _watches += 1
     try:
         yield
     finally:
-        _is_watching = False
-        for number, previous in before.items():
-            if previous is not None:
-                signal.signal(number, previous)
+        _watches -= 1
+        if not _watches:
+            _end()
+
+
+@asynccontextmanager
+async def watched_on_loop() -> AsyncIterator[None]:
+    """Do the same in an async flow: SIGTERM cancels the block, and is raised at its end."""
+    import anyio  # only async code comes here
+
+    with watched():
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        with anyio.CancelScope() as scope:
+            cancel = partial(loops.door_here().call_from_signal, scope.cancel)
+            _cancels.append(cancel)
+            try:
+                yield
+            finally:
+                _cancels.remove(cancel)
+        if scope.cancel_called:
+            raise TerminationSignal(signal.SIGTERM)
+
+
+def _begin() -> None:
+    _noted.clear()
+    for number, handler in ((signal.SIGINT, _on_interrupt), (signal.SIGTERM, _on_terminate)):
+        before = signal.getsignal(number)
+        if before is signal.SIG_DFL or (number == signal.SIGINT and before not in (signal.SIG_IGN, None)):
+            _before[number] = before
+            signal.signal(number, handler)
+
+
+def _end() -> None:
+    for number, before in _before.items():
+        # A program that set its own meanwhile keeps it.
+        if signal.getsignal(number) in (_on_interrupt, _on_terminate):
+            signal.signal(number, before)
+    _before.clear()
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> Any:
+    _noted.append(number)
+    before = _before.get(number)
+    if callable(before):
+        return before(number, frame)
+    raise KeyboardInterrupt
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> None:
+    _noted.append(number)
+    if not _cancels or _is_in_sync_body(frame):
+        raise TerminationSignal(number)
+    for cancel in _cancels:
+        cancel()
+
+
+def _is_in_sync_body(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == SYNC_BODY:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def cause_of(error: BaseException) -> BaseException:
     """Return what is behind a cancellation: the signal that was noted during the watch, else the cancellation itself."""
-    if not _noted or isinstance(error, KeyboardInterrupt | SystemExit):
+    if not _noted or not is_cancellation(error):
         return error
     return KeyboardInterrupt() if _noted[-1] == signal.SIGINT else TerminationSignal(_noted[-1])
+
+
+def pass_on(error: Any) -> None:
+    """Raise what ended a run if a signal did: handing out the run's state must not keep the program from ending."""
+    if _noted and isinstance(error, KeyboardInterrupt | TerminationSignal):
+        raise error
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether an event loop cancelled the body; asks by name, so that no event loop library is loaded."""
+    return type(error).__name__ in {"CancelledError", "Cancelled"} and not isinstance(error, Exception)

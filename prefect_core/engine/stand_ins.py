@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from prefect_core import futures
+from prefect_core import waiting
 
 _IDLE_SECONDS = 1.0
 
@@ -53,7 +53,7 @@ class StandIns:
         with self._arrival:
             call = self._calls.popleft() if self._calls else None
         if call is not None:
-            with futures.holding(Part(self)):
+            with waiting.holding(Part(self)):
                 call()
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class StandIns:
                 threading.Thread(target=self._serve, name=self._name, daemon=True).start()
 
     def _serve(self) -> None:
-        with futures.holding(Part(self)):
+        with waiting.holding(Part(self)):
             while (call := self._next()) is not None:
                 call()
                 del call

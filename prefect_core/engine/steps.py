@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from prefect_core.futures import Signal
     from prefect_core.payload import Payload, Receipt
+    from prefect_core.waiting import Signal
 
 T = TypeVar("T")
 

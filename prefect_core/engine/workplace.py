@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
-from prefect_core import context, futures, history, settings
+from prefect_core import context, history, settings, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import drive, remote, unpicklable
 from prefect_core.engine.collect import Collector, WorkerRecorder
@@ -28,7 +28,7 @@ from prefect_core.engine.stand_ins import Part
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import SerializationError
 from prefect_core.payload import Payload, Receipt
-from prefect_core.runs import FlowRun, TaskRun
+from prefect_core.runs import FlowRun
 from prefect_core.state_kinds import RUNNING
 from prefect_core.states import State
 
@@ -236,7 +236,7 @@ class _Attempt:
         payload.variables.run(context.set_tags, call.tags)
         payload.started = self._begin
         part = Part(self._dispatcher.stand_ins)
-        with futures.holding(part):
+        with waiting.holding(part):
             receipt = self._run_body(payload, part)
             self._is_clean = self._dispatcher.wind_up(receipt)
         if payload.over is not None and not payload.over.done():
@@ -290,7 +290,7 @@ class _Attempt:
 
 
 def _call_holding(part: Part, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with futures.holding(part):
+    with waiting.holding(part):
         return function(*args, **kwargs)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from prefect_core.engine import remote
 from prefect_core.errors import ConfigurationError, RunnerError
-from prefect_core.futures import async_slot, current_slot
 from prefect_core.loops import LoopFlag
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_core.thread_pool import Place, ThreadPool
+from prefect_core.waiting import async_slot, current_slot
 
 
 class ConcurrentTaskRunner(TaskRunner):

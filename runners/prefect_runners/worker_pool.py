@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-from prefect_core import futures
+from prefect_core import waiting
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Receipt
@@ -169,7 +169,7 @@ class Seat:
 
     def _serve(self) -> None:
         turn = _Turn(self)
-        with futures.holding(turn):
+        with waiting.holding(turn):
             while not turn.is_over:
                 if self.job is None:
                     self._take(wait=True)

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from tests.integration.programs import ends, running
 
 INTERRUPTED = "Execution was aborted by an interrupt signal."

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.lifecycle.invariants import check_over, recorded
-from tests.lifecycle.test_task_life import ENDS, FAULTS, faults
 
 from prefect_core import flow, task
 from prefect_core.engine.flow_run import FlowCall, flow_life
@@ -22,6 +20,8 @@ from prefect_core.states import State
 from prefect_core.task_runners import TaskRunner
 from prefect_core.testing import ListRecorder
 from prefect_core.testing.drive import Driven, Fault, attempt, drive
+from tests.lifecycle.invariants import check_over, recorded
+from tests.lifecycle.test_task_life import ENDS, FAULTS, faults
 
 
 @dataclass

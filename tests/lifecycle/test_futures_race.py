@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from prefect_core.engine import timers
-from prefect_core.futures import PrefectFuture, Signal, as_completed, wait, when_done
+from prefect_core.futures import PrefectFuture, as_completed, wait
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
 from prefect_core.states import State
 from prefect_core.testing import FakeClock
+from prefect_core.waiting import Signal, when_done
 
 MOMENT = 20.0
 

@@ -9,19 +9,20 @@ from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.lifecycle.invariants import check_over, recorded
 
 from prefect_core import allow_failure, task
 from prefect_core.engine.steps import Call, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.errors import TerminationSignal
-from prefect_core.futures import PrefectFuture, Signal
+from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, FAILED, PENDING, RUNNING, StateType
 from prefect_core.states import Cancelled, Completed, Failed, State
 from prefect_core.testing.drive import Driven, Fault, attempt, drive
+from prefect_core.waiting import Signal
+from tests.lifecycle.invariants import check_over, recorded
 
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "an error": lambda: RuntimeError("no more threads"),

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from prefect_core.futures import Signal, block_until_done
 from prefect_core.thread_pool import ThreadPool
+from prefect_core.waiting import Signal, block_until_done
 
 MOMENT = 20.0
 """Seconds after which something that should happen at once is taken never to happen."""

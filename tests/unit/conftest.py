@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.recorded import Recorded, in_memory
 
 from prefect_core import clock
+from tests.unit.recorded import Recorded, in_memory
 
 
 @pytest.fixture

@@ -8,7 +8,13 @@ import io
 import pytest
 
 from prefect_core import allow_failure, flow, quote, task, unmapped
-from prefect_core.errors import BlockingWaitError, MappingLengthMismatch, MappingMissingIterable, ParameterBindError, UpstreamTaskError
+from prefect_core.errors import (
+    BlockingWaitError,
+    MappingLengthMismatch,
+    MappingMissingIterable,
+    ParameterBindError,
+    UpstreamTaskError,
+)
 from prefect_core.states import Completed
 
 pytestmark = pytest.mark.usefixtures("recorded")
