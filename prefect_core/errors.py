@@ -199,6 +199,19 @@ def _rebuild(kind: type[BaseException], args: tuple[object, ...], fields: dict[s
 
 def describe(error: BaseException) -> str:
     """Return `TypeName: text`, the form in which states' messages name an exception."""
-    text = str(error)
     name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        # Whatever is wrong with a user's exception must not hide it.
+        return f"{name}: <its text can't be had>"
     return f"{name}: {text}" if text else name
+
+
+def shown(value: object, longest: int = 1000) -> str:
+    """Return `repr(value)` for a message, cut to `longest` characters; of a value that has none, its type."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= longest else f"{text[:longest]}..."

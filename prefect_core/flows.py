@@ -7,12 +7,12 @@ import copy
 import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
-from prefect_core import context, options
+from prefect_core import context, loops, options
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.engine import deadlines, dispatcher, drive, portal, signals
 from prefect_core.engine.flow_call import FlowCall
@@ -215,11 +215,14 @@ class Flow(Generic[P, R]):
         with signals.watched():
             state = _run_here(FlowCall(self, args, kwargs, wait_for, parent))
         deadlines.pass_on(state.data)
+        signals.pass_on(state.data)
         return state if return_state else state.result()
 
     async def _acall(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None, return_state: bool) -> Any:
-        with signals.watched():
+        async with signals.watched_on_loop() if parent is None else nullcontext():
             state = await _arun_here(FlowCall(self, args, kwargs, wait_for, parent))
+        if return_state and loops.is_being_cancelled():
+            state.result()
         return state if return_state else state.result()
 
     def _iterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
@@ -338,7 +341,7 @@ async def _arun_on_loop(call: FlowCall) -> State:
 def _start(call: FlowCall, taker: dispatcher.Dispatcher, variables: contextvars.Context) -> None:
     """Let a submitted flow run, on a thread or on the loop of the flow around it."""
     if call.flow.is_async:
-        taker.spawn(_carry_out_async, call, taker)
+        call.cancel = taker.spawn(_carry_out_async, call, taker)
     else:
         _threads.submit(partial(variables.run, _carry_out, call, taker))
 

@@ -19,6 +19,10 @@ class Door(Protocol):
         """Run `function(*args)` on the loop's thread, soon. Raises `RuntimeError` if the loop has ended."""
         ...
 
+    def call_from_signal(self, function: Callable[..., object]) -> None:
+        """Do the same from a signal handler, which may have interrupted the loop anywhere, its sleep included."""
+        ...
+
 
 class _AsyncioDoor:
     __slots__ = ("loop", "thread")
@@ -33,6 +37,9 @@ class _AsyncioDoor:
         else:
             self.loop.call_soon_threadsafe(function, *args)
 
+    def call_from_signal(self, function: Callable[..., object]) -> None:
+        self.loop.call_soon_threadsafe(function)
+
 
 class _TrioDoor:
     __slots__ = ("token",)
@@ -42,6 +49,9 @@ class _TrioDoor:
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
         self.token.run_sync_soon(function, *args)
+
+    def call_from_signal(self, function: Callable[..., object]) -> None:
+        self.token.run_sync_soon(function)
 
 
 def running_loop() -> object | None:
@@ -54,6 +64,15 @@ def running_loop() -> object | None:
         token: object = trio.lowlevel.current_trio_token()
         return token
     return None
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether somebody asked asyncio to cancel the running task. Trio and anyio ask again until they are heard."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def door_here() -> Door:

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect_core import loops
 from prefect_core.annotations import Annotation, allow_failure, unmapped
-from prefect_core.errors import BlockingWaitError, MappingLengthMismatch, MappingMissingIterable
+from prefect_core.errors import BlockingWaitError, MappingLengthMismatch, MappingMissingIterable, shown
 from prefect_core.futures import PrefectFuture
 from prefect_core.inputs import value_of
 from prefect_core.parameters import Binder
@@ -35,7 +35,7 @@ def expand(binder: Binder, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     if not mapped:
         raise MappingMissingIterable(
             "No iterable parameters were received. Parameters for map must include at least one iterable. "
-            f"Parameters: {dict(given) | extra}"
+            f"Parameters: {shown(dict(given) | extra)}"
         )
     lengths = {name: len(values) for name, values in mapped.items()}
     if len(set(lengths.values())) > 1:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prefect_core.errors import ParameterBindError, ReservedArgumentError, SignatureMismatchError
+from prefect_core.errors import ParameterBindError, ReservedArgumentError, SignatureMismatchError, shown
 from prefect_core.settings import current as settings
 
 RESERVED = frozenset({"return_state", "wait_for"})
@@ -79,7 +79,7 @@ class Binder:
         name = getattr(self.function, "__name__", repr(self.function))
         return ParameterBindError(
             f"Error binding parameters for function {name!r}: {error}.\nFunction {name!r} has signature "
-            f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {args} and kwargs: {list(kwargs)}."
+            f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {shown(args)} and kwargs: {list(kwargs)}."
         )
 
 

@@ -216,10 +216,8 @@ class State:
         """Return a state with some constructor arguments changed, begun now unless `timestamp` is given, of no run."""
         fields: dict[str, Any] = {"type": self.type, "name": self.name, "message": self.message, "data": self.data}
         if self._details is not None:
-            kept = self._details.fields()
-            kept.pop("flow_run_id", None)
-            kept.pop("task_run_id", None)
-            fields["state_details"] = StateDetails(**kept)
+            kept = self._details.fields().items()
+            fields["state_details"] = StateDetails(**{name: value for name, value in kept if not name.endswith("_run_id")})
         return State(**(fields | changes))
 
     def __eq__(self, other: object) -> bool:

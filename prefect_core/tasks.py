@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, options
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import deadlines, dispatcher, drive
+from prefect_core.engine import deadlines, dispatcher, drive, signals
 from prefect_core.engine.flow_call import make_room_for_frames
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
@@ -165,6 +165,7 @@ class Task(Generic[P, R]):
         if return_state:
             if state.type is CRASHED:
                 deadlines.pass_on(state.data)
+                signals.pass_on(state.data)
             return state
         if state.type is COMPLETED:
             return state.data if type(state.data) is not State else state.result()

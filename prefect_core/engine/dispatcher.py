@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import context, logs
-from prefect_core.engine import deadlines, portal
+from prefect_core.engine import deadlines, portal, signals
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
@@ -37,7 +37,11 @@ class OpenCall(Protocol):
 
     def end(self, state: State) -> bool: ...
     def has_begun(self) -> bool: ...
+    def hurry(self) -> None: ...
     def let_go(self, reason: str) -> None: ...
+
+
+RUN_HAS_ENDED = "The flow run had ended when this task run was submitted."
 
 
 class Tally:
@@ -59,6 +63,10 @@ class Tally:
     def counts(self) -> dict[StateType, int]:
         """The number of runs by kind of state."""
         return dict(Counter(self._kinds))
+
+    def has_told(self, error: BaseException) -> bool:
+        """Tell whether a subflow run ended with this very exception, and so has shown its traceback."""
+        return any(run.child_flow_run is not None and run.state.data is error for run in self._failures)
 
     @property
     def earliest_failure(self) -> TaskRun | None:
@@ -105,6 +113,8 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Stop each of its runners, once; errors are logged, since the run has ended by then."""
+        if self._refusal is None:
+            self._refusal = RUN_HAS_ENDED
         while self._to_stop:
             runner = self._to_stop.pop()
             try:
@@ -157,6 +167,7 @@ class Dispatcher:
             Flight(task_life(call), call, self).resume()
             if call.run.state.type is CRASHED:
                 deadlines.pass_on(call.run.state.data)
+                signals.pass_on(call.run.state.data)
         return future
 
     def admit(self, call: OpenCall, future: PrefectFuture[Any]) -> bool:
@@ -198,6 +209,11 @@ class Dispatcher:
         for call in calls:
             if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
                 self.closed(call)
+
+    def hurry(self) -> None:
+        """Stop what event loops run: unlike a thread, it can be told to, and needs no grace."""
+        for call in list(self._open):
+            call.hurry()
 
     def let_go(self, reason: str) -> None:
         """End every call that is still open, Crashed."""

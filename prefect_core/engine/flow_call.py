@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import context, history, logs
@@ -29,7 +30,7 @@ CHILDREN_LET_GO = "The flow run ended and this task run did not end within the g
 class FlowCall:
     """One call of a flow, from its arguments to the end of its run."""
 
-    __slots__ = ("args", "context", "depends_on_loop", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams")
+    __slots__ = ("args", "cancel", "context", "depends_on_loop", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams")
 
     def __init__(
         self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any, parent: RunContext | None
@@ -48,6 +49,7 @@ class FlowCall:
         self.host: portal.LoopHost | None = None
         self.dispatcher: Dispatcher | None = None
         self.depends_on_loop: object | None = None
+        self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.tracking = self._track() if parent is not None else None
         self.run = self._open_run(parameters)
@@ -133,6 +135,13 @@ class FlowCall:
 
     def has_begun(self) -> bool:
         return self.run.state.type is not PENDING
+
+    def hurry(self) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
+            self.dispatcher.hurry()
+        if self.cancel is not None:
+            self.cancel()
 
     def let_go(self, reason: str) -> None:
         if self.dispatcher is not None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from prefect_core import clock, history, inputs, logs
-from prefect_core.engine import portal, signals, transitions
+from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks
@@ -65,7 +65,7 @@ def flow_life(call: FlowCall) -> Life[State]:
 
 def _crash(call: FlowCall, error: BaseException) -> State:
     """End a run that was interrupted outside of its body: while it waited for an input, a delay, the history, or its children."""
-    reason = transitions.crash_message(signals.cause_of(error))
+    reason = transitions.crash_message(error)
     if call.dispatcher is not None:
         call.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
         call.dispatcher.let_go(reason)
@@ -198,6 +198,8 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     is_failure = isinstance(receipt.error, Exception)
     grace = settings().cancel_grace_seconds if is_failure else settings().interrupt_grace_seconds
     dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
+    if not is_failure:
+        dispatcher.hurry()
     try:
         yield Wait([dispatcher.idle()], grace, shield=True)
     except GeneratorExit:
@@ -207,7 +209,7 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
         if is_failure:
             receipt = Receipt(error=error)
     assert receipt.error is not None
-    reason = CHILDREN_LET_GO if isinstance(receipt.error, Exception) else transitions.crash_message(signals.cause_of(receipt.error))
+    reason = CHILDREN_LET_GO if isinstance(receipt.error, Exception) else transitions.crash_message(receipt.error)
     dispatcher.let_go(reason)
     return receipt
 
@@ -228,7 +230,7 @@ def _stop(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
 def _state_after(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> State:
     if receipt.error is not None:
         if not isinstance(receipt.error, Exception):
-            message = transitions.crash_message(signals.cause_of(receipt.error))
+            message = transitions.crash_message(receipt.error)
             return State(CRASHED, None, message, data=receipt.error)
         logs.flow_failed(call.context, receipt.error)
         return transitions.failure("Flow run", ":", receipt, call.flow.timeout_seconds)

@@ -70,7 +70,7 @@ def run_attempt(payload: Payload, stand_ins: StandIns) -> Receipt:
 
 
 async def _adopt(payload: Payload, stand_ins: StandIns) -> Receipt:
-    futures.async_slot.set(AsyncPart(stand_ins))
+    waiting.async_slot.set(AsyncPart(stand_ins))
     # A body that blocks the loop with a wait gives its part back as well.
     with waiting.holding(Part(stand_ins)):
         return await remote.adopt_attempt(payload)

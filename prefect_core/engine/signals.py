@@ -22,10 +22,11 @@ _noted: list[int] = []
 _before: dict[int, Any] = {}
 _cancels: list[Callable[[], object]] = []
 """What cancels the async flows on the main thread's loop."""
+_waiting: list[loops.LoopFlag] = []
 _watches = 0
 
-SYNC_BODY = "_perform"
-"""The function of `engine.remote` that calls `def` bodies; inside of one, a signal may be raised although a loop waits around it."""
+_SYNC_BODY = ("prefect_core.engine.remote", "_perform")
+"""What calls `def` bodies. Inside of one a signal may be raised, although a loop waits around it and would only be told."""
 
 
 @contextmanager
@@ -58,12 +59,26 @@ async def watched_on_loop() -> AsyncIterator[None]:
         with anyio.CancelScope() as scope:
             cancel = partial(loops.door_here().call_from_signal, scope.cancel)
             _cancels.append(cancel)
+            if signal.SIGTERM in _noted:
+                scope.cancel()
             try:
                 yield
             finally:
                 _cancels.remove(cancel)
         if scope.cancel_called:
+            await _until_others_have_left()
             raise TerminationSignal(signal.SIGTERM)
+
+
+async def _until_others_have_left() -> None:
+    """Wait for the other flows that the signal cancelled: the first exit that is raised stops the loop under all of them."""
+    if _cancels:
+        _waiting.append(loops.LoopFlag())
+        await _waiting[-1].wait()
+        return
+    for flag in _waiting:
+        flag.set()
+    _waiting.clear()
 
 
 def _begin() -> None:
@@ -86,7 +101,7 @@ def _end() -> None:
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
     _noted.append(number)
     before = _before.get(number)
-    if callable(before):
+    if callable(before) and not _is_in_sync_body(frame):
         return before(number, frame)
     raise KeyboardInterrupt
 
@@ -95,13 +110,17 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
     _noted.append(number)
     if not _cancels or _is_in_sync_body(frame):
         raise TerminationSignal(number)
-    for cancel in _cancels:
-        cancel()
+    try:
+        for cancel in _cancels:
+            cancel()
+    except RuntimeError:
+        # Their loop is gone.
+        raise TerminationSignal(number) from None
 
 
 def _is_in_sync_body(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_name == SYNC_BODY:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == _SYNC_BODY:
             return True
         frame = frame.f_back
     return False

@@ -110,7 +110,7 @@ class StandIns:
 
 
 class Part:
-    """What a body on a thread gives back while it waits (`futures.Slot`)."""
+    """What a body on a thread gives back while it waits (`waiting.Slot`)."""
 
     __slots__ = ("_stand_ins",)
 
@@ -125,7 +125,7 @@ class Part:
 
 
 class AsyncPart:
-    """What an async body gives back while it awaits (`futures.AsyncSlot`)."""
+    """What an async body gives back while it awaits (`waiting.AsyncSlot`)."""
 
     __slots__ = ("_stand_ins",)
 

@@ -115,6 +115,11 @@ class TaskCall:
             return kind is RUNNING
         return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
 
+    def hurry(self) -> None:
+        """Stop a body that an event loop of this process runs."""
+        if self.payload is not None and self.payload.is_async and self.runner is not None and self.runner.shares_memory:
+            self.runner.interrupt(self.payload)
+
     def let_go(self, reason: str) -> None:
         """Give up on a body that runs on: interrupt it where the runner can, and end its run Crashed."""
         if self.payload is not None and self.runner is not None:

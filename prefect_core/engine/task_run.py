@@ -11,12 +11,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
-from prefect_core.engine import deadlines, portal, signals, transitions
+from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
-from prefect_core.errors import PrefectException, UpstreamTaskError, describe
+from prefect_core.errors import PrefectException, UpstreamTaskError, describe, shown
 from prefect_core.payload import Payload, Receipt
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING, RUNNING
 from prefect_core.states import AwaitingRetry, State
@@ -60,7 +60,7 @@ def _crash(call: TaskCall, error: BaseException) -> State:
     if isinstance(error, GeneratorExit):
         # The lifecycle was let go, not interrupted, and may be at any place of the program.
         raise error
-    call.end(State(CRASHED, None, transitions.crash_message(signals.cause_of(error)), data=error))
+    call.end(State(CRASHED, None, transitions.crash_message(error), data=error))
     return call.run.state
 
 
@@ -126,7 +126,7 @@ def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
     """Return the seconds to wait before the next attempt, or None if there is to be none."""
     task, run = call.task, call.run
     if run.run_count > task.retries:
-        logs.note(call.context, logs.ERROR, f"Task run failed with exception: {state.data!r} - Retries are exhausted")
+        logs.note(call.context, logs.ERROR, f"Task run failed with exception: {shown(state.data)} - Retries are exhausted")
         return None
     if task.retry_condition_fn is not None:
         allowed: bool = yield Block(lambda: _condition_holds(call, state), False)
@@ -162,7 +162,7 @@ def _pause_before_retry(call: TaskCall, state: State, delay: float, payload: Pay
     run = call.run
     when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
     retry = f"Retry {run.run_count}/{call.task.retries} {when}"
-    logs.note(call.context, logs.INFO, f"Task run failed with exception: {state.data!r} - {retry}")
+    logs.note(call.context, logs.INFO, f"Task run failed with exception: {shown(state.data)} - {retry}")
     awaiting = AwaitingRetry(
         scheduled_time=clock.to_datetime(state.timestamp_us) + timedelta(seconds=delay), message=state.message
     )

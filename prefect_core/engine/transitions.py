@@ -10,7 +10,8 @@ from typing import Any
 
 from prefect_core import history
 from prefect_core.engine.deadlines import DeadlinePassed
-from prefect_core.errors import PrefectException, TerminationSignal, describe
+from prefect_core.engine.signals import cause_of, is_cancellation
+from prefect_core.errors import PrefectException, TerminationSignal, describe, shown
 from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
 from prefect_core.runs import FlowRun, Run
@@ -79,7 +80,7 @@ def failure(kind: str, separator: str, receipt: Receipt, timeout_seconds: float 
     if receipt.lost:
         return State(CRASHED, None, str(error), data=error)
     if isinstance(error, TimeoutError):
-        return State(FAILED, "TimedOut", f"{kind} failed due to timeout: {error!r}", data=error)
+        return State(FAILED, "TimedOut", f"{kind} failed due to timeout: {shown(error)}", data=error)
     if isinstance(error, Exception):
         return State(FAILED, None, f"{kind} encountered an exception{separator} {describe(error)}", data=error)
     return State(CRASHED, None, crash_message(error), data=error)
@@ -87,6 +88,7 @@ def failure(kind: str, separator: str, receipt: Receipt, timeout_seconds: float 
 
 def crash_message(error: BaseException) -> str:
     """Say in words what ended a body from outside of its function."""
+    error = cause_of(error)
     if isinstance(error, KeyboardInterrupt):
         return "Execution was aborted by an interrupt signal."
     if isinstance(error, TerminationSignal):
@@ -98,8 +100,3 @@ def crash_message(error: BaseException) -> str:
     if is_cancellation(error):
         return "Execution was cancelled by the runtime environment."
     return f"Execution was interrupted by an unexpected exception: {describe(error)}"
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Tell whether an event loop cancelled the body; asks by name, so that no event loop library is loaded."""
-    return type(error).__name__ in {"CancelledError", "Cancelled"} and not isinstance(error, Exception)

@@ -18,18 +18,17 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import cloudpickle
-
 from prefect_core import clock, context, ids, options, settings
 from prefect_core.context import FlowRunContext, TaskRunContext
-from prefect_core.engine import deadlines, remote, unpicklable
+from prefect_core.engine import deadlines, pickling, remote, unpicklable
 from prefect_core.engine.outline import lineage, outline
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.travelling_errors import load_error
 from prefect_core.engine.workplace import PLAIN, Call, Parcel, Reply, Surroundings
-from prefect_core.errors import SerializationError, WorkerLost
+from prefect_core.errors import RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
 from prefect_core.payload import Payload, Receipt
+from prefect_core.state_kinds import FINAL
 
 _ADVICE = "Make it inside the task, or pass what it can be made from."
 _REPLY_FIELDS = len(Reply._fields)
@@ -64,6 +63,8 @@ class Transport:
         """Pickle a payload. Raises `SerializationError` that names the task and what of it can't travel."""
         around = payload.context
         assert isinstance(around, TaskRunContext)
+        if around.task_run.state.type in FINAL:
+            raise RunnerError(f"{around.task_run.name!r} has ended before its body began.")
         if self._surroundings is None or around.flow_context is not self._around:
             self._around = around.flow_context
             self._surroundings = _number(), _dump_surroundings(self._around)
@@ -94,7 +95,7 @@ def _dump_call(payload: Payload, around: TaskRunContext) -> bytes:
     if PLAIN.issuperset(map(type, args)) and PLAIN.issuperset(map(type, kwargs.values())):
         return pickle.dumps(call)
     try:
-        dumped: bytes = cloudpickle.dumps(call)
+        dumped: bytes = pickling.dumps(call)
     except Exception as failure:
         raise _unpicklable_arguments(payload, failure) from failure
     return dumped
@@ -121,7 +122,7 @@ def _pickled_task(task: Any) -> _Pickled:
         task_run_name=None, task_runner=None,
     )
     try:
-        dumped: bytes = cloudpickle.dumps(stripped)
+        dumped: bytes = pickling.dumps(stripped)
     except Exception as failure:
         what = unpicklable.described("its function", options.underlying(task.fn), failure)
         raise SerializationError(
@@ -188,6 +189,11 @@ class Delivery:
         """False if something of the body may still run where it ran: that place should end."""
         self._replay: Replay | None = None
 
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether the run was ended while its payload was on its way: the body should not begin any more."""
+        return self.payload.run.state.type in FINAL
+
     def begun(self, started_us: int) -> None:
         """Take note that the body runs, since this moment in wall microseconds."""
         if self.started_us:
@@ -250,7 +256,7 @@ class Delivery:
     def _why_unloadable(self, reason: str) -> str:
         for parameter, value in self.payload.context.parameters.items():
             try:
-                pickle.loads(cloudpickle.dumps(value))
+                pickle.loads(pickling.dumps(value))
             except Exception:
                 return (
                     f"Argument {parameter!r} of task {self._task_name!r} was sent to a worker process but can't be loaded there: it is a "

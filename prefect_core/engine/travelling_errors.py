@@ -6,22 +6,18 @@ Whether an exception loads is tried where it was raised, since many can be pickl
 from __future__ import annotations
 
 import pickle
-import traceback
-from types import TracebackType
 
-import cloudpickle
-
+from prefect_core.engine import pickling
 from prefect_core.errors import RemoteError, stand_in
-
-_OURS = frozenset({"prefect_core", "prefect_runners"})
+from prefect_core.logs import tracebacks
 
 
 def dump_error(error: BaseException, place: str) -> bytes:
     """Return the exception as bytes; `place` says where it was raised. Never raises."""
-    text = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
+    text = tracebacks.text_of(error)
     for cause in dict.fromkeys((error.__cause__, None)):
         try:
-            dumped: bytes = cloudpickle.dumps((error, cause, error.__suppress_context__, place, text))
+            dumped: bytes = pickling.dumps((error, cause, error.__suppress_context__, place, text))
             # Also shows that it stays of its kind: what crashed a run there must not fail it here.
             if isinstance(pickle.loads(dumped)[0], Exception) is isinstance(error, Exception):
                 return dumped
@@ -48,13 +44,5 @@ def load_error(dumped: bytes) -> BaseException:
     error, cause, suppresses_context, place, text = pickle.loads(dumped)
     error.__cause__ = cause
     error.__suppress_context__ = suppresses_context
-    error.add_note(f"Raised in worker {place}:\n{text.rstrip()}")
+    error.add_note(f"{tracebacks.RAISED_IN_WORKER}{place}:\n{text}")
     return error
-
-
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame on that is not the engine's."""
-    first = trace
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
-        trace = trace.tb_next
-    return trace or first

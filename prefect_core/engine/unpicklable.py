@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
 
-import cloudpickle
+from prefect_core.engine import pickling
 
 _MOST_TRIES = 500
 _DEEPEST = 20
@@ -26,7 +26,7 @@ def described(path: str, value: Any, failure: Exception) -> str:
 def failure_of(value: Any) -> Exception | None:
     """Return what pickling the value raises, if it does."""
     try:
-        cloudpickle.dumps(value)
+        pickling.dumps(value)
     except Exception as failure:
         return failure
     return None

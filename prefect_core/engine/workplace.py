@@ -15,18 +15,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
-
 from prefect_core import context, history, settings, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.engine import drive, remote, unpicklable
+from prefect_core.engine import drive, pickling, remote, unpicklable
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
 from prefect_core.engine.nested import NestedDispatcher, run_attempt
 from prefect_core.engine.outline import Known, revive
 from prefect_core.engine.stand_ins import Part
 from prefect_core.engine.travelling_errors import dump_error
-from prefect_core.errors import SerializationError
+from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import FlowRun
 from prefect_core.state_kinds import RUNNING
@@ -121,11 +119,13 @@ class Workplace:
         try:
             attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
-            reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=reason)
+            reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
             return pickle.dumps(tuple(reply))
         with self._taking_part(attempt):
-            receipt = attempt.run()
+            try:
+                receipt = attempt.run()
+            except BaseException as error:
+                receipt = Receipt(error=error)
             return attempt.reply(receipt)
 
     def news(self) -> tuple[int, Any] | None:
@@ -202,6 +202,7 @@ class _Attempt:
         self.is_at_home = surroundings.origin == remote.process_name()
         self.collector = Collector(remote.process_name(), outlet)
         self.started_us = 0
+        self._is_clean = True
         self._task = task
         self._call = call
         self._dispatcher = NestedDispatcher(recorder)
@@ -264,7 +265,7 @@ class _Attempt:
         plain = type(receipt.value) in PLAIN
         if error is None and not plain:
             try:
-                value = cloudpickle.dumps(receipt.value)
+                value = pickling.dumps(receipt.value)
             except Exception as failure:
                 error = self._unpicklable(receipt.value, failure)
         dumped_error = dump_error(error, remote.process_name()) if error is not None else None

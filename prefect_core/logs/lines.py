@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Literal
 
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
+from prefect_core.errors import describe
+from prefect_core.logs import tracebacks
 from prefect_core.logs.kept import keep
 from prefect_core.logs.records import fields_of, logger_name
 from prefect_core.logs.setting_up import set_up
@@ -30,7 +32,6 @@ Kind = Literal["created", "completed", "failed", "notes"]
 
 SILENT = -1
 _AT_DEBUG = -2
-_OURS = frozenset({"prefect_core", "prefect_runners"})
 _RAISED = "Encountered exception during execution:"
 _lock = threading.Lock()
 
@@ -139,8 +140,10 @@ def flow_started(context: FlowRunContext) -> None:
 
 
 def flow_failed(context: FlowRunContext, error: BaseException) -> None:
-    """Show what a flow's body raised, with its traceback."""
-    if not _is_passed_deadline(error):
+    """Show what a flow's body raised, with its traceback, unless a subflow in it raised and showed it."""
+    if context.dispatcher.tally.has_told(error):
+        note(context, logging.ERROR, f"A subflow run raised {describe(error)}")
+    elif not _is_passed_deadline(error):
         note(context, logging.ERROR, _RAISED, error)
 
 
@@ -216,29 +219,29 @@ def _counted(context: RunContext, kind: Kind, level: int) -> int:
 
 
 def _show(run: Run | None, level: int, message: str, error: BaseException | None = None) -> None:
-    fields = fields_of(run) if run is not None else {}
-    extra = {**fields, "send_to_api": False}
-    logging.getLogger(logger_name(run)).log(level, message, exc_info=_exc_info(error), extra=extra)
+    logger = logging.getLogger(logger_name(run))
+    if not logger.isEnabledFor(level):
+        return
+    extra = {**(fields_of(run) if run is not None else {}), "send_to_api": False}
+    text = tracebacks.text_in_worker(error) if error is not None else None
+    if text is None:
+        logger.log(level, message, exc_info=_exc_info(error), extra=extra)
+        return
+    record = logger.makeRecord(logger.name, level, __file__, 0, message, (), _exc_info(error), extra=extra)
+    record.exc_text = text
+    logger.handle(record)
 
 
 def _keep(run: Run | None, level: int, message: str, error: BaseException | None) -> None:
     if level >= logging.WARNING:
-        raised = _exc_info(error)
-        text = message if raised is None else f"{message}\n{logging.Formatter().formatException(raised)}"
-        keep(run, level, logger_name(run), text)
+        keep(run, level, logger_name(run), message if error is None else f"{message}\n{tracebacks.text_of(error)}")
 
 
 def _exc_info(error: BaseException | None) -> tuple[type[BaseException], BaseException, TracebackType | None] | None:
-    return None if error is None else (type(error), error, _users_part(error.__traceback__))
-
-
-def _users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame on that is not the engine's."""
-    while traceback is not None and traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
-        traceback = traceback.tb_next
-    return traceback
+    return None if error is None else (type(error), error, tracebacks.users_part(error.__traceback__))
 
 
 def _is_passed_deadline(error: BaseException) -> bool:
     """Tell whether the engine made the error; the state's message says all there is to say."""
-    return isinstance(error, TimeoutError) and _users_part(error.__traceback__) is None
+    raised_here = isinstance(error, TimeoutError) and tracebacks.users_part(error.__traceback__) is None
+    return raised_here and tracebacks.text_in_worker(error) is None

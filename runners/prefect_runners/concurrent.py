@@ -25,7 +25,7 @@ class ConcurrentTaskRunner(TaskRunner):
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        if max_workers is not None and (not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1):
             raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
         self.max_workers = max_workers
         self._host: Host | None = None
@@ -63,7 +63,8 @@ class ConcurrentTaskRunner(TaskRunner):
         return self._pool is not None and handle is not None and self._pool.withdraw(handle)
 
     def interrupt(self, payload: Payload) -> None:
-        if payload.is_async and payload.handle is not None:
+        # One that waits for a place, or just got it, has its own call in the handle: there is nothing on the loop yet.
+        if payload.is_async and payload.handle is not None and not isinstance(payload.handle, partial):
             payload.handle()
 
     def abandon(self, payload: Payload) -> None:

@@ -120,7 +120,14 @@ class _Elsewhere:
             done(delivery.lost(_refused(self._executor, error), "", began=False))
             return
         payload.handle = future
-        future.add_done_callback(lambda future: self._settling.submit(partial(self._settle, future, delivery, done)))
+        future.add_done_callback(lambda future: self._settle_soon(partial(self._settle, future, delivery, done)))
+
+    def _settle_soon(self, settle: Callable[[], Callable[[], object]]) -> None:
+        try:
+            self._settling.submit(settle)
+        except RuntimeError:
+            # The flow run is over, and has given this attempt up.
+            return
 
     def _settle(self, future: Future[bytes], delivery: Delivery, done: Callable[[Receipt], None]) -> Callable[[], object]:
         if delivery.payload.handle is None:

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
-
+from prefect_core.engine import pickling
 from prefect_core.engine.transport import Transport
 from prefect_core.errors import ConfigurationError, RunnerError, SerializationError
 from prefect_core.payload import Payload, Receipt
@@ -31,7 +30,7 @@ class ProcessPoolTaskRunner(TaskRunner):
     def __init__(
         self, max_workers: int | None = None, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
     ) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        if max_workers is not None and (not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1):
             raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"'initializer' must be callable; got {initializer!r}.")
@@ -63,7 +62,7 @@ class ProcessPoolTaskRunner(TaskRunner):
         if self.initializer is None:
             return None
         try:
-            dumped: bytes = cloudpickle.dumps((self.initializer, self.initargs))
+            dumped: bytes = pickling.dumps((self.initializer, self.initargs))
         except Exception as failure:
             raise SerializationError(
                 f"The initializer {self.initializer!r} or its arguments can't be sent to worker processes: {type(failure).__name__}: {failure}."

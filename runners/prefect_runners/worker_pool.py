@@ -194,6 +194,9 @@ class Seat:
             # What happened comes first: to start takes its time.
             return
         job = self._pool.next_job(wait=wait)
+        if job is not None and job.delivery.is_unwanted:
+            self._settle(job, job.delivery.lost("The run had ended before.", "", began=False))
+            return
         while job is not None:
             try:
                 process = self._process or self._start()
@@ -289,7 +292,7 @@ class Seat:
 
 
 class _Turn:
-    """A thread's time of serving a seat, which ends when it waits for something else (`futures.Slot`)."""
+    """A thread's time of serving a seat, which ends when it waits for something else (`waiting.Slot`)."""
 
     __slots__ = ("_seat", "is_over")
 

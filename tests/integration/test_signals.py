@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,14 @@ def test_what_ends_within_the_grace_keeps_its_end_and_what_waits_is_cancelled(ho
         finish.submit()
         later = linger.map([30, 30])
         later[0].add_done_callback(lambda _: gate.set())
+        say("waiting")
         later.wait()
 
     main()
     """
     with running(home, code) as program:
         program.wait_for("begun")
+        program.wait_for("waiting")
         program.hit()
         code, seconds = program.end()
     assert code in (130, -2)
@@ -106,22 +109,6 @@ def test_what_ends_within_the_grace_keeps_its_end_and_what_waits_is_cancelled(ho
         ("finish", "Completed", None): 1,
         ("linger", "Cancelled", "The flow run ended before this task run could start."): 2,
     }
-
-
-ASYNC = """
-@task
-async def wait_long():
-    say("begun")
-    await anyio.sleep(30)
-
-@flow
-async def main():
-    wait_long.map_all = None
-    futures = [wait_long.submit() for _ in range(3)]
-    await futures[0]
-
-import anyio
-"""
 
 
 @CASES
@@ -340,3 +327,117 @@ def test_on_crashed_hooks_run_before_the_program_is_out(home: Path) -> None:
         program.hit()
         program.end()
     assert "main Crashed" in program.lines
+
+
+ASYNC_CASES = {
+    "async tasks of a def flow": """
+        @flow
+        def main():
+            wait_long.map([1, 2])
+
+        main()
+    """,
+    "an async flow submitted by an async flow": """
+        @flow
+        async def inner():
+            await wait_long(1)
+
+        @flow
+        async def main():
+            futures = [inner.submit(), inner.submit()]
+            await futures[0]
+
+        anyio.run(main)
+    """,
+    "a def body in an async flow": """
+        @flow
+        async def main():
+            wait_long.submit(1)
+            await anyio.sleep(0.1)
+            linger()
+
+        anyio.run(main)
+    """,
+    "async flows side by side": """
+        import asyncio
+
+        @flow
+        async def main():
+            await wait_long(1)
+
+        async def both():
+            await asyncio.gather(main(), main())
+
+        asyncio.run(both())
+    """,
+}
+
+
+@CASES
+@pytest.mark.parametrize("kind", ASYNC_CASES)
+def test_whatever_a_loop_runs_ends_at_once(
+    home: Path, kind: str, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
+    code = """
+import anyio
+
+@task
+async def wait_long(_):
+    say("begun")
+    await anyio.sleep(30)
+""" + textwrap.dedent(ASYNC_CASES[kind])
+    with running(home, code) as program:
+        program.wait_for("begun", 2)
+        program.hit(number)
+        exit_code, seconds = program.end()
+    assert exit_code in codes, program.errors
+    flows, tasks = ends(home)
+    assert {(state, text) for _, state, text in [*flows, *tasks]} == {("Crashed", message)}
+    assert seconds < SLACK_SECONDS
+
+
+@CASES
+def test_asking_for_the_state_does_not_keep_the_program_alive(
+    home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
+    code = """
+    @flow
+    def main():
+        linger(return_state=True)
+        say("went on")
+
+    print(main(return_state=True))
+    say("never")
+    """
+    with running(home, code) as program:
+        program.wait_for("begun")
+        program.hit(number)
+        exit_code, seconds = program.end()
+    assert exit_code in codes
+    assert seconds < SLACK_SECONDS
+    assert "never" not in program.lines
+    assert ends(home) == ({("main", "Crashed", message): 1}, {("linger", "Crashed", message): 1})
+
+
+@CASES
+def test_bodies_in_worker_processes_end_with_the_program(
+    home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
+    code = """
+    @flow(task_runner="processes:2")
+    def main():
+        linger.map([30, 30, 30])
+
+    if __name__ == "__main__":
+        main()
+    """
+    with running(home, code, **SHORT) as program:
+        program.wait_for("begun", 2)
+        program.hit(number)
+        exit_code, seconds = program.end()
+    assert exit_code in codes, program.errors
+    assert seconds < 0.3 + 2 * SLACK_SECONDS
+    flows, tasks = ends(home)
+    assert flows == {("main", "Crashed", message): 1}
+    assert {state for _, state, _ in tasks} <= {"Crashed", "Cancelled"}
+    assert sum(tasks.values()) == 3

@@ -1,0 +1,33 @@
+"""Pickling for transport: cloudpickle, but for what it would change in silence on the way."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import ChainMap
+from typing import Any
+
+import cloudpickle
+
+
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    if file in (sys.stdout, sys.stderr):
+        return cloudpickle.Pickler.dispatch_table[io.TextIOWrapper](file)
+    # cloudpickle would send what is in the file, and an object of another kind would arrive.
+    raise TypeError("cannot pickle an open file")
+
+
+def _reduce_view(view: memoryview) -> Any:
+    # It would arrive as bytes, without its format.
+    raise TypeError("cannot pickle a memoryview; pass its bytes")
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
+    dispatch_table = ChainMap({io.TextIOWrapper: _reduce_file, memoryview: _reduce_view}, cloudpickle.Pickler.dispatch_table)
+
+
+def dumps(value: Any) -> bytes:
+    """Return the value as bytes for `pickle.loads`: what can't be imported goes by value. Raises whatever a part of it raises."""
+    with io.BytesIO() as stream:
+        _Pickler(stream).dump(value)
+        return stream.getvalue()
