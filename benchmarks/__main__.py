@@ -7,7 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 
-QUESTIONS = ("direct_calls", "submitted", "graphs", "many_submitted", "async_tasks", "scaling", "memory", "start_up")
+QUESTIONS = ("direct_calls", "submitted", "graphs", "many_submitted", "async_tasks", "processes", "scaling", "memory", "start_up")
 
 
 def main(arguments: list[str]) -> int:

@@ -87,7 +87,7 @@ class Flow(Generic[P, R]):
         self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
         self.log_prints = given.get("log_prints")
         self.should_validate_parameters = given.get("validate_parameters", True)
-        self.final_state_from = _checked_source(given.get("final_state_from") or settings().final_state_from)
+        self.final_state_from = options.final_state_source(given.get("final_state_from") or settings().final_state_from)
         self._set_retries(given)
         self.hooks: dict[str, list[Hook]] = {
             name: options.hooks(name, given.get(name), "flow")  # type: ignore[misc]  # the keys of the typed dict
@@ -362,26 +362,17 @@ async def _carry_out_async(call: FlowCall, taker: dispatcher.Dispatcher) -> None
         taker.closed(call)
 
 
-def _checked_source(given: Any) -> FinalStateFrom:
-    if given == "children":
-        return "children"
-    if given == "return_value":
-        return "return_value"
-    raise ValueError(f"'final_state_from' must be 'children' or 'return_value'; got {given!r}.")
-
-
 def _checked_name(name: Any, fn: Any) -> str:
     if name is not None and not isinstance(name, str):
         advice = " Perhaps you meant to call it? e.g. '@flow(name=get_flow_run_name())'" if callable(name) else ""
         raise TypeError(f"Expected string for flow parameter 'name'; got {type(name).__name__} instead.{advice}")
-    if not name:
-        plain = options.name_of(fn)
-        name = "unknown-lambda" if plain == "<lambda>" else plain.replace("_", "-")
-    if any(character in name for character in _FORBIDDEN_IN_NAMES):
+    plain = options.name_of(fn)
+    checked: str = name or ("unknown-lambda" if plain == "<lambda>" else plain.replace("_", "-"))
+    if any(character in checked for character in _FORBIDDEN_IN_NAMES):
         raise InvalidNameError(
-            f"Name {name!r} contains an invalid character. Must not contain any of: {list(_FORBIDDEN_IN_NAMES)}"
+            f"Name {checked!r} contains an invalid character. Must not contain any of: {list(_FORBIDDEN_IN_NAMES)}"
         )
-    return name
+    return checked
 
 
 @overload

@@ -16,7 +16,12 @@ from typing import Any
 def found_by_name(thing: Any) -> Any:
     """Return what another process would get by importing `thing`'s module and qualified name, or None."""
     module_name, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if not isinstance(name, str) or not isinstance(module_name, str) or "<locals>" in name or _goes_by_value(module_name):
+    if (
+        not isinstance(name, str)
+        or not isinstance(module_name, str)
+        or "<locals>" in name
+        or _goes_by_value(module_name)
+    ):
         return None
     try:
         return reduce(getattr, name.split("."), sys.modules.get(module_name))
@@ -26,16 +31,20 @@ def found_by_name(thing: Any) -> Any:
 
 def _goes_by_value(module_name: str) -> bool:
     cloudpickle = sys.modules.get("cloudpickle")
-    return module_name == "__main__" or (cloudpickle is not None and module_name in cloudpickle.list_registry_pickle_by_value())
+    return module_name == "__main__" or (
+        cloudpickle is not None and module_name in cloudpickle.list_registry_pickle_by_value()
+    )
 
 
 def reduce_decorated(subject: Any, given: Any) -> str | tuple[Any, ...]:
     """Do the work of `__reduce__` for a flow or task that was made of `subject.fn` and the options `given`."""
     if found_by_name(subject) is subject:
         return str(subject.__qualname__)
-    fn, bound_to = subject.fn, ()
+    fn: Any = subject.fn
+    bound_to: tuple[Any, ...] = ()
     if inspect.ismethod(fn):
-        fn, bound_to = fn.__func__, (fn.__self__,)
+        bound_to = (fn.__self__,)
+        fn = fn.__func__
     original = found_by_name(fn)
     is_decorated = original is not fn and getattr(original, "fn", None) is fn
     return _rebuild, (type(subject), original if is_decorated else fn, is_decorated, bound_to, given)

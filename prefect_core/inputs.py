@@ -27,8 +27,10 @@ _Visitor = Callable[[Any, "_Walk", bool], Any]
 
 
 class _Walk:
-    """One walk: what is done with each leaf, whether annotations go, and what became of the containers met (against cycles, and
-    against walking a shared one again and again)."""
+    """One walk: what is done with each leaf, whether annotations go, and what became of the containers met.
+
+    The last is against cycles, and against walking a shared container again and again.
+    """
 
     __slots__ = ("leaf", "met", "unwrap")
 

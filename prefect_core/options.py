@@ -117,6 +117,15 @@ def name_from(option: str, source: str | Callable[..., str], parameters: dict[st
     return name
 
 
+def final_state_source(value: Any) -> FinalStateFrom:
+    """Return what decides the end of a flow run that returns None. Raises `ValueError`."""
+    if value == "children":
+        return "children"
+    if value == "return_value":
+        return "return_value"
+    raise ValueError(f"'final_state_from' must be 'children' or 'return_value'; got {value!r}.")
+
+
 def underlying(function: Any) -> Any:
     """Return the plain function behind a partial, method, class or static method, or callable object."""
     while True:
@@ -124,7 +133,7 @@ def underlying(function: Any) -> Any:
             function = function.func
         elif isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
             function = function.__func__
-        elif not inspect.isroutine(function) and not inspect.isclass(function) and hasattr(type(function), "__call__"):
+        elif not inspect.isroutine(function) and not inspect.isclass(function) and callable(function):
             function = type(function).__call__
         else:
             return function

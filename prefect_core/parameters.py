@@ -138,7 +138,10 @@ def _with_fresh_defaults(bind: Callable[..., dict[str, Any]], signature: inspect
 
     def bind_afresh(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = bind(*args, **kwargs)
-        return {name: value.get_default(call_default_factory=True) if value is made.get(name, made) else value for name, value in bound.items()}
+        for name, default in made.items():
+            if bound[name] is default:
+                bound[name] = default.get_default(call_default_factory=True)
+        return bound
 
     return bind_afresh
 

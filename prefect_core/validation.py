@@ -70,12 +70,8 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
     # Field names of our own, since a parameter may be called like something on pydantic's model class.
     names = {name: f"p{position}_{name.strip('_')}" for position, name in enumerate(signature.parameters)}
     for name, parameter in signature.parameters.items():
-        annotation = annotations.get(name, Any if parameter.annotation is parameter.empty else parameter.annotation)
-        if any(base.__module__.startswith("pydantic.v1.") for base in getattr(annotation, "__mro__", ())):
-            raise ParameterTypeError(
-                f"Cannot mix Pydantic v1 and v2 types as arguments to a flow. {name!r} is annotated with {annotation.__name__}, a model of "
-                "pydantic.v1: make it one of pydantic, or turn validate_parameters off."
-            )
+        annotation: Any = annotations.get(name, Any if parameter.annotation is parameter.empty else parameter.annotation)
+        _refuse_model_of_pydantic_1(name, annotation)
         if parameter.kind is parameter.VAR_POSITIONAL:
             annotation = tuple[annotation, ...]
         elif parameter.kind is parameter.VAR_KEYWORD:
@@ -94,9 +90,18 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
             model = create_model("Parameters", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields)
     except Exception as error:
         raise ValueError(
-            f"Flow function is not compatible with `validate_parameters`: {str(error).rstrip('.')}. Disable validation or change the argument names."
+            f"Flow function is not compatible with `validate_parameters`: {str(error).rstrip('.')}. "
+            "Disable validation or change the argument names."
         ) from error
     return model, names
+
+
+def _refuse_model_of_pydantic_1(name: str, annotation: Any) -> None:
+    if any(base.__module__.startswith("pydantic.v1.") for base in getattr(annotation, "__mro__", ())):
+        raise ParameterTypeError(
+            f"Cannot mix Pydantic v1 and v2 types as arguments to a flow. {name!r} is annotated with {annotation.__name__}, a model of "
+            "pydantic.v1: make it one of pydantic, or turn validate_parameters off."
+        )
 
 
 def _can_union(annotation: Any) -> bool:

@@ -30,7 +30,9 @@ CHILDREN_LET_GO = "The flow run ended and this task run did not end within the g
 class FlowCall:
     """One call of a flow, from its arguments to the end of its run."""
 
-    __slots__ = ("args", "cancel", "context", "depends_on_loop", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams")
+    __slots__ = (
+        "args", "cancel", "context", "depends_on_loop", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams",
+    )
 
     def __init__(
         self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any, parent: RunContext | None

@@ -28,7 +28,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Tell whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
     while isinstance(function, partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def call_hooks(hooks: Sequence[Hook], subject: Any, state: State, around: context.RunContext) -> Life[None]:

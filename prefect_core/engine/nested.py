@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import futures, logs, waiting
+from prefect_core import logs, waiting
 from prefect_core.engine import portal, remote
 from prefect_core.engine.collect import WorkerRecorder
 from prefect_core.engine.dispatcher import Dispatcher, Tally
@@ -146,7 +146,9 @@ class NestedDispatcher(Dispatcher):
         if self._open:
             if receipt.timed_out or (receipt.error is not None and not isinstance(receipt.error, Exception)):
                 self.cancel_unstarted(_ENDED)
-                is_clean = block_until_done([self.idle()], 0 if receipt.timed_out else settings().interrupt_grace_seconds)
+                is_clean = block_until_done(
+                    [self.idle()], 0 if receipt.timed_out else settings().interrupt_grace_seconds
+                )
                 self.let_go(_LET_GO)
             else:
                 block_until_done([self.idle()])

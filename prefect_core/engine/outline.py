@@ -21,11 +21,38 @@ _FLOW, _TASK = "f", "t"
 
 def outline(run: Run) -> Outline:
     """Return what can be known of a run before its body runs; runs around it are named by their uid."""
-    course = (run.uid, run.key, run.created_us, run.started_us, run.run_count, run.attempt, run.tags, _uid(run.parent_task_run))
+    course = (
+        run.uid,
+        run.key,
+        run.created_us,
+        run.started_us,
+        run.run_count,
+        run.attempt,
+        run.tags,
+        _uid(run.parent_task_run),
+    )
     if isinstance(run, FlowRun):
-        return (_FLOW, *course, run.name, run.flow_name, run.flow_version, run.entrypoint, run.parameters, run.runner_name)
-    return (_TASK, *course, run._name, run.task_name, run.task_key, run.index, run.inputs, _uid(run.flow_run),
-            _uid(run.child_flow_run))
+        return (
+            _FLOW,
+            *course,
+            run.name,
+            run.flow_name,
+            run.flow_version,
+            run.entrypoint,
+            run.parameters,
+            run.runner_name,
+        )
+    return (
+        _TASK,
+        *course,
+        run._name,
+        run.task_name,
+        run.task_key,
+        run.index,
+        run.inputs,
+        _uid(run.flow_run),
+        _uid(run.child_flow_run),
+    )
 
 
 def _uid(run: Run | None) -> int:

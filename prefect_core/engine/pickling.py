@@ -23,7 +23,9 @@ def _reduce_view(view: memoryview) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
-    dispatch_table = ChainMap({io.TextIOWrapper: _reduce_file, memoryview: _reduce_view}, cloudpickle.Pickler.dispatch_table)
+    dispatch_table = ChainMap(
+        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view}, cloudpickle.Pickler.dispatch_table
+    )
 
 
 def dumps(value: Any) -> bytes:

@@ -6,6 +6,7 @@ Runs get their keys and, where the flow run counts them, their numbers here. The
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from prefect_core import history, logs
@@ -86,7 +87,11 @@ class Replay:
         tracking = run.parent_task_run
         if isinstance(run, FlowRun):
             # What stands for it in its parent is no place that code is in.
-            around = self._context_of(tracking.parent_task_run or tracking.flow_run) if tracking is not None else self._around
+            around = (
+                self._context_of(tracking.parent_task_run or tracking.flow_run)
+                if tracking is not None
+                else self._around
+            )
             context = FlowRunContext(None, run, run.parameters, False, around)
             context.dispatcher = _Afar(logs.lines_around(self._around))
             self._contexts[run.uid] = context
@@ -154,7 +159,7 @@ class Replay:
             dispatcher.note(run)
 
 
-_REPLAY = {
+_REPLAY: dict[int, Callable[..., None]] = {
     CREATED: Replay._create,
     ENTERED: Replay._move,
     RENAMED: Replay._rename,

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM while a flow runs on the main thread.
 
-SIGTERM, which would end Python at once, raises `TerminationSignal` there instead, so that the run can be closed. An event loop can't be
-interrupted at any place; where one runs an async flow, the flow is cancelled, and the signal is raised behind it. SIGINT does what it
-did before; it is only noted, because an event loop turns it into a cancellation that no longer says why.
+SIGTERM, which would end Python at once, raises `TerminationSignal` there instead, so that the run can be closed; SIGINT raises
+`KeyboardInterrupt` as ever. An event loop can't be interrupted at any place, and a task of it would keep the exception to itself: where a
+loop runs async flows, these are cancelled, and the exception is raised behind them. A second SIGINT does what the loop does with one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def watched() -> Iterator[None]:
 
 @asynccontextmanager
 async def watched_on_loop() -> AsyncIterator[None]:
-    """Do the same in an async flow: SIGTERM cancels the block, and is raised at its end."""
+    """Do the same in an async flow: a signal cancels the block, and is raised at its end."""
     import anyio  # only async code comes here
 
     with watched():
@@ -59,7 +59,7 @@ async def watched_on_loop() -> AsyncIterator[None]:
         with anyio.CancelScope() as scope:
             cancel = partial(loops.door_here().call_from_signal, scope.cancel)
             _cancels.append(cancel)
-            if signal.SIGTERM in _noted:
+            if _noted:
                 scope.cancel()
             try:
                 yield
@@ -67,7 +67,7 @@ async def watched_on_loop() -> AsyncIterator[None]:
                 _cancels.remove(cancel)
         if scope.cancel_called:
             await _until_others_have_left()
-            raise TerminationSignal(signal.SIGTERM)
+            raise _as_exception(_noted[-1])
 
 
 async def _until_others_have_left() -> None:
@@ -100,22 +100,35 @@ def _end() -> None:
 
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
     _noted.append(number)
+    if _is_in_sync_body(frame):
+        raise KeyboardInterrupt
+    if _noted.count(number) == 1 and _cancel_flows():
+        return None
     before = _before.get(number)
-    if callable(before) and not _is_in_sync_body(frame):
+    if callable(before):
         return before(number, frame)
     raise KeyboardInterrupt
 
 
 def _on_terminate(number: int, frame: FrameType | None) -> None:
     _noted.append(number)
-    if not _cancels or _is_in_sync_body(frame):
+    if _is_in_sync_body(frame) or not _cancel_flows():
         raise TerminationSignal(number)
+
+
+def _cancel_flows() -> bool:
+    """Cancel the async flows on this thread's loop; False if there are none."""
     try:
         for cancel in _cancels:
             cancel()
     except RuntimeError:
-        # Their loop is gone.
-        raise TerminationSignal(number) from None
+        # Their loop was closed under them.
+        _cancels.clear()
+    return bool(_cancels)
+
+
+def _as_exception(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else TerminationSignal(number)
 
 
 def _is_in_sync_body(frame: FrameType | None) -> bool:
@@ -130,7 +143,7 @@ def cause_of(error: BaseException) -> BaseException:
     """Return what is behind a cancellation: the signal that was noted during the watch, else the cancellation itself."""
     if not _noted or not is_cancellation(error):
         return error
-    return KeyboardInterrupt() if _noted[-1] == signal.SIGINT else TerminationSignal(_noted[-1])
+    return _as_exception(_noted[-1])
 
 
 def pass_on(error: Any) -> None:

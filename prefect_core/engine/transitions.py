@@ -6,8 +6,6 @@ recorder, under the run's lock, so that whoever forces a run to its end (Ctrl-C)
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect_core import history
 from prefect_core.engine.deadlines import DeadlinePassed
 from prefect_core.engine.signals import cause_of, is_cancellation
@@ -59,13 +57,15 @@ def _adopt(run: Run, state: State) -> None:
             state.flow_uid = run.flow_run.uid
 
 
-def state_at_end(value: Any) -> State:
+def state_at_end(value: object) -> State:
     """Return the state of a run whose function returned `value`; never the object that the function made, which may serve other runs."""
     state = state_of_value(value)
     if state is not value:
         return state
     if state.type not in _ENDS:
-        error = ValueError(f"The function returned the state {state}, which can't end a run. Return a final state, Paused or a value.")
+        error = ValueError(
+            f"The function returned the state {state}, which can't end a run. Return a final state, Paused or a value."
+        )
         return State(FAILED, None, str(error), data=error)
     return state.copy()
 

@@ -107,8 +107,12 @@ def _unpicklable_arguments(payload: Payload, failure: Exception) -> Serializatio
         inner = unpicklable.failure_of(value)
         if inner is not None:
             what = unpicklable.described(parameter, value, inner)
-            return SerializationError(f"Argument {parameter!r} of task {name!r} can't be sent to another process: {what}. {_ADVICE}")
-    return SerializationError(f"The arguments of task {name!r} can't be sent to another process: {type(failure).__name__}: {failure}.")
+            return SerializationError(
+                f"Argument {parameter!r} of task {name!r} can't be sent to another process: {what}. {_ADVICE}"
+            )
+    return SerializationError(
+        f"The arguments of task {name!r} can't be sent to another process: {type(failure).__name__}: {failure}."
+    )
 
 
 def _pickled_task(task: Any) -> _Pickled:
@@ -117,9 +121,19 @@ def _pickled_task(task: Any) -> _Pickled:
         return known
     is_importable = found_by_name(task) is task
     # Its hooks, retries and runner stay here. A task that is found by its name has those of its module.
-    stripped = task if is_importable else task.with_options(
-        name=task.name, on_completion=None, on_failure=None, on_running=None, retry_condition_fn=None, retry_delay_seconds=None,
-        task_run_name=None, task_runner=None,
+    stripped = (
+        task
+        if is_importable
+        else task.with_options(
+            name=task.name,
+            on_completion=None,
+            on_failure=None,
+            on_running=None,
+            retry_condition_fn=None,
+            retry_delay_seconds=None,
+            task_run_name=None,
+            task_runner=None,
+        )
     )
     try:
         dumped: bytes = pickling.dumps(stripped)
@@ -145,7 +159,9 @@ def _references(function: Any) -> list[tuple[Callable[[], Any], Any]]:
             value = look_up()
             found.append((look_up, value))
             further = getattr(value, "fn", value) if hasattr(type(value), "with_options") else value
-            open_functions.append(options.underlying(further) if callable(further) and not inspect.isclass(further) else further)
+            open_functions.append(
+                options.underlying(further) if callable(further) and not inspect.isclass(further) else further
+            )
     return found
 
 

@@ -34,7 +34,9 @@ def _stand_in_for(error: BaseException, text: str, reason: str) -> RemoteError:
     except Exception:
         said = "<its text could not be had>"
     stands_in = stand_in(kind.__name__, said, text)
-    stands_in.add_note(f"This stands in for a {kind.__module__}.{kind.__qualname__}, which could not be sent here ({reason}).")
+    stands_in.add_note(
+        f"This stands in for a {kind.__module__}.{kind.__qualname__}, which could not be sent here ({reason})."
+    )
     return stands_in
 
 

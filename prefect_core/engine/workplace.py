@@ -245,7 +245,11 @@ class _Attempt:
         return receipt
 
     def _run_body(self, payload: Payload, part: Part) -> Receipt:
-        if payload.timeout_seconds and not payload.is_async and threading.current_thread() is not threading.main_thread():
+        if (
+            payload.timeout_seconds
+            and not payload.is_async
+            and threading.current_thread() is not threading.main_thread()
+        ):
             payload.function = partial(_call_holding, part, payload.function)
             return drive.run_with_deadline(payload)
         return run_attempt(payload, self._dispatcher.stand_ins)

@@ -35,7 +35,9 @@ class ExecutorTaskRunner(TaskRunner):
 
     @classmethod
     def from_argument(cls, argument: str) -> ExecutorTaskRunner:
-        raise ConfigurationError("ExecutorTaskRunner needs an executor; make it in code: ExecutorTaskRunner(my_executor).")
+        raise ConfigurationError(
+            "ExecutorTaskRunner needs an executor; make it in code: ExecutorTaskRunner(my_executor)."
+        )
 
     def options(self) -> dict[str, Any]:
         return {"executor": self.executor}
@@ -129,7 +131,9 @@ class _Elsewhere:
             # The flow run is over, and has given this attempt up.
             return
 
-    def _settle(self, future: Future[bytes], delivery: Delivery, done: Callable[[Receipt], None]) -> Callable[[], object]:
+    def _settle(
+        self, future: Future[bytes], delivery: Delivery, done: Callable[[Receipt], None]
+    ) -> Callable[[], object]:
         if delivery.payload.handle is None:
             # It was taken back.
             return bool

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from prefect_core.engine import pickling
 from prefect_core.engine.transport import Transport
-from prefect_core.errors import ConfigurationError, RunnerError, SerializationError
+from prefect_core.errors import ConfigurationError, RunnerError, SerializationError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_runners.worker_pool import Job, Pool
@@ -28,9 +29,14 @@ class ProcessPoolTaskRunner(TaskRunner):
     can_cancel_running = True
 
     def __init__(
-        self, max_workers: int | None = None, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
+        self,
+        max_workers: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
     ) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1):
+        if max_workers is not None and (
+            not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1
+        ):
             raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"'initializer' must be callable; got {initializer!r}.")
@@ -55,7 +61,8 @@ class ProcessPoolTaskRunner(TaskRunner):
 
     def start(self, host: Host) -> None:
         """Get ready. Raises `SerializationError` for an initializer that can't travel."""
-        path = [os.path.abspath(entry) for entry in sys.path]
+        # Not resolved: a link may lead elsewhere by the time a worker starts.
+        path = [str(Path(entry).absolute()) for entry in sys.path]
         self._pool = Pool(self.max_workers or _processors(), Boot(path, self._dumped_initializer()))
 
     def _dumped_initializer(self) -> bytes | None:
@@ -65,7 +72,7 @@ class ProcessPoolTaskRunner(TaskRunner):
             dumped: bytes = pickling.dumps((self.initializer, self.initargs))
         except Exception as failure:
             raise SerializationError(
-                f"The initializer {self.initializer!r} or its arguments can't be sent to worker processes: {type(failure).__name__}: {failure}."
+                f"The initializer {self.initializer!r} or its arguments can't be sent to worker processes: {describe(failure)}."
             ) from failure
         return dumped
 

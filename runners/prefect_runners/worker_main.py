@@ -24,7 +24,7 @@ READY, FAILED, BEGUN, HAPPENED, RECEIPT = b"Y", b"F", b"B", b"H", b"R"
 
 
 class Worker:
-    """This process."""
+    """The process that this is."""
 
     def __init__(self, channel: Connection, lifeline: int) -> None:
         self._channel = channel

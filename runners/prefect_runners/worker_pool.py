@@ -50,7 +50,9 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises `RunnerError` after `stop`, and in a process made by fork."""
         if self.is_closed:
-            raise RunnerError("The worker processes are stopped, or belong to the process that this one was made from by fork.")
+            raise RunnerError(
+                "The worker processes are stopped, or belong to the process that this one was made from by fork."
+            )
         if self._broken is not None:
             job.done(job.delivery.lost(self._broken, "", began=False))
             return

@@ -40,12 +40,17 @@ def test_a_task_that_is_given_its_own_future_is_told_so(recorded) -> None:
         filled.set()
         return box[0].result()
 
-    with pytest.raises(ValueError, match="Discovered a task depending on itself. Raising to avoid a deadlock. 'add' was given the future of"):
+    with pytest.raises(
+        ValueError,
+        match="Discovered a task depending on itself. Raising to avoid a deadlock. 'add' was given the future of",
+    ):
         around()
     assert recorded.unfinished() == []
 
 
-@pytest.mark.parametrize("call", [lambda f: add(f), lambda f: add(1, wait_for=[f]), lambda f: add.map([f]), lambda f: flow(add.fn)(f)])
+@pytest.mark.parametrize(
+    "call", [lambda f: add(f), lambda f: add(1, wait_for=[f]), lambda f: add.map([f]), lambda f: flow(add.fn)(f)]
+)
 def test_a_task_deeper_inside_may_not_wait_for_it_either(recorded, call) -> None:
     box, filled = [], threading.Event()
 
@@ -87,7 +92,10 @@ def test_an_endless_generator_that_is_returned_is_given_up(recorded, decorate) -
         finally:
             closed.append(1)
 
-    with temporary_settings(max_generator_items=1000), pytest.raises(ValueError, match="more than 1,000 items") as caught:
+    with (
+        temporary_settings(max_generator_items=1000),
+        pytest.raises(ValueError, match="more than 1,000 items") as caught,
+    ):
         decorate(lambda: endless())()
     assert "max_generator_items" in str(caught.value)
     assert closed == [1]
@@ -141,7 +149,10 @@ def test_a_task_that_calls_itself_without_an_end_is_told_so(recorded, way: str) 
     def endless():
         return endless() if way == "called" else endless.submit().result()
 
-    with temporary_settings(max_nesting=50), pytest.raises(NestingTooDeep, match="Task 'endless' would run 51 runs deep"):
+    with (
+        temporary_settings(max_nesting=50),
+        pytest.raises(NestingTooDeep, match="Task 'endless' would run 51 runs deep"),
+    ):
         endless()
     assert recorded.unfinished() == []
 

@@ -312,7 +312,11 @@ def test_futures_inside_what_is_returned_become_states() -> None:
 @pytest.mark.parametrize("inside", ["future", "state", "list"])
 def test_what_is_quoted_is_returned_untouched(inside: str) -> None:
     def body():
-        values = {"future": lambda: bad.submit(), "state": lambda: bad(return_state=True), "list": lambda: [bad.submit()]}
+        values = {
+            "future": lambda: bad.submit(),
+            "state": lambda: bad(return_state=True),
+            "list": lambda: [bad.submit()],
+        }
         return quote(values[inside]())
 
     state = end_of(body)
@@ -341,7 +345,9 @@ def test_a_state_made_by_hand_gives_its_data() -> None:
 def test_a_state_made_once_serves_many_runs() -> None:
     skipped = Completed(name="Skipped", message="nothing to do")
     once = flow(lambda: skipped)
-    assert {(once(return_state=True).name, once(return_state=True).message) for _ in range(2)} == {("Skipped", "nothing to do")}
+    assert {(once(return_state=True).name, once(return_state=True).message) for _ in range(2)} == {
+        ("Skipped", "nothing to do")
+    }
     twice = task(lambda: skipped)
     assert [twice(return_state=True).name for _ in range(2)] == ["Skipped", "Skipped"]
     assert not skipped.belongs_to_run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import pickle
 from functools import partial
@@ -43,7 +43,11 @@ def test_a_flow_without_options_has_these() -> None:
     assert made.fn is my_body
     assert (made.name, made.description, made.flow_run_name) == ("my-body", "Do something.", None)
     assert (made.retries, made.retry_delay_seconds, made.timeout_seconds, made.log_prints) == (0, 0, None, None)
-    assert (made.should_validate_parameters, made.final_state_from, made.task_runner) == (True, "children", "concurrent")
+    assert (made.should_validate_parameters, made.final_state_from, made.task_runner) == (
+        True,
+        "children",
+        "concurrent",
+    )
     assert all(getattr(made, f"{name}_hooks") == [] for name in HOOKS)
 
 
@@ -105,7 +109,9 @@ def test_a_name_that_is_no_text_is_refused_with_advice() -> None:
 def test_a_name_with_a_forbidden_character_is_refused(character: str) -> None:
     with pytest.raises(InvalidNameError) as caught:
         flow(my_body, name=f"my{character}flow")
-    assert str(caught.value).startswith(f"Name 'my{character}flow' contains an invalid character. Must not contain any of: [")
+    assert str(caught.value).startswith(
+        f"Name 'my{character}flow' contains an invalid character. Must not contain any of: ["
+    )
     assert isinstance(caught.value, ValueError)
 
 
@@ -139,7 +145,9 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "error"), BAD_VALUES, ids=[f"{option}={value}" for option, value, _ in BAD_VALUES])
+@pytest.mark.parametrize(
+    ("option", "value", "error"), BAD_VALUES, ids=[f"{option}={value}" for option, value, _ in BAD_VALUES]
+)
 def test_a_bad_value_is_refused_at_decoration_with_option_and_value(option: str, value, error) -> None:
     for decorate in (lambda: flow(my_body, **{option: value}), lambda: flow(my_body).with_options(**{option: value})):
         with pytest.raises(error) as caught:
@@ -158,7 +166,9 @@ def test_hooks_must_be_an_iterable_of_callables_and_may_be_empty(option: str) ->
         f"Expected iterable for '{option}'; got function instead. Please provide a list of hooks to '{option}':\n\n"
         f"@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
     )
-    with pytest.raises(TypeError, match=f"Expected callables in '{option}'; got str instead. Please provide a list of hooks"):
+    with pytest.raises(
+        TypeError, match=f"Expected callables in '{option}'; got str instead. Please provide a list of hooks"
+    ):
         flow(my_body, **{option: [hook, "test"]})
 
 
@@ -168,7 +178,9 @@ def test_a_flow_run_name_must_be_text_or_callable() -> None:
 
 
 def test_settings_give_the_defaults() -> None:
-    with temporary_settings(flow_default_retries=2, flow_default_retry_delay_seconds=0.5, final_state_from="return_value"):
+    with temporary_settings(
+        flow_default_retries=2, flow_default_retry_delay_seconds=0.5, final_state_from="return_value"
+    ):
         made = flow(my_body)
     assert (made.retries, made.retry_delay_seconds, made.final_state_from) == (2, 0.5, "return_value")
 
@@ -192,7 +204,7 @@ def test_a_run_is_named_by_two_words() -> None:
 
 def test_a_template_sees_coerced_parameters_and_defaults(recorded) -> None:
     @flow(flow_run_name="{name}-on-{date:%A}-{limit}")
-    def named(name: str, date: datetime.datetime, limit: int = 100):
+    def named(name: str, date: dt.datetime, limit: int = 100):
         return get_run_context().flow_run.name
 
     assert named("marvin", "2023-05-04T00:00:00") == "marvin-on-Thursday-100"
@@ -235,7 +247,9 @@ def test_a_name_that_can_not_be_made_fails_the_run_before_its_body(recorded) -> 
 
 
 def test_with_options_changes_only_what_is_given_and_leaves_the_first_alone() -> None:
-    first = flow(my_body, name="first", retries=3, on_failure=[hook], timeout_seconds=5, version="1", flow_run_name="{x}")
+    first = flow(
+        my_body, name="first", retries=3, on_failure=[hook], timeout_seconds=5, version="1", flow_run_name="{x}"
+    )
     second = first.with_options(retries=0)
     assert (first.retries, second.retries) == (3, 0)
     assert (second.name, second.on_failure_hooks, second.timeout_seconds, second.version) == ("first", [hook], 5, "1")

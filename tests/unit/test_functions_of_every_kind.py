@@ -62,6 +62,10 @@ def wrapped(*args, **kwargs):
     return plain(*args, **kwargs)
 
 
+def closure(offset):
+    return lambda x, y=1: x + y + offset
+
+
 KINDS = {
     "def": (plain, 0),
     "async def": (coroutine, 0),
@@ -77,7 +81,7 @@ KINDS = {
     "bound class method": (Holder.of_class, 100),
     "static method": (Holder.static, 0),
     "wrapped": (wrapped, 0),
-    "closure": ((lambda offset: lambda x, y=1: x + y + offset)(7), 7),
+    "closure": (closure(7), 7),
 }
 
 
@@ -337,7 +341,11 @@ def test_a_generator_that_fails_fails_its_run_after_what_it_yielded(recorded, de
     with pytest.raises(ValueError, match="broken"):
         asyncio.run(collected(decorate(abody, name="a")()))
     assert seen == [1]
-    assert states_of_only_run(recorded, decorate, "g") == states_of_only_run(recorded, decorate, "a") == ["Pending", "Running", "Failed"]
+    assert (
+        states_of_only_run(recorded, decorate, "g")
+        == states_of_only_run(recorded, decorate, "a")
+        == ["Pending", "Running", "Failed"]
+    )
 
 
 @DECORATORS

@@ -196,7 +196,9 @@ def test_wait_may_return_with_the_first_failure(gate) -> None:
 
 
 def test_wait_knows_its_words() -> None:
-    with pytest.raises(ValueError, match="return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, got 'SOON'"):
+    with pytest.raises(
+        ValueError, match="return_when must be ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION, got 'SOON'"
+    ):
         wait([], return_when="SOON")
 
 
@@ -236,7 +238,11 @@ def test_a_list_raises_the_first_failure_in_order_or_gives_all() -> None:
     listed = PrefectFutureList([good.submit(1), bad.submit("first"), bad.submit("second")])
     with pytest.raises(ValueError, match="first"):
         listed.result()
-    assert [type(value).__name__ for value in listed.result(raise_on_failure=False)] == ["int", "ValueError", "ValueError"]
+    assert [type(value).__name__ for value in listed.result(raise_on_failure=False)] == [
+        "int",
+        "ValueError",
+        "ValueError",
+    ]
 
 
 def test_many_futures_resolve_to_their_states() -> None:

@@ -38,7 +38,9 @@ FLOW_HOOKS = [*TASK_HOOKS, "on_cancellation", "on_crashed"]
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("way", ["called", "submitted"])
 @pytest.mark.parametrize(("decorate", "names"), [(task, TASK_HOOKS), (flow, FLOW_HOOKS)], ids=["task", "flow"])
-def test_the_hooks_of_the_state_entered_are_called_with_the_subject_the_run_and_the_state(decorate, names, way: str, end: str) -> None:
+def test_the_hooks_of_the_state_entered_are_called_with_the_subject_the_run_and_the_state(
+    decorate, names, way: str, end: str
+) -> None:
     body, expected, state_name = ENDS[end]
     seen: list = []
     subject = decorate(body, **options(seen, names))
@@ -180,7 +182,9 @@ def test_a_failing_hook_is_logged_and_changes_nothing(decorate, is_async: bool, 
         raise ValueError("broken hook")
 
     hook = broken_async if is_async else broken
-    state = decorate(lambda: 1, on_running=[hook], on_completion=[hook, lambda *_: seen.append("next")])(return_state=True)
+    state = decorate(lambda: 1, on_running=[hook], on_completion=[hook, lambda *_: seen.append("next")])(
+        return_state=True
+    )
     assert (state.name, state.result()) == ("Completed", 1)
     assert seen == ["next"]
     assert caplog.text.count(f"An error was encountered while running hook '{hook.__name__}'") == 2

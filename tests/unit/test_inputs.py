@@ -72,7 +72,9 @@ COLLECTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), COLLECTIONS, ids=[type(value).__name__ + str(n) for n, (value, _) in enumerate(COLLECTIONS)])
+@pytest.mark.parametrize(
+    ("value", "expected"), COLLECTIONS, ids=[type(value).__name__ + str(n) for n, (value, _) in enumerate(COLLECTIONS)]
+)
 def test_states_inside_collections_become_values(value: object, expected: object) -> None:
     assert resolved(value) == expected
     assert type(resolved(value)) is type(expected)
@@ -149,7 +151,12 @@ def test_a_set_whose_element_becomes_unhashable_is_an_error_that_names_the_cure(
     assert "`quote`" in state.message
 
 
-@given(st.recursive(st.just(ONE) | st.integers(), lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=1), inner)))
+@given(
+    st.recursive(
+        st.just(ONE) | st.integers(),
+        lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=1), inner),
+    )
+)
 def test_every_leaf_is_found_and_none_is_left(value: object) -> None:
     new = resolved(value)
     assert inputs.find(new) == []
@@ -219,7 +226,9 @@ def test_a_failure_that_is_allowed_arrives_as_its_exception() -> None:
     assert around() == ("ValueError", "ValueError")
 
 
-@pytest.mark.parametrize("wrap", [lambda f: allow_failure([f]), lambda f: [allow_failure(f)], lambda f: {"k": allow_failure((f,))}])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: allow_failure([f]), lambda f: [allow_failure(f)], lambda f: {"k": allow_failure((f,))}]
+)
 def test_a_failure_may_be_allowed_inside_collections_and_around_them(wrap) -> None:
     @task
     def body(x):

@@ -64,7 +64,9 @@ def test_nothing_to_map_over_makes_no_run(recorded) -> None:
     assert recorded.task_runs() == []
 
 
-@pytest.mark.parametrize("whole", [5, "text", b"bytes", bytearray(b"x"), None, io.StringIO("a\nb")], ids=lambda whole: type(whole).__name__)
+@pytest.mark.parametrize(
+    "whole", [5, "text", b"bytes", bytearray(b"x"), None, io.StringIO("a\nb")], ids=lambda whole: type(whole).__name__
+)
 def test_what_is_no_iterable_goes_to_every_run_whole(whole) -> None:
     assert mapped(pair, [1, 2], whole) == [(1, whole), (2, whole)]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
@@ -143,7 +143,17 @@ def test_reserved_names_are_refused_at_decoration(decorate, name: str) -> None:
 
 def test_parameters_may_be_called_like_anything_else() -> None:
     @flow
-    def body(self: int, fn: int, args: int, kwargs: int, model_config: int, copy: int, schema: int, _private: int, json: int = 9):
+    def body(
+        self: int,
+        fn: int,
+        args: int,
+        kwargs: int,
+        model_config: int,
+        copy: int,
+        schema: int,
+        _private: int,
+        json: int = 9,
+    ):
         return self, fn, args, kwargs, model_config, copy, schema, _private, json
 
     assert body("1", "2", "3", "4", "5", "6", "7", _private="8") == (1, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -158,14 +168,14 @@ def test_parameters_may_be_called_like_anything_else() -> None:
         (int, "5", 5),
         (float, 1, 1.0),
         (bool, "true", True),
-        (datetime.datetime, "2021-01-01T02:00:19.180906", datetime.datetime(2021, 1, 1, 2, 0, 19, 180906)),
-        (datetime.date, "2021-01-01", datetime.date(2021, 1, 1)),
+        (dt.datetime, "2021-01-01T02:00:19.180906+00:00", dt.datetime(2021, 1, 1, 2, 0, 19, 180906, tzinfo=dt.UTC)),
+        (dt.date, "2021-01-01", dt.date(2021, 1, 1)),
         (Color, "red", Color.RED),
         (Model, {"a": "1"}, Model(a=1)),
         (Point, {"x": "3"}, Point(3)),
         (list[int], ("1", 2), [1, 2]),
         (dict[str, list[float]], {"x": ["1.5"]}, {"x": [1.5]}),
-        (Optional[int], None, None),
+        (int | None, None, None),
         (int | str, "a", "a"),
         (Path, "/tmp", Path("/tmp")),
         (UUID, "12345678-1234-5678-1234-567812345678", UUID("12345678-1234-5678-1234-567812345678")),
@@ -191,7 +201,9 @@ def test_an_instance_of_any_class_is_passed_on_as_the_same_object() -> None:
         return odd, model, untouched, anything
 
     odd, model, listed, other = Odd(), Model(a=1), [1], object()
-    assert all(one is two for one, two in zip(body(odd, model, listed, other), (odd, model, listed, other), strict=True))
+    assert all(
+        one is two for one, two in zip(body(odd, model, listed, other), (odd, model, listed, other), strict=True)
+    )
 
 
 def test_each_misfit_is_named(recorded) -> None:
@@ -210,12 +222,17 @@ def test_each_misfit_is_named(recorded) -> None:
 def test_invalid_parameters_fail_the_run_without_its_ever_running(recorded) -> None:
     entered = []
 
-    @flow(on_failure=[lambda flow, run, state: entered.append(state.name)], on_running=[lambda *_: entered.append("Running")])
+    @flow(
+        on_failure=[lambda flow, run, state: entered.append(state.name)],
+        on_running=[lambda *_: entered.append("Running")],
+    )
     def body(x: int):
         entered.append("body")
 
     state = body("five", return_state=True)
-    assert state.message.startswith("Validation of flow parameters failed with error: ParameterTypeError: Flow run received invalid")
+    assert state.message.startswith(
+        "Validation of flow parameters failed with error: ParameterTypeError: Flow run received invalid"
+    )
     assert recorded.states_of(recorded.flow_runs()[0]) == ["Pending", "Failed"]
     assert entered == ["Failed"]
     with pytest.raises(ParameterTypeError):
@@ -240,7 +257,7 @@ def test_tasks_do_not_coerce() -> None:
 
 def test_defaults_are_validated_too_and_none_stands_for_nothing() -> None:
     @flow
-    def body(x: int = "7", date: datetime.datetime = None):
+    def body(x: int = "7", date: dt.datetime = None):
         return x, date
 
     assert body() == (7, None)
@@ -317,7 +334,9 @@ def test_a_signature_that_pydantic_can_not_model_says_what_to_do() -> None:
         return x
 
     body.__annotations__ = {"x": Annotated[int, Field(discriminator="kind")]}
-    with pytest.raises(ValueError, match="not compatible with `validate_parameters`.*Disable validation or change the argument names"):
+    with pytest.raises(
+        ValueError, match="not compatible with `validate_parameters`.*Disable validation or change the argument names"
+    ):
         flow(body)(1)
     assert flow(body, validate_parameters=False)(1) == 1
 
@@ -331,7 +350,10 @@ def test_a_model_of_pydantic_1_is_refused_with_its_reason() -> None:
     def body(x: Old, y: Model):
         return x
 
-    with pytest.raises(ParameterTypeError, match="Cannot mix Pydantic v1 and v2 types as arguments to a flow. 'x' is annotated with Old"):
+    with pytest.raises(
+        ParameterTypeError,
+        match="Cannot mix Pydantic v1 and v2 types as arguments to a flow. 'x' is annotated with Old",
+    ):
         body({"a": 1}, {"a": 1})
 
 
@@ -343,7 +365,7 @@ def test_parameters_are_kept_as_json(recorded) -> None:
     def body(a, b, *args, when=None, **kwargs):
         pass
 
-    body(1, Odd(), "x", [2], when=datetime.date(2021, 1, 1), model=Model(a=1), path=Path("/tmp/x"))
+    body(1, Odd(), "x", [2], when=dt.date(2021, 1, 1), model=Model(a=1), path=Path("/tmp/x"))
     kept = recorded.flow_runs()[0].parameters
     assert kept == {
         "a": 1,
@@ -372,7 +394,11 @@ def test_the_instance_of_a_method_is_not_a_parameter(recorded) -> None:
     assert recorded.flow_runs()[0].parameters == {"x": 3}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), Odd(), Odd, b"\xff\xfe", {"x": Odd()}, {(1, 2): 3}, object()], ids=["nan", "inf", "an object", "a class", "bytes", "a dict of objects", "a dict of tuples", "a bare object"])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), Odd(), Odd, b"\xff\xfe", {"x": Odd()}, {(1, 2): 3}, object()],
+    ids=["nan", "inf", "an object", "a class", "bytes", "a dict of objects", "a dict of tuples", "a bare object"],
+)
 def test_what_json_can_not_hold_is_kept_by_the_name_of_its_type(value: object) -> None:
     kept = as_json({"x": value})["x"]
     assert kept == f"<{type(value).__name__}>"
@@ -419,7 +445,11 @@ def test_just_under_the_limit_runs() -> None:
     assert flow(lambda large: len(large))("x" * 524_000) == 524_000
 
 
-@given(st.dictionaries(st.text(max_size=5), st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=5), max_size=4))
+@given(
+    st.dictionaries(
+        st.text(max_size=5), st.recursive(st.text() | st.integers() | st.none(), st.lists, max_leaves=5), max_size=4
+    )
+)
 def test_the_size_counted_is_that_of_the_compact_json(parameters: dict[str, Any]) -> None:
     import json
 

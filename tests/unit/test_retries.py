@@ -317,7 +317,10 @@ def test_each_retry_is_told_in_the_log(caplog) -> None:
     caplog.set_level("INFO", logger="prefect_core")
     task(Flaky(99), retries=2, retry_delay_seconds=[0, 0.001])(return_state=True)
     assert "Task run failed with exception: ValueError('call 1') - Retry 1/2 will start immediately" in caplog.text
-    assert "Task run failed with exception: ValueError('call 2') - Retry 2/2 will start 0.001 second(s) from now" in caplog.text
+    assert (
+        "Task run failed with exception: ValueError('call 2') - Retry 2/2 will start 0.001 second(s) from now"
+        in caplog.text
+    )
     assert "Task run failed with exception: ValueError('call 3') - Retries are exhausted" in caplog.text
 
 

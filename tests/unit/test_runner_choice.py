@@ -40,7 +40,10 @@ def test_a_flow_names_its_runner_in_each_way(choice, expected) -> None:
 @pytest.mark.parametrize(("choice", "expected"), CHOICES[:-1], ids=[str(choice) for choice, _ in CHOICES[:-1]])
 def test_a_subflow_has_its_own_choice(choice, expected) -> None:
     inner = flow(runner_here, task_runner=choice)
-    assert flow(lambda: (runner_here().name, inner()), task_runner="concurrent:1")() == ("ConcurrentTaskRunner", expected)
+    assert flow(lambda: (runner_here().name, inner()), task_runner="concurrent:1")() == (
+        "ConcurrentTaskRunner",
+        expected,
+    )
 
 
 def test_an_instance_is_a_description_that_each_run_duplicates() -> None:
@@ -64,7 +67,9 @@ def thread():
     return threading.current_thread()
 
 
-@pytest.mark.parametrize("choice", ["sequential", SequentialTaskRunner, SequentialTaskRunner()], ids=["name", "class", "instance"])
+@pytest.mark.parametrize(
+    "choice", ["sequential", SequentialTaskRunner, SequentialTaskRunner()], ids=["name", "class", "instance"]
+)
 def test_a_task_may_choose_for_itself(choice) -> None:
     here = task(thread, task_runner=choice)
     elsewhere = task(thread)
@@ -101,7 +106,9 @@ def test_the_runner_a_task_chose_is_started_once_and_stopped_with_the_flow() -> 
 
 def test_a_task_that_chose_an_unknown_runner_fails_with_the_names_that_are_known() -> None:
     state = flow(lambda: task(thread, task_runner="nothing").submit())(return_state=True)
-    with pytest.raises(UnknownRunnerError, match="There is no task runner called 'nothing'. Known: .*concurrent.*sequential"):
+    with pytest.raises(
+        UnknownRunnerError, match="There is no task runner called 'nothing'. Known: .*concurrent.*sequential"
+    ):
         state.result()
 
 
@@ -119,7 +126,10 @@ def test_the_command_line_may_replace_the_choice_of_any_flow(monkeypatch) -> Non
     monkeypatch.setitem(flow_run.runner_overrides, "", "concurrent:4")
     monkeypatch.setitem(flow_run.runner_overrides, "inner", "sequential")
     with temporary_settings(task_runner="concurrent:5"):
-        assert flow(lambda: (runner_here(), inner()), name="outer")() == (ConcurrentTaskRunner(4), SequentialTaskRunner())
+        assert flow(lambda: (runner_here(), inner()), name="outer")() == (
+            ConcurrentTaskRunner(4),
+            SequentialTaskRunner(),
+        )
 
 
 @pytest.mark.parametrize("name", ["nothing", "", "Sequential", "nothing:3"])
@@ -133,7 +143,9 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(recorded, name: st
         assert recorded.unfinished() == []
 
 
-@pytest.mark.parametrize("name", ["concurrent:x", "concurrent:", "concurrent:0", "concurrent:-1", "concurrent:1.5", "sequential:1"])
+@pytest.mark.parametrize(
+    "name", ["concurrent:x", "concurrent:", "concurrent:0", "concurrent:-1", "concurrent:1.5", "sequential:1"]
+)
 def test_a_bad_argument_in_a_name_is_refused_with_it(name: str) -> None:
     with pytest.raises(ConfigurationError, match=repr(name.partition(":")[2])):
         resolve_runner(name)

@@ -290,7 +290,9 @@ def test_a_failure_for_a_run_that_never_ended_says_so(data: object) -> None:
 
 
 def test_a_failed_state_with_other_data_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="Unexpected result for failed state: 5 .* int cannot be resolved into an exception"):
+    with pytest.raises(
+        TypeError, match="Unexpected result for failed state: 5 .* int cannot be resolved into an exception"
+    ):
         Failed(data=5).result()
     assert Failed(data=5).result(raise_on_failure=False) == 5
 

@@ -142,7 +142,12 @@ def test_what_stands_for_a_subflow_goes_through_its_states(recorded, end: str) -
 
     assert around() == "fine"
     states = recorded.states_of(recorded.flow_runs("inner")[0])
-    assert states[-1] == {"fails": "Failed", "is cancelled": "Cancelled", "crashes": "Crashed", "is skipped": "Skipped"}.get(end, "Completed")
+    assert states[-1] == {
+        "fails": "Failed",
+        "is cancelled": "Cancelled",
+        "crashes": "Crashed",
+        "is skipped": "Skipped",
+    }.get(end, "Completed")
     assert recorded.task_states("inner") == [states]
 
 

@@ -37,8 +37,18 @@ def test_a_bare_decorator_and_one_with_options_both_give_a_task() -> None:
 def test_a_task_without_options_has_these() -> None:
     made = task(body)
     assert made.fn is body
-    assert (made.name, made.description, made.version, made.tags) == ("body", "Do something.\n\nAt length.", None, frozenset())
-    assert (made.retries, made.retry_delay_seconds, made.retry_jitter_factor, made.retry_condition_fn) == (0, 0, None, None)
+    assert (made.name, made.description, made.version, made.tags) == (
+        "body",
+        "Do something.\n\nAt length.",
+        None,
+        frozenset(),
+    )
+    assert (made.retries, made.retry_delay_seconds, made.retry_jitter_factor, made.retry_condition_fn) == (
+        0,
+        0,
+        None,
+        None,
+    )
     assert (made.timeout_seconds, made.log_prints, made.task_run_name, made.task_runner) == (None, None, None, None)
     assert made.on_completion_hooks == made.on_failure_hooks == made.on_running_hooks == []
 
@@ -130,7 +140,9 @@ BAD_NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("option", "value", "error"), BAD_NUMBERS, ids=[f"{option}={value}" for option, value, _ in BAD_NUMBERS])
+@pytest.mark.parametrize(
+    ("option", "value", "error"), BAD_NUMBERS, ids=[f"{option}={value}" for option, value, _ in BAD_NUMBERS]
+)
 def test_a_bad_number_is_refused_at_decoration_with_option_and_value(option: str, value, error) -> None:
     shown = next((item for item in value if item != 1), None) if isinstance(value, list) else value
     for decorate in (lambda: task(body, **{option: value}), lambda: task(body).with_options(**{option: value})):
@@ -142,11 +154,26 @@ def test_a_bad_number_is_refused_at_decoration_with_option_and_value(option: str
 
 def test_none_means_the_default() -> None:
     given = dict.fromkeys(
-        ["name", "description", "version", "tags", "retries", "retry_delay_seconds", "retry_jitter_factor", "retry_condition_fn"]
+        [
+            "name",
+            "description",
+            "version",
+            "tags",
+            "retries",
+            "retry_delay_seconds",
+            "retry_jitter_factor",
+            "retry_condition_fn",
+        ]
         + ["timeout_seconds", "log_prints", "task_run_name", "task_runner", "on_completion", "on_failure", "on_running"]
     )
     made = task(body, **given)
-    assert (made.name, made.retries, made.tags, made.timeout_seconds, made.on_failure_hooks) == ("body", 0, frozenset(), None, [])
+    assert (made.name, made.retries, made.tags, made.timeout_seconds, made.on_failure_hooks) == (
+        "body",
+        0,
+        frozenset(),
+        None,
+        [],
+    )
 
 
 def test_retry_delays_may_be_a_number_a_list_or_made_from_the_number_of_retries() -> None:
@@ -165,7 +192,10 @@ def test_exponential_backoff_makes_at_most_50_delays_and_refuses_a_bad_factor() 
 
 @pytest.mark.parametrize("value", ["5", {"a": 1}, object()], ids=lambda value: type(value).__name__)
 def test_other_retry_delays_are_refused(value) -> None:
-    with pytest.raises(TypeError, match="Invalid `retry_delay_seconds` provided; must be an int, float, list or callable. Received type"):
+    with pytest.raises(
+        TypeError,
+        match="Invalid `retry_delay_seconds` provided; must be an int, float, list or callable. Received type",
+    ):
         task(body, retry_delay_seconds=value)
 
 
@@ -187,7 +217,9 @@ def test_hooks_must_be_an_iterable_of_callables_and_may_be_empty(option: str) ->
     assert getattr(task(body, **{option: (hook,)}), f"{option}_hooks") == [hook]
     with pytest.raises(TypeError) as caught:
         task(body, **{option: hook})
-    assert str(caught.value).startswith(f"Expected iterable for '{option}'; got function instead. Please provide a list of hooks to")
+    assert str(caught.value).startswith(
+        f"Expected iterable for '{option}'; got function instead. Please provide a list of hooks to"
+    )
     assert f"@task({option}=[hook1, hook2])\ndef my_task():\n\tpass" in str(caught.value)
     with pytest.raises(TypeError, match=f"Expected callables in '{option}'; got str instead. Please provide a list"):
         task(body, **{option: [hook, "test"]})
@@ -272,7 +304,16 @@ def test_a_name_that_can_not_be_made_fails_the_run() -> None:
 
 
 def test_with_options_changes_only_what_is_given_and_leaves_the_first_alone() -> None:
-    first = task(body, name="first", retries=3, tags=["a"], on_failure=[hook], timeout_seconds=5, version="1", task_run_name="{x}")
+    first = task(
+        body,
+        name="first",
+        retries=3,
+        tags=["a"],
+        on_failure=[hook],
+        timeout_seconds=5,
+        version="1",
+        task_run_name="{x}",
+    )
     second = first.with_options(retries=0)
     assert second is not first
     assert (first.retries, second.retries) == (3, 0)
@@ -281,8 +322,19 @@ def test_with_options_changes_only_what_is_given_and_leaves_the_first_alone() ->
 
 
 def test_with_options_takes_none_and_empty_lists_at_their_word() -> None:
-    first = task(body, name="first", retries=3, tags=["a"], on_failure=[hook], timeout_seconds=5, log_prints=True, description="d")
-    second = first.with_options(name=None, retries=None, tags=[], on_failure=[], timeout_seconds=None, log_prints=None, description=None)
+    first = task(
+        body,
+        name="first",
+        retries=3,
+        tags=["a"],
+        on_failure=[hook],
+        timeout_seconds=5,
+        log_prints=True,
+        description="d",
+    )
+    second = first.with_options(
+        name=None, retries=None, tags=[], on_failure=[], timeout_seconds=None, log_prints=None, description=None
+    )
     assert (second.name, second.retries, second.tags, second.on_failure_hooks) == ("body", 0, frozenset(), [])
     assert (second.timeout_seconds, second.log_prints) == (None, None)
     assert second.description == first.with_options(description="").description == "Do something.\n\nAt length."

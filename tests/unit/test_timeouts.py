@@ -139,7 +139,13 @@ def test_a_timeout_is_retried_and_only_the_last_one_is_called_so(recorded) -> No
 
     assert body(return_state=True).name == "TimedOut"
     assert len(calls) == 3
-    assert recorded.task_states("t")[0] == ["Pending", *["Running", "AwaitingRetry"], *["Retrying", "AwaitingRetry"], "Retrying", "TimedOut"]
+    assert recorded.task_states("t")[0] == [
+        "Pending",
+        *["Running", "AwaitingRetry"],
+        *["Retrying", "AwaitingRetry"],
+        "Retrying",
+        "TimedOut",
+    ]
 
 
 @pytest.mark.parametrize("way", ["submitted", "other thread"])
@@ -206,7 +212,9 @@ def test_a_cancelled_error_of_the_user_is_a_crash_and_no_timeout(recorded) -> No
 
 def test_the_hooks_of_a_run_that_timed_out_are_those_of_a_failure(recorded) -> None:
     seen = []
-    task(lambda: time.sleep(LATE), timeout_seconds=SOON, on_failure=[lambda t, r, state: seen.append(state.name)])(return_state=True)
+    task(lambda: time.sleep(LATE), timeout_seconds=SOON, on_failure=[lambda t, r, state: seen.append(state.name)])(
+        return_state=True
+    )
     assert seen == ["TimedOut"]
 
 
@@ -216,7 +224,9 @@ def test_the_hooks_of_a_run_that_timed_out_are_those_of_a_failure(recorded) -> N
 def test_the_deadline_of_the_inner_body_leaves_the_outer_one_alone(recorded) -> None:
     @flow(timeout_seconds=LATE)
     def outer():
-        return task(lambda: time.sleep(LATE), timeout_seconds=SOON)(return_state=True).name, signal.getitimer(signal.ITIMER_REAL)[0] > 1
+        return task(lambda: time.sleep(LATE), timeout_seconds=SOON)(return_state=True).name, signal.getitimer(
+            signal.ITIMER_REAL
+        )[0] > 1
 
     assert outer() == ("TimedOut", True)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
@@ -238,7 +248,9 @@ def test_the_deadline_of_the_outer_body_ends_the_inner_one(recorded, inner_timeo
 
 
 @pytest.mark.parametrize("inner_timeout", [None, LATE], ids=["none", "longer"])
-def test_the_deadline_of_the_outer_body_holds_although_the_inner_one_hands_out_its_state(recorded, inner_timeout) -> None:
+def test_the_deadline_of_the_outer_body_holds_although_the_inner_one_hands_out_its_state(
+    recorded, inner_timeout
+) -> None:
     inner = task(lambda: time.sleep(LATE), timeout_seconds=inner_timeout)
     reached = []
 

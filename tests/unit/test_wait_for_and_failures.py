@@ -44,7 +44,9 @@ UPSTREAMS = {
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("how", ["passed", "waited for"])
 @pytest.mark.parametrize("way", ["called", "submitted"])
-def test_an_upstream_that_did_not_complete_leaves_its_child_not_ready(recorded, upstream: str, how: str, way: str) -> None:
+def test_an_upstream_that_did_not_complete_leaves_its_child_not_ready(
+    recorded, upstream: str, how: str, way: str
+) -> None:
     hooked = []
 
     @task(on_running=[hooked.append], on_failure=[hooked.append], on_completion=[hooked.append])
@@ -105,7 +107,11 @@ def test_wait_for_takes_futures_states_values_and_nested_collections() -> None:
     @flow
     def around():
         everything = [good.submit(), Completed(), 5, None, "text", {"k": [good.submit(), (good(return_state=True),)]}]
-        return good.submit(7, wait_for=everything).result(), good(8, wait_for=everything), good(9, wait_for=good.submit())
+        return (
+            good.submit(7, wait_for=everything).result(),
+            good(8, wait_for=everything),
+            good(9, wait_for=good.submit()),
+        )
 
     assert around() == (7, 8, 9)
 
@@ -141,7 +147,10 @@ def test_an_async_call_waits_too() -> None:
 
     @flow
     async def around():
-        states = [await agood(1, wait_for=[bad.submit()], return_state=True), await agood(bad.submit(), return_state=True)]
+        states = [
+            await agood(1, wait_for=[bad.submit()], return_state=True),
+            await agood(bad.submit(), return_state=True),
+        ]
         return quote([state.name for state in states]), await agood(agood.submit(5))
 
     names, value = asyncio.run(around())
@@ -331,22 +340,27 @@ def test_what_a_running_task_submits_after_its_flow_failed_is_cancelled(recorded
 
 
 def test_an_async_flow_that_is_cancelled_crashes_with_its_children(recorded) -> None:
+    running = []
+
     @task
-    async def forever():
+    async def forever(all_run):
+        running.append(1)
+        if len(running) == 2:
+            all_run.set()
         await asyncio.sleep(30)
 
     @flow
-    async def around():
-        forever.submit()
-        await forever()
+    async def around(all_run):
+        forever.submit(quote(all_run))
+        await forever(quote(all_run))
 
     async def main():
-        running = asyncio.create_task(around())
-        while len(recorded.task_runs("forever")) < 2 or any(row.state_name != "Running" for row in recorded.task_runs("forever")):
-            await asyncio.sleep(0)
-        running.cancel()
+        all_run = asyncio.Event()
+        call = asyncio.create_task(around(all_run))
+        await all_run.wait()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await running
+            await call
 
     with temporary_settings(interrupt_grace_seconds=0.01):
         asyncio.run(main())
@@ -355,7 +369,9 @@ def test_an_async_flow_that_is_cancelled_crashes_with_its_children(recorded) -> 
     assert recorded.unfinished() == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException], ids=lambda error: error.__name__)
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException], ids=lambda error: error.__name__
+)
 @pytest.mark.parametrize("decorate", [task, flow], ids=["task", "flow"])
 def test_an_exception_that_is_no_exception_crashes_the_run_and_goes_on(recorded, decorate, error) -> None:
     def body():
@@ -427,5 +443,5 @@ def test_what_a_task_sets_stays_its_own() -> None:
     def change():
         variable.set("inside")
 
-    flow(lambda: [change.submit().wait(), change.submit().wait()] and None)()
+    flow(lambda: quote([change.submit().wait(), change.submit().wait()]))()
     assert variable.get() == "outside"

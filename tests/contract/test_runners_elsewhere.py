@@ -1,0 +1,36 @@
+"""The runners whose bodies run in other processes, or on somebody else's threads, keep the runner contract."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+from prefect_core.task_runners import ExecutorTaskRunner, ProcessPoolTaskRunner
+from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
+
+
+class TestOneProcess(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> MakeRunner:
+        return lambda: ProcessPoolTaskRunner(1)
+
+
+class TestExecutorOfOneThread(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> Iterator[MakeRunner]:
+        with ThreadPoolExecutor(1) as executor:
+            yield lambda: ExecutorTaskRunner(executor)
+
+
+class TestExecutorOfProcesses(RunnerContract):
+    @pytest.fixture(scope="class")
+    def executor(self) -> Iterator[ProcessPoolExecutor]:
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
+            yield executor
+
+    @pytest.fixture
+    def make_runner(self, executor: ProcessPoolExecutor) -> MakeRunner:
+        return lambda: ExecutorTaskRunner(executor)

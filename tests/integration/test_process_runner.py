@@ -1,0 +1,517 @@
+"""The process runner with real processes, which are killed for real."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_core import flow, history, tags, task
+from prefect_core.errors import RemoteError, SerializationError, WorkerLost
+from prefect_core.history.store import RunFilter
+from prefect_core.states import State
+from prefect_core.task_runners import ProcessPoolTaskRunner, resolve_runner
+from tests.integration import bodies
+from tests.integration.programs import running
+
+
+def states_of(task_name: str) -> list[list[str]]:
+    with_name = [row for row in history.open_store().task_runs() if row.task_name == task_name]
+    return [[state.name for state in history.open_store().states(row.key)] for row in reversed(with_name)]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def pipes(tmp_path: Path) -> tuple[Path, Path]:
+    here, go_on = tmp_path / "here", tmp_path / "go_on"
+    os.mkfifo(here)
+    os.mkfifo(go_on)
+    return here, go_on
+
+
+# Where bodies run, and how the pool begins and ends.
+
+
+def test_bodies_run_in_as_many_processes_as_there_are_workers_and_these_end_with_the_flow(
+    pipes: tuple[Path, Path],
+) -> None:
+    @flow(task_runner="processes:2")
+    def run() -> list[int]:
+        # One process is held, so everything else goes to the other.
+        held = bodies.hold.submit(*pipes)
+        held_pid = int(pipes[0].read_text())
+        pids = {held_pid, *(bodies.process.submit().result() for _ in range(4))}
+        pipes[1].write_text("")
+        return [held.result(), *pids]
+
+    held, *pids = run()
+    assert held in pids
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    assert not any(map(is_running, pids))
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5])
+def test_a_number_of_workers_below_one_is_refused(workers: Any) -> None:
+    with pytest.raises(ValueError, match="max_workers"):
+        ProcessPoolTaskRunner(workers)
+
+
+def test_a_name_may_carry_the_number_of_workers() -> None:
+    assert resolve_runner("processes:3") == ProcessPoolTaskRunner(3)
+
+
+def test_an_initializer_runs_in_each_process_before_the_first_body() -> None:
+    @flow(task_runner=ProcessPoolTaskRunner(1, bodies.start, ("a", 1)))
+    def run() -> Any:
+        return bodies.arguments_of_start.submit().result()
+
+    assert run() == ["a", 1]
+
+
+def test_an_initializer_that_fails_crashes_every_task_once_and_names_the_reason() -> None:
+    @flow(task_runner=ProcessPoolTaskRunner(1, bodies.refuse_to_start))
+    def run() -> list[State | None]:
+        return bodies.double.map([1, 2, 3]).wait()
+
+    for state in run(return_state=True).data:
+        assert str(state) == "Crashed('The initializer of the worker processes failed: ValueError: no licence.')"
+
+
+def test_a_script_needs_no_guard_and_its_own_functions_and_classes_travel(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("""
+from dataclasses import dataclass
+from prefect_core import flow, task
+
+@dataclass
+class Point:
+    x: int
+
+offset = 3
+def shifted(point):
+    return Point(point.x + offset)
+
+@task
+def shift(point):
+    return shifted(point)
+
+shift_more = task(lambda point: shift.submit(point).result())
+
+@flow(task_runner="processes:2")
+def run():
+    return [future.result() for future in (shift.submit(Point(1)), shift_more.submit(Point(2)))]
+
+print(run() == [Point(4), Point(5)])
+""")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ended = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=30)
+    assert ended.stdout == "True\n", ended.stderr
+
+
+# Processes that die.
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("exit", "ended with exit code 3"),
+        ("SIGKILL", "killed by signal 9 (SIGKILL)"),
+        ("SIGSEGV", "signal 11 (SIGSEGV)"),
+    ],
+)
+def test_a_process_that_dies_crashes_its_attempt_alone_and_the_task_is_tried_again(
+    how: str, said: str, tmp_path: Path
+) -> None:
+    @flow(task_runner="processes:1")
+    def run() -> list[Any]:
+        lost = bodies.die_once.submit(tmp_path / "mark", how)
+        return [lost.result(), *bodies.double.map([1, 2]).result()]
+
+    assert run() == ["survived", 2, 4]
+    assert states_of("die_once") == [["Pending", "Running", "AwaitingRetry", "Retrying", "Completed"]]
+    store = history.open_store()
+    row = next(row for row in store.task_runs() if row.task_name == "die_once")
+    assert said in (store.states(row.key)[2].message or "")
+
+
+def test_a_lost_process_is_named_with_its_end(tmp_path: Path) -> None:
+    @flow(task_runner="processes:1")
+    def run() -> State:
+        return bodies.die_once.with_options(retries=0).submit(tmp_path / "mark", "SIGKILL", return_state=True)
+
+    state = run(return_state=True).data
+    assert state.is_crashed()
+    assert isinstance(state.data, WorkerLost)
+    assert "while it ran this task" in state.message
+
+
+def test_a_body_under_way_is_shown_running_and_is_killed_with_its_process_when_the_flow_fails(
+    pipes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_CORE_CANCEL_GRACE_SECONDS", "0")
+    seen: list[Any] = []
+    begun = threading.Event()
+    hold = bodies.hold.with_options(on_running=[lambda *_: begun.set()])
+
+    @flow(task_runner="processes:1")
+    def run() -> None:
+        held, waiting = hold.submit(*pipes), bodies.double.submit(1)
+        seen.append(int(pipes[0].read_text()))
+        begun.wait()
+        seen.extend([held.state.name, waiting.state.name])
+        raise KeyError("enough")
+
+    assert run(return_state=True).is_failed()
+    pid, *names = seen
+    assert names == ["Running", "Pending"]
+    assert not is_running(pid)
+    assert states_of("hold")[0][-1] == "Crashed"
+    assert states_of("double") == [["Pending", "Cancelled"]]
+
+
+def test_workers_end_by_themselves_when_their_main_process_is_killed(home: Path, pipes: tuple[Path, Path]) -> None:
+    code = f"""
+from pathlib import Path
+from tests.integration import bodies
+
+@flow(task_runner="processes:2")
+def run():
+    futures = [bodies.tell_and_hold.submit(*map(Path, {list(map(str, pipes))!r})) for _ in range(2)]
+    futures[0].result()
+
+run()
+"""
+    # Both ends are ours too, so neither pipe ends before we have heard of both workers.
+    told, held = (os.open(pipe, os.O_RDWR) for pipe in pipes)
+    with running(home, code) as program:
+        watches = [os.pidfd_open(int(os.read(told, 8))) for _ in range(2)]
+        program.hit(signal.SIGKILL)
+        for watch in watches:
+            assert select.select([watch], [], [], 20)[0]
+            os.close(watch)
+    os.close(told)
+    os.close(held)
+
+
+# What a body sees, and what comes back of it.
+
+
+def test_a_body_knows_its_run_its_flow_and_the_tags_around() -> None:
+    @flow(task_runner="processes:1", name="outer")
+    def run(x: int) -> Any:
+        with tags("around"):
+            return bodies.surroundings.submit().result()
+
+    assert run(5) == {"task_run": "surroundings-0", "flow": "outer", "tags": ["around"], "parameters": {"x": 5}}
+    row = next(row for row in history.open_store().task_runs() if row.task_name == "double")
+    assert row.tags == ("around", "inner")
+
+
+def test_prints_and_log_records_are_kept_once_in_order_and_shown_by_the_main_process(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    @flow(task_runner="processes:1")
+    def run() -> None:
+        bodies.speak.submit()
+
+    run()
+    store = history.open_store()
+    row = store.task_run("speak-0")
+    assert [(log.level, log.message) for log in store.logs(row.key)] == [
+        (20, "printed"),
+        (30, "warned"),
+        (20, "printed again"),
+    ]
+    shown = capfd.readouterr().err
+    assert shown.count("Task run 'speak-0' - printed\n") == shown.count("Task run 'speak-0' - warned\n") == 1
+
+
+def test_thousands_of_records_of_one_body_travel_while_it_runs_and_none_is_lost() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> None:
+        bodies.speak_much.submit(10_000)
+
+    run()
+    store = history.open_store()
+    assert [log.message for log in store.logs(store.task_run("speak_much-0").key)] == [
+        f"line {index}" for index in range(10_000)
+    ]
+
+
+def test_an_exception_comes_back_as_itself_with_its_cause_and_the_traceback_that_it_had() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> State:
+        return bodies.raise_from_cause.submit(return_state=True)
+
+    error = run(return_state=True).data.data
+    assert type(error) is ValueError
+    assert type(error.__cause__) is KeyError
+    text = "".join(traceback.format_exception(error))
+    assert "in raise_from_cause" in text
+    assert "prefect_core" not in text.partition("Raised in worker")[2]
+
+
+def test_an_exception_that_cannot_be_pickled_keeps_its_name_text_and_traceback() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> State:
+        return bodies.raise_particular.submit(return_state=True)
+
+    state = run(return_state=True).data
+    assert state.message == "Task run encountered an exception ParticularError: 7: closed"
+    assert isinstance(state.data, RemoteError)
+    assert (type(state.data).__name__, str(state.data)) == ("ParticularError", "7: closed")
+    assert 'raise ParticularError(7, "closed")' in state.data.traceback_text
+
+
+# What can't travel.
+
+
+def some_generator() -> Any:
+    yield 1
+
+
+async def some_coroutine() -> None: ...
+
+
+TROUBLE: dict[str, Any] = {
+    "lock": threading.Lock,
+    "file for writing": lambda: Path(os.devnull).open("w", encoding="utf-8"),
+    "file for reading": lambda: Path(os.devnull).open(encoding="utf-8"),
+    "binary file": lambda: Path(os.devnull).open("rb"),
+    "generator": some_generator,
+    "socket": socket.socket,
+    "thread": threading.Thread,
+    "connection": lambda: sqlite3.connect(":memory:"),
+    "coroutine": some_coroutine,
+    "memoryview": lambda: memoryview(b"x"),
+    "frame": sys._getframe,
+    "bad __reduce__": bodies.RefusesToLeave,
+    "bad when loaded": bodies.RefusesToArrive,
+}
+
+
+@pytest.mark.parametrize("kind", TROUBLE)
+def test_an_argument_that_cannot_travel_is_an_error_that_names_task_argument_and_place(kind: str) -> None:
+    troublesome = TROUBLE[kind]()
+
+    @task
+    def take(fine: int, settings: Any) -> None: ...
+
+    @flow(task_runner="processes:1")
+    def run() -> State:
+        return take.submit(1, {"deep": [0, troublesome]}, return_state=True)
+
+    state = run(return_state=True).data
+    if hasattr(troublesome, "close"):
+        troublesome.close()
+    assert state.is_failed()
+    assert isinstance(state.data, SerializationError)
+    assert "task 'take'" in state.message
+    assert "'settings'" in state.message
+    if kind != "bad when loaded":
+        assert "settings['deep'][1] is a" in state.message
+
+
+def test_functions_modules_and_classes_travel() -> None:
+    factor = 3
+
+    class Local:
+        value = 4
+
+    @task
+    def use(function: Any, module: Any, kind: Any) -> Any:
+        return function(2), module.sep, kind.value
+
+    @flow(task_runner="processes:1")
+    def run() -> Any:
+        return use.submit(lambda number: number * factor, os, Local).result()
+
+    assert run() == (6, os.sep, 4)
+
+
+@pytest.mark.parametrize(
+    ("what", "named"), [("lock", "_thread.lock"), ("generator_in_list", "its result[1]"), ("arrives", "not here")]
+)
+def test_a_result_that_cannot_travel_fails_the_attempt_and_names_the_task(what: str, named: str) -> None:
+    @flow(task_runner="processes:1")
+    def run() -> State:
+        return bodies.give.submit(what, return_state=True)
+
+    state = run(return_state=True).data
+    assert state.is_failed()
+    assert isinstance(state.data, SerializationError)
+    assert "task 'give'" in state.message
+    assert named in state.message
+
+
+def test_a_function_that_refers_to_what_cannot_travel_is_named_with_the_variable() -> None:
+    lock = threading.Lock()
+
+    @task
+    def use() -> None:
+        lock.acquire()
+
+    @flow(task_runner="processes:1")
+    def run() -> State:
+        return use.submit(return_state=True)
+
+    message = run(return_state=True).data.message
+    assert "Task 'use'" in message
+    assert "variable 'lock' is a _thread.lock" in message
+
+
+def test_a_thousand_submits_of_one_closure_pickle_it_once() -> None:
+    captured = bodies.Counted()
+    bodies.Counted.pickled = 0
+
+    @task
+    def use(index: int) -> int:
+        return index if captured is not None else -1
+
+    @flow(task_runner="processes:2")
+    def run() -> list[int]:
+        return use.map(range(1000)).result()
+
+    assert run() == list(range(1000))
+    assert bodies.Counted.pickled == 1
+
+
+def test_a_variable_that_stands_for_another_object_is_pickled_again() -> None:
+    factor = 1
+
+    @task
+    def use() -> int:
+        return factor
+
+    @flow(task_runner="processes:1")
+    def run() -> list[int]:
+        nonlocal factor
+        found = [use.submit().result()]
+        factor = 1000
+        return [*found, use.submit().result()]
+
+    assert run() == [1, 1000]
+
+
+# What a body submits.
+
+
+def test_nested_submits_end_at_any_depth_with_one_process_and_are_recorded_with_their_numbers() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> list[int]:
+        return bodies.count_down.map([5, 50]).result()
+
+    assert run() == [5, 50]
+    rows = [row for row in history.open_store().task_runs() if row.task_name == "count_down"]
+    assert {row.state_name for row in rows} == {"Completed"}
+    assert sorted(row.index for row in rows) == list(range(57))
+    assert sum(row.parent_task_run is None for row in rows) == 2
+
+
+def test_what_a_body_submits_and_does_not_wait_for_is_run_before_its_attempt_ends() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> str:
+        return bodies.leave_behind.submit(20).result()
+
+    assert run() == "left"
+    store = history.open_store()
+    outer = store.task_run("leave_behind-0")
+    inner = [row for row in store.task_runs() if row.task_name == "double"]
+    assert [row.state_name for row in inner] == ["Completed"] * 20
+    assert {row.parent_task_run for row in inner} == {outer.key}
+
+
+def test_a_failed_run_inside_a_body_counts_for_the_flow_as_it_does_on_threads() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> None:
+        bodies.fail_inside.submit()
+
+    state = run(return_state=True)
+    assert str(state) == "Failed('1/2 states failed.')"
+    with pytest.raises(ValueError, match="inside"):
+        state.result()
+
+
+def test_a_subflow_in_a_body_runs_there_on_its_own_runner_and_is_recorded_whole() -> None:
+    @flow(name="inner")
+    def inner(number: int) -> int:
+        return sum(bodies.double.map(range(number)).result())
+
+    @task
+    def outer() -> tuple[int, int]:
+        return inner(3), inner.submit(4).result()
+
+    @flow(task_runner="processes:1", name="main")
+    def run() -> Any:
+        return outer.submit().result()
+
+    assert run() == (6, 12)
+    store = history.open_store()
+    subflows = [row for row in store.flow_runs() if row.flow_name == "inner"]
+    assert [row.state_name for row in subflows] == ["Completed"] * 2
+    assert {row.parent_flow_run for row in subflows} == {store.flow_runs()[-1].key}
+    assert sorted(len(store.task_runs(RunFilter(flow_run=row.key))) for row in subflows) == [3, 4]
+
+
+# Processes that bodies make.
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_a_body_may_use_multiprocessing_with_every_start_method(start_method: str) -> None:
+    @flow(task_runner="processes:1")
+    def run() -> list[int]:
+        return bodies.run_in_children.submit(start_method).result()
+
+    assert run() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("runner", ["processes:1", "concurrent"])
+def test_a_child_made_by_fork_may_run_a_flow_of_its_own(runner: str) -> None:
+    @flow(task_runner=runner)
+    def run() -> list[int]:
+        return [bodies.fork_and_run_flow.submit().result(), bodies.double.submit(1).result()]
+
+    assert run() == [42, 2]
+    rows = {row.flow_name: row.state_name for row in history.open_store().flow_runs()}
+    assert rows == {"run": "Completed", "of-the-child": "Completed"}
+
+
+@pytest.mark.parametrize("runner", ["processes:1", "concurrent", "sequential"])
+def test_a_child_that_comes_back_out_of_a_body_ends_and_records_nothing(runner: str) -> None:
+    @flow(task_runner=runner)
+    def run() -> list[int]:
+        return [bodies.fork_and_exit.submit(5).result(), bodies.double.submit(1).result()]
+
+    assert run() == [5, 2]
+    assert states_of("fork_and_exit") == [["Pending", "Running", "Completed"]]
+
+
+def test_a_child_made_by_fork_in_the_flow_does_not_touch_the_workers_of_its_parent() -> None:
+    @flow(task_runner="processes:1")
+    def run() -> list[int]:
+        before = bodies.process.submit().result()
+        child = os.fork()
+        if child == 0:
+            sys.exit(9)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return [code, before - bodies.process.submit().result()]
+
+    assert run() == [9, 0]
