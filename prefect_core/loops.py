@@ -23,6 +23,10 @@ class Door(Protocol):
         """Do the same from a signal handler, which may have interrupted the loop anywhere, its sleep included."""
         ...
 
+    def hear_signals(self) -> Callable[[], object]:
+        """See that a signal wakes the loop, on the main thread, even one that comes as it falls asleep; returns what ends that."""
+        ...
+
 
 class _AsyncioDoor:
     __slots__ = ("loop", "thread")
@@ -40,6 +44,29 @@ class _AsyncioDoor:
     def call_from_signal(self, function: Callable[..., object]) -> None:
         self.loop.call_soon_threadsafe(function)
 
+    def hear_signals(self) -> Callable[[], object]:
+        import signal  # only an async flow on the main thread comes here
+        import socket
+
+        heard, written = socket.socketpair()
+        for end in (heard, written):
+            end.setblocking(False)
+        before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        if before == -1:
+            self.loop.add_reader(heard, heard.recv, 4096)
+        else:
+            # This loop hears them already.
+            signal.set_wakeup_fd(before)
+
+        def end_hearing() -> None:
+            if before == -1:
+                signal.set_wakeup_fd(-1)
+                self.loop.remove_reader(heard)
+            heard.close()
+            written.close()
+
+        return end_hearing
+
 
 class _TrioDoor:
     __slots__ = ("token",)
@@ -52,6 +79,10 @@ class _TrioDoor:
 
     def call_from_signal(self, function: Callable[..., object]) -> None:
         self.token.run_sync_soon(function)
+
+    def hear_signals(self) -> Callable[[], object]:
+        # Trio does.
+        return bool
 
 
 def running_loop() -> object | None:
@@ -72,7 +103,7 @@ def is_being_cancelled() -> bool:
     if asyncio is None or asyncio._get_running_loop() is None:
         return False
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task is not None and bool(task.cancelling())
 
 
 def door_here() -> Door:

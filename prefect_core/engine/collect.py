@@ -23,7 +23,8 @@ from prefect_core.state_kinds import PAUSED, SCHEDULED, UNSUCCESSFUL
 from prefect_core.states import State
 
 CREATED, ENTERED, RENAMED, LOGGED, SHOWN, COUNTED = range(6)
-"""(CREATED, outline, state), (ENTERED, uid, state, course, error), (RENAMED, uid, name), (LOGGED, uid or 0, level, logger, message, timestamp_us), (SHOWN, uid or 0, fields of the log record), (COUNTED, uid)."""
+"""(CREATED, outline, state), (ENTERED, uid, state, course, error), (RENAMED, uid, name),
+(LOGGED, uid or 0, level, logger, message, timestamp_us), (SHOWN, uid or 0, fields of the log record), (COUNTED, uid)."""
 Event = tuple[Any, ...]
 
 _MOST_KEPT = 2_000

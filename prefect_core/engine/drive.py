@@ -121,7 +121,7 @@ os.register_at_fork(after_in_child=_renew_blocking)
 async def _on_thread(work: Callable[[], T]) -> T:
     """Await work that blocks a thread. The thread is a daemon: anyio's own would keep a program that a signal ends from ending."""
     ended = LoopFlag()
-    outcome: list[tuple[T | None, BaseException | None]] = []
+    outcome: list[tuple[Any, BaseException | None]] = []
 
     def carry_out() -> Callable[[], object]:
         try:
@@ -135,7 +135,7 @@ async def _on_thread(work: Callable[[], T]) -> T:
     value, error = outcome[0]
     if error is not None:
         raise error
-    returned: Any = value
+    returned: T = value
     return returned
 
 

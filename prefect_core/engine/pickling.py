@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections import ChainMap
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
 
 
 def _reduce_file(file: io.TextIOWrapper) -> Any:
     if file in (sys.stdout, sys.stderr):
-        return cloudpickle.Pickler.dispatch_table[io.TextIOWrapper](file)
+        return _theirs[io.TextIOWrapper](file)
     # cloudpickle would send what is in the file, and an object of another kind would arrive.
     raise TypeError("cannot pickle an open file")
 
@@ -22,9 +22,13 @@ def _reduce_view(view: memoryview) -> Any:
     raise TypeError("cannot pickle a memoryview; pass its bytes")
 
 
+# It goes on to the table of copyreg, which grows.
+_theirs: Any = cloudpickle.Pickler.dispatch_table
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
-    dispatch_table = ChainMap(
-        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view}, cloudpickle.Pickler.dispatch_table
+    dispatch_table: ClassVar[ChainMap[type, Any]] = _theirs.new_child(
+        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view}
     )
 
 

@@ -56,8 +56,10 @@ async def watched_on_loop() -> AsyncIterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        door = loops.door_here()
         with anyio.CancelScope() as scope:
-            cancel = partial(loops.door_here().call_from_signal, scope.cancel)
+            cancel = partial(door.call_from_signal, scope.cancel)
+            end_hearing = door.hear_signals() if not _cancels else bool
             _cancels.append(cancel)
             if _noted:
                 scope.cancel()
@@ -65,6 +67,7 @@ async def watched_on_loop() -> AsyncIterator[None]:
                 yield
             finally:
                 _cancels.remove(cancel)
+                end_hearing()
         if scope.cancel_called:
             await _until_others_have_left()
             raise _as_exception(_noted[-1])

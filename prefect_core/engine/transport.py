@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import pickle
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
@@ -195,14 +197,15 @@ def _names_in(code: CodeType) -> frozenset[str]:
 
 
 class Delivery:
-    """One payload on its way: what is sent, and what comes back. For one thread at a time."""
+    """One payload on its way: what is sent, and what comes back. For one thread at a time, but for `begun`."""
+
+    _beginning = threading.Lock()
 
     def __init__(self, payload: Payload, parcel: Parcel) -> None:
         self.payload = payload
         self.parcel = parcel
+        self.sent_us = 0
         self.started_us = 0
-        self.is_clean = True
-        """False if something of the body may still run where it ran: that place should end."""
         self._replay: Replay | None = None
 
     @property
@@ -211,10 +214,11 @@ class Delivery:
         return self.payload.run.state.type in FINAL
 
     def begun(self, started_us: int) -> None:
-        """Take note that the body runs, since this moment in wall microseconds."""
-        if self.started_us:
+        """Take note that the body runs, since this moment in wall microseconds; the first time counts."""
+        with self._beginning:
+            is_first, self.started_us = not self.started_us, self.started_us or started_us
+        if not is_first:
             return
-        self.started_us = started_us
         if self.payload.started is not None:
             try:
                 self.payload.started(started_us)
@@ -244,7 +248,6 @@ class Delivery:
         if reply.events:
             self.begun(reply.started_us)
             self._replay_events(reply.events)
-        self.is_clean = reply.is_clean
         receipt = Receipt(timed_out=reply.timed_out)
         receipt.worker, receipt.started_us, receipt.ended_us = reply.worker, reply.started_us, reply.ended_us
         if reply.timed_out:
@@ -299,7 +302,7 @@ class Delivery:
         receipt = self._unstarted(WorkerLost(reason), worker)
         receipt.lost, receipt.began = True, began
         receipt.ended_us = clock.now_us()
-        receipt.started_us = self.started_us or receipt.ended_us
+        receipt.started_us = self.started_us or self.sent_us or receipt.ended_us
         if self._replay is not None:
             self._replay.close(reason)
         return receipt
@@ -319,3 +322,10 @@ def _raised(error: BaseException) -> BaseException:
         raise error
     except BaseException as raised:
         return raised
+
+
+def _renew_lock() -> None:
+    Delivery._beginning = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -14,7 +14,7 @@ from prefect_core.logs import tracebacks
 
 def dump_error(error: BaseException, place: str) -> bytes:
     """Return the exception as bytes; `place` says where it was raised. Never raises."""
-    text = tracebacks.text_of(error)
+    text, reason = tracebacks.text_of(error), ""
     for cause in dict.fromkeys((error.__cause__, None)):
         try:
             dumped: bytes = pickling.dumps((error, cause, error.__suppress_context__, place, text))

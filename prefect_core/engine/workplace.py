@@ -88,7 +88,6 @@ class Reply(NamedTuple):
     worker: str
     error: bytes | None
     events: list[Any]
-    is_clean: bool = True
     unloadable: str | None = None
 
 
@@ -110,6 +109,8 @@ class Workplace:
         self._recorder = WorkerRecorder()
         self._loaded: dict[int, Any] = {}
         self._attempts: list[_Attempt] = []
+        self.is_clean = True
+        """False when something of an attempt runs on although its receipt is sent: a process that can should end."""
         self._forwarding = Forwarding(self._recorder)
         self._is_away = True
         self._settings: Settings | None = None
@@ -126,6 +127,7 @@ class Workplace:
                 receipt = attempt.run()
             except BaseException as error:
                 receipt = Receipt(error=error)
+            self.is_clean = self.is_clean and attempt.is_clean
             return attempt.reply(receipt)
 
     def news(self) -> tuple[int, Any] | None:
@@ -202,7 +204,7 @@ class _Attempt:
         self.is_at_home = surroundings.origin == remote.process_name()
         self.collector = Collector(remote.process_name(), outlet)
         self.started_us = 0
-        self._is_clean = True
+        self.is_clean = True
         self._task = task
         self._call = call
         self._dispatcher = NestedDispatcher(recorder)
@@ -239,9 +241,9 @@ class _Attempt:
         part = Part(self._dispatcher.stand_ins)
         with waiting.holding(part):
             receipt = self._run_body(payload, part)
-            self._is_clean = self._dispatcher.wind_up(receipt)
+            self.is_clean = self._dispatcher.wind_up(receipt)
         if payload.over is not None and not payload.over.done():
-            self._is_clean = False
+            self.is_clean = False
         return receipt
 
     def _run_body(self, payload: Payload, part: Part) -> Receipt:
@@ -280,7 +282,6 @@ class _Attempt:
             remote.process_name(),
             dumped_error,
             self.collector.take_last(),
-            self._is_clean,
         )
         if plain and error is None:
             return pickle.dumps((*reply, receipt.value))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from prefect_core import clock
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 _START = datetime(2030, 1, 1, tzinfo=UTC)
 _ROUNDING = 1e-6

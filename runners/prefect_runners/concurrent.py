@@ -25,7 +25,9 @@ class ConcurrentTaskRunner(TaskRunner):
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1):
+        if max_workers is not None and (
+            not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1
+        ):
             raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
         self.max_workers = max_workers
         self._host: Host | None = None

@@ -36,7 +36,7 @@ class ExecutorTaskRunner(TaskRunner):
     @classmethod
     def from_argument(cls, argument: str) -> ExecutorTaskRunner:
         raise ConfigurationError(
-            "ExecutorTaskRunner needs an executor; make it in code: ExecutorTaskRunner(my_executor)."
+            f"ExecutorTaskRunner needs an executor, which {argument!r} can't name; make it in code: ExecutorTaskRunner(my_executor)."
         )
 
     def options(self) -> dict[str, Any]:
@@ -55,6 +55,10 @@ class ExecutorTaskRunner(TaskRunner):
 
     def cancel(self, payload: Payload) -> bool:
         return self._place is not None and payload.handle is not None and self._place.cancel(payload)
+
+    def abandon(self, payload: Payload) -> None:
+        if isinstance(self._place, _Threads):
+            self._place.abandon(payload)
 
     def stop(self) -> None:
         if self._place is not None:
@@ -92,12 +96,18 @@ class _Threads:
     def cancel(self, payload: Payload) -> bool:
         return self._stand_ins.withdraw(payload.handle)
 
+    def abandon(self, payload: Payload) -> None:
+        # The thread stays with its late body; a stand-in does its work meanwhile.
+        if payload.over is not None:
+            self._stand_ins.wait_begins(payload, payload.over.done)
+
     def stop(self) -> None:
         self._stand_ins.close()
 
 
 def _run(payload: Payload, done: Callable[[Receipt], None], stand_ins: StandIns) -> None:
     receipt = run_attempt(payload, stand_ins)
+    stand_ins.wait_ends(payload)
     receipt.worker = remote.worker_name()
     done(receipt)
 

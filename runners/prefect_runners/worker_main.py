@@ -5,7 +5,7 @@ listens on the *lifeline*, a pipe that the main process holds open: a byte there
 that the main process is gone, which ends this process at once, whatever it is doing.
 
 Messages, in bytes; the first byte is the kind. To the worker: a pickled parcel. From it: READY, FAILED and why, BEGUN and the moment,
-HAPPENED and events, RECEIPT and the reply.
+HAPPENED and events, RECEIPT and the reply, or LAST and the reply, after which the process is to be ended.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import pickle
 import signal
 import sys
 import threading
+from io import TextIOWrapper
 from multiprocessing.connection import Connection
 from types import FrameType
 
 from prefect_core.engine.workplace import Workplace
 
-READY, FAILED, BEGUN, HAPPENED, RECEIPT = b"Y", b"F", b"B", b"H", b"R"
+READY, FAILED, BEGUN, HAPPENED, RECEIPT, LAST = b"Y", b"F", b"B", b"H", b"R", b"L"
 
 
 class Worker:
@@ -43,7 +44,8 @@ class Worker:
                 parcel = self._channel.recv_bytes()
             except (EOFError, OSError):
                 return
-            self._send(RECEIPT, self._workplace.run(pickle.loads(parcel), self._happened))
+            reply = self._workplace.run(pickle.loads(parcel), self._happened)
+            self._send(RECEIPT if self._workplace.is_clean else LAST, reply)
 
     def _initialize(self) -> bool:
         argv, initializer = pickle.loads(self._channel.recv_bytes())
@@ -96,7 +98,7 @@ def main(channel: int, lifeline: int) -> None:
     os.register_at_fork(after_in_child=lambda: _close(channel, lifeline))
     signal.signal(signal.SIGINT, _leave_to_the_main_process)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             # What a body printed is not lost with the process.
             stream.reconfigure(line_buffering=True)
     Worker(Connection(channel), lifeline).serve()

@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-from prefect_core import waiting
+from prefect_core import clock, waiting
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Receipt
-from prefect_runners.worker_main import BEGUN, HAPPENED
+from prefect_runners.worker_main import BEGUN, HAPPENED, LAST
 from prefect_runners.worker_process import Boot, Gone, WorkerProcess
 
 _FIRST_LOOK_SECONDS = 0.02
@@ -76,10 +76,17 @@ class Pool:
 
     def kill(self, job: Job) -> None:
         """End the process that runs a job, if one does."""
+        if self._seat_of(job) is None:
+            return
+        # The process may have been about to say so.
+        job.delivery.begun(job.delivery.sent_us)
         with self._arrival:
-            for seat in self._seats:
-                if seat.job is job:
-                    seat.end_job("was stopped on request")
+            seat = self._seat_of(job)
+            if seat is not None:
+                seat.end_job("was stopped on request")
+
+    def _seat_of(self, job: Job) -> Seat | None:
+        return next((seat for seat in list(self._seats) if seat.job is job), None)
 
     def stop(self) -> None:
         """End all processes, busy ones at once, and wait until they are gone."""
@@ -202,6 +209,7 @@ class Seat:
         while job is not None:
             try:
                 process = self._process or self._start()
+                job.delivery.sent_us = clock.now_us()
                 self._pool.hold(self, job)
                 process.send(job.delivery.parcel)
             except Gone:
@@ -234,6 +242,7 @@ class Seat:
                     raise RunnerError(reason) from None
             else:
                 self._failed_starts = 0
+                self._end_reason = None
                 return process
 
     def _drop_process(self) -> str:
@@ -249,19 +258,21 @@ class Seat:
         except Gone:
             return self._lost(job, process)
         self._pool.hold(self, None)
-        if reply is None:
+        if reply is None or reply[:1] == LAST:
+            # A body runs on there, and nothing else ends it for certain.
+            process.kill()
             self._drop_process()
+        if reply is None:
             return lambda: self._settle(job, job.delivery.late(process.name))
-        return lambda: self._settle_reply(job, reply)
+        return lambda: self._settle(job, job.delivery.receipt(reply[1:]))
 
     def _reply(self, job: Job, process: WorkerProcess) -> bytes | None:
-        """Return the reply of the process, or None if its body is past its deadline and was killed. Raises `Gone`."""
+        """Return the reply of the process, or None if its body is past its deadline. Raises `Gone`."""
         seconds, deadline = _FIRST_LOOK_SECONDS, None
         while True:
             message = process.receive(seconds)
             if message is None:
                 if deadline is not None and time.monotonic() > deadline:
-                    process.kill()
                     return None
                 process.ask()
                 seconds = _LOOK_SECONDS
@@ -272,7 +283,7 @@ class Seat:
             elif message[:1] == HAPPENED:
                 job.delivery.happened(message[1:])
             else:
-                return message[1:]
+                return message
 
     def _lost(self, job: Job, process: WorkerProcess) -> Callable[[], None]:
         self._pool.hold(self, None)
@@ -280,10 +291,6 @@ class Seat:
         ended, self._end_reason = self._end_reason or ended, None
         reason = f"Worker process {process.pid} {ended} while it ran this task."
         return lambda: self._settle(job, job.delivery.lost(reason, process.name, began=True))
-
-    def _settle_reply(self, job: Job, reply: bytes) -> None:
-        receipt = job.delivery.receipt(reply)
-        self._settle(job, receipt)
 
     def _settle(self, job: Job, receipt: Receipt) -> None:
         try:

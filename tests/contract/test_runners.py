@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+
+import loky
 import pytest
 
-from prefect_core.task_runners import ConcurrentTaskRunner, SequentialTaskRunner
+from prefect_core.task_runners import ConcurrentTaskRunner, ExecutorTaskRunner, ProcessPoolTaskRunner, SequentialTaskRunner
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
 
 
@@ -30,3 +35,49 @@ class TestConcurrentWithEightWorkers(RunnerContract):
     @pytest.fixture
     def make_runner(self) -> MakeRunner:
         return lambda: ConcurrentTaskRunner(8)
+
+
+class TestProcesses(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> MakeRunner:
+        return lambda: ProcessPoolTaskRunner(2)
+
+
+# An executor is borrowed, so one serves all tests.
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[Executor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def loky_processes() -> Iterator[Executor]:
+    executor = loky.ProcessPoolExecutor(2)
+    yield executor
+    executor.shutdown()
+
+
+class TestExecutorOfThreads(RunnerContract):
+    @pytest.fixture
+    def make_runner(self, threads: Executor) -> MakeRunner:
+        return lambda: ExecutorTaskRunner(threads)
+
+
+class TestExecutorOfProcesses(RunnerContract):
+    @pytest.fixture
+    def make_runner(self, processes: Executor) -> MakeRunner:
+        return lambda: ExecutorTaskRunner(processes)
+
+
+class TestExecutorOfLoky(RunnerContract):
+    @pytest.fixture
+    def make_runner(self, loky_processes: Executor) -> MakeRunner:
+        return lambda: ExecutorTaskRunner(loky_processes)

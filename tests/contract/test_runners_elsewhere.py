@@ -25,12 +25,13 @@ class TestExecutorOfOneThread(RunnerContract):
             yield lambda: ExecutorTaskRunner(executor)
 
 
-class TestExecutorOfProcesses(RunnerContract):
-    @pytest.fixture(scope="class")
-    def executor(self) -> Iterator[ProcessPoolExecutor]:
-        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
-            yield executor
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
+        yield executor
 
+
+class TestExecutorOfProcesses(RunnerContract):
     @pytest.fixture
-    def make_runner(self, executor: ProcessPoolExecutor) -> MakeRunner:
-        return lambda: ExecutorTaskRunner(executor)
+    def make_runner(self, processes: ProcessPoolExecutor) -> MakeRunner:
+        return lambda: ExecutorTaskRunner(processes)

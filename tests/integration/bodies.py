@@ -56,6 +56,19 @@ def hold(here: Path, go_on: Path) -> int:
     return os.getpid()
 
 
+@task(timeout_seconds=0.1)
+def hold_deaf(here: Path, go_on: Path) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    hold.fn(here, go_on)
+
+
+@task(timeout_seconds=0.5)
+def hold_inside(here: Path, go_on: Path) -> int:
+    held = hold.submit(here, go_on)
+    double.submit(1)
+    return held.result()
+
+
 @task
 def tell_and_hold(here: Path, go_on: Path) -> None:
     with here.open("w") as pipe:

@@ -13,7 +13,9 @@ from tests.integration.programs import ends, running
 INTERRUPTED = "Execution was aborted by an interrupt signal."
 TERMINATED = "Execution was aborted by a termination signal."
 CASES = pytest.mark.parametrize(
-    ("number", "message", "codes"), [(signal.SIGINT, INTERRUPTED, (130, -2)), (signal.SIGTERM, TERMINATED, (143,))], ids=["ctrl-c", "sigterm"]
+    ("number", "message", "codes"),
+    [(signal.SIGINT, INTERRUPTED, (130, -2)), (signal.SIGTERM, TERMINATED, (143,))],
+    ids=["ctrl-c", "sigterm"],
 )
 SHORT = {"PREFECT_CORE_INTERRUPT_GRACE_SECONDS": "0.3"}
 # Beside the grace: Python's own end, the last commit, and a busy machine.

@@ -160,14 +160,14 @@ def check_graph(nodes: list[Node], runner: str, store: HistoryStore) -> None:
                 assert source.ended_us <= row.started_us, f"{row.name} began before {source.name} ended"
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_random_graphs_end_as_they_should(runner: str) -> None:
-    play_graphs(runner, 100)
+@pytest.mark.parametrize(("runner", "count"), [*((runner, 100) for runner in RUNNERS), ("processes:2", 5)])
+def test_random_graphs_end_as_they_should(runner: str, count: int) -> None:
+    play_graphs(runner, count)
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("runner", [*RUNNERS, "processes:2"])
 def test_a_thousand_random_graphs_end_as_they_should(runner: str) -> None:
     print(f"\ncampaign: {play_graphs(runner, 1000)} graphs on {runner}")
 

@@ -69,9 +69,11 @@ def everything(runner: RunnerSpec) -> Any:
 def told(store: HistoryStore) -> list[Any]:
     """Return all that a history holds of its task and flow runs, without what differs from one run of a program to the next."""
     names: dict[Any, str] = {None: ""}
-    for row in (*store.flow_runs(), *store.task_runs()):
-        # Flow runs are called by names that are drawn.
-        names[row.key] = names[row.uid] = row.name if hasattr(row, "task_name") else f"flow {row.flow_name}"
+    for row in store.task_runs():
+        names[row.key] = names[row.uid] = row.name
+    for flow_run in store.flow_runs():
+        # Their own names are drawn.
+        names[flow_run.key] = names[flow_run.uid] = f"flow {flow_run.flow_name}"
     story: list[Any] = []
     for run in store.task_runs(RunFilter()):
         inputs = sorted((edge.parameter, names[edge.uid]) for edge in run.inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from prefect_core import flow, task
@@ -85,7 +85,7 @@ class Values:
             }[str(state)]
 
         @flow(task_runner=make_runner())
-        def run() -> tuple[State, ...]:
+        def run() -> tuple[State | None, ...]:
             return tuple(end.submit(kind).wait() for kind in ("skip", "fail", "cancel"))
 
         states = run(return_state=True).data
@@ -111,6 +111,7 @@ class Values:
 
         left, stayed = run()
         assert stayed == 1
+        assert left is not None
         assert left.type is StateType.CRASHED
         assert left.message == "Execution was aborted by Python system exit call."
 
@@ -139,12 +140,12 @@ class Values:
 
         @task
         async def double(number: int) -> int:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             return 2 * number
 
         @task
         async def refuse() -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             raise Refusal(1, "async")
 
         @flow(task_runner=make_runner())
@@ -169,7 +170,7 @@ class Values:
 
     def test_functions_of_every_kind_are_run(self, make_runner: MakeRunner) -> None:
         factor = 3
-        kinds = [
+        kinds: list[Callable[..., Any]] = [
             lambda number: number * factor,
             functools.partial(pow, 2),
             Doubler(5),
