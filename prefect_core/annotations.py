@@ -24,7 +24,7 @@ class Annotation(Generic[T]):
         return type(self)(value)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and bool(self.value == other.value)  # type: ignore[attr-defined]  # same type
+        return isinstance(other, Annotation) and type(self) is type(other) and bool(self.value == other.value)
 
     def __hash__(self) -> int:
         return hash((type(self), self.value))

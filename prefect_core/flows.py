@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prefect_core.task_runners import RunnerSpec
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 _FORBIDDEN_IN_NAMES = ("/", "%", "&", ">", "<")
@@ -90,7 +90,7 @@ class Flow(Generic[P, R]):
         self.final_state_from = options.final_state_source(given.get("final_state_from") or settings().final_state_from)
         self._set_retries(given)
         self.hooks: dict[str, list[Hook]] = {
-            name: options.hooks(name, given.get(name), "flow")  # type: ignore[misc]  # the keys of the typed dict
+            name: options.hooks(name, given.get(name), "flow")
             for name in (*_HOOKS, "on_running")
         }
         self._given = given

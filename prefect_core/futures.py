@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prefect_core.runs import FlowRun, TaskRun
 
 R = TypeVar("R", covariant=True)
+V = TypeVar("V")
 F = TypeVar("F", bound="PrefectFuture[Any]")
 
 FIRST_COMPLETED = "FIRST_COMPLETED"
@@ -131,7 +132,7 @@ class PrefectFlowRunFuture(PrefectFuture[R]):
         return f"<div>Future of {self.flow_run._repr_html_()}</div>"
 
 
-class PrefectFutureList(list[PrefectFuture[R]]):
+class PrefectFutureList(list[PrefectFuture[V]]):
     """Futures in the order of their inputs; what `map` returns. Awaiting it gives the list of values."""
 
     def wait(self, timeout: float | None = None) -> list[State] | None:
@@ -139,7 +140,7 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         check_timeout(timeout)
         return [future.state for future in self] if block_until_done(self, timeout) else None
 
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[V]:
         """Block until all are over and return their values in order, or raise the first one's exception.
 
         Raises `TimeoutError` after `timeout` seconds for all of them together.
@@ -149,7 +150,7 @@ class PrefectFutureList(list[PrefectFuture[R]]):
             raise TimeoutError(f"Timed out waiting for all futures to complete within {timeout} seconds")
         return [future.state.result(raise_on_failure) for future in self]
 
-    def __await__(self) -> Generator[Any, Any, list[R]]:
+    def __await__(self) -> Generator[Any, Any, list[V]]:
         yield from until_done(self).__await__()
         return [future.state.result() for future in self]
 

@@ -88,7 +88,8 @@ class _TrioDoor:
 def running_loop() -> object | None:
     """Return what identifies the event loop that runs on this thread, or None. Imports no event loop library."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and (loop := asyncio._get_running_loop()) is not None:
+    loop: object | None = asyncio._get_running_loop() if asyncio is not None else None
+    if loop is not None:
         return loop
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():

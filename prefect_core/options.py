@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
 from prefect_core.states import State
 
@@ -98,8 +98,8 @@ def run_name(option: str, value: Any) -> str | Callable[..., str] | None:
     if value is None or isinstance(value, str):
         return value
     if callable(value):
-        made: Callable[..., str] = value
-        return made
+        made: Any = value
+        return cast("Callable[..., str]", made)
     raise TypeError(f"Expected string or callable for '{option}'; got {type(value).__name__} instead.")
 
 

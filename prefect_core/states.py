@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from prefect_core import clock, ids
 from prefect_core.errors import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
+from prefect_core.state_details import StateDetails
 from prefect_core.state_kinds import (
     CANCELLED,
     CANCELLING,
@@ -48,53 +49,6 @@ class Stored(Protocol):
     def load(self) -> Any:
         """Fetch the value; raises what says why it can't be had."""
         ...
-
-
-class StateDetails:
-    """What else is known of a state; a field that does not apply is None."""
-
-    __slots__ = (
-        "child_flow_run_id",
-        "flow_run_id",
-        "parent_task_run_id",
-        "pause_key",
-        "pause_reschedule",
-        "pause_timeout",
-        "scheduled_time",
-        "task_run_id",
-    )
-
-    def __init__(
-        self,
-        flow_run_id: UUID | None = None,
-        task_run_id: UUID | None = None,
-        child_flow_run_id: UUID | None = None,
-        scheduled_time: datetime | None = None,
-        pause_timeout: datetime | None = None,
-        pause_reschedule: bool = False,
-        pause_key: str | None = None,
-        parent_task_run_id: UUID | None = None,
-    ) -> None:
-        self.flow_run_id = flow_run_id
-        self.task_run_id = task_run_id
-        self.child_flow_run_id = child_flow_run_id
-        self.scheduled_time = scheduled_time
-        self.pause_timeout = pause_timeout
-        self.pause_reschedule = pause_reschedule
-        self.pause_key = pause_key
-        self.parent_task_run_id = parent_task_run_id
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields that are set."""
-        return {name: value for name in self.__slots__ if (value := getattr(self, name)) not in (None, False)}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, StateDetails) and self.fields() == other.fields()
-
-    __hash__ = None  # type: ignore[assignment]  # fields may be set after it was made
-
-    def __repr__(self) -> str:
-        return f"StateDetails({', '.join(f'{name}={value!r}' for name, value in self.fields().items())})"
 
 
 class State:
@@ -299,7 +253,8 @@ def Running(**fields: Any) -> State:
 
 def Retrying(**fields: Any) -> State:
     """Make a state of a run whose body runs again."""
-    return State(RUNNING, **({"name": "Retrying"} | fields))
+    fields.setdefault("name", "Retrying")
+    return State(RUNNING, **fields)
 
 
 def Completed(**fields: Any) -> State:

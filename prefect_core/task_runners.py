@@ -98,7 +98,8 @@ class TaskRunner(ABC):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TaskRunner) and type(self) is type(other) and self.options() == other.options()
 
-    __hash__ = None  # type: ignore[assignment]  # options may be unhashable
+    def __hash__(self) -> int:
+        return hash((type(self), *self.options()))
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.options().items() if value is not None)

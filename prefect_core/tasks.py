@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from prefect_core.task_runners import RunnerSpec
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 RetryDelay = float | Sequence[float] | Callable[[int], Sequence[float]]
@@ -270,7 +270,10 @@ class Task(Generic[P, R]):
     def retry_delay(self, retry: int) -> float:
         """Return the seconds before a retry, counted from 0; the last delay of a list repeats."""
         delays = self.retry_delay_seconds
-        delay = delays if isinstance(delays, float) else (delays[min(retry, len(delays) - 1)] if delays else 0.0)
+        if isinstance(delays, list):
+            delay = delays[min(retry, len(delays) - 1)] if delays else 0.0
+        else:
+            delay = delays
         return jittered(delay, self.retry_jitter_factor) if self.retry_jitter_factor and delay else delay
 
     def __repr__(self) -> str:

@@ -75,7 +75,7 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
         if parameter.kind is parameter.VAR_POSITIONAL:
             annotation = tuple[annotation, ...]
         elif parameter.kind is parameter.VAR_KEYWORD:
-            annotation = dict[str, annotation]  # type: ignore[valid-type]  # made at run time
+            annotation = dict[str, annotation]
         default = parameter.default
         if isinstance(default, FieldInfo):
             fields[names[name]] = (annotation, default)
@@ -106,10 +106,9 @@ def _refuse_model_of_pydantic_1(name: str, annotation: Any) -> None:
 
 def _can_union(annotation: Any) -> bool:
     try:
-        annotation | None
+        return bool(annotation | None)
     except TypeError:
         return False
-    return True
 
 
 def _resolved_annotations(function: Callable[..., Any]) -> dict[str, Any]:

@@ -82,9 +82,11 @@ def _recording(kind: str, home: Path) -> Iterator[HistoryStore]:
     """Record into a fresh history, and read from it."""
     memory = MemoryStore()
     before = history.install(history.StoreRecorder(memory) if kind == "memory" else None)
+    store: HistoryStore = memory
     try:
         # A file is made and checked now, so that a test fails here and not in its middle.
-        store = memory if kind == "memory" else history.open_store(home)
+        if kind == "sqlite":
+            store = history.open_store(home)
         yield store
     finally:
         recorder = history.install(before)

@@ -231,7 +231,7 @@ def test_start_and_end_are_durable_before_anybody_sees_them(scene: Scene) -> Non
     with recorded() as recorder:
         stage = Stage(scene)
         flushes: list[tuple[int, str]] = []
-        recorder.flush = lambda: flushes.append((stage.bodies, stage.call.run.state.type.value))  # type: ignore[method-assign]
+        recorder.flush = lambda: flushes.append((stage.bodies, stage.call.run.state.type.value))
         driven = stage.play()
         assert flushes[-1] == (stage.bodies, stage.call.run.state.type.value)
         if starts(scene):
@@ -258,7 +258,7 @@ def test_a_history_that_fails_at_the_end_loses_no_result() -> None:
             if stage.bodies:
                 raise HistoryError("disk full")
 
-        recorder.flush = fail_after_body  # type: ignore[method-assign]
+        recorder.flush = fail_after_body
         assert stage.play().value.result() == 7
 
 

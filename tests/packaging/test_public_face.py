@@ -15,6 +15,8 @@ NAMES = [
     "get_run_logger",
     "opaque",
     "quote",
+    "runtime",
+    "runtime",
     "tags",
     "task",
     "unmapped",
