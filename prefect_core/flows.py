@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import copy
 import inspect
-import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing, nullcontext
 from functools import cached_property, partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, loops, options
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import deadlines, dispatcher, drive, portal, signals
+from prefect_core.engine import deadlines, dispatcher, drive, signals, starting
 from prefect_core.engine.flow_call import FlowCall
 from prefect_core.engine.flow_run import flow_life
 from prefect_core.errors import InvalidNameError
@@ -27,7 +26,6 @@ from prefect_core.settings import current as settings
 from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import check_runner
-from prefect_core.thread_pool import ThreadPool
 from prefect_core.validation import Validator
 from prefect_core.waiting import when_done
 
@@ -39,15 +37,6 @@ R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 _FORBIDDEN_IN_NAMES = ("/", "%", "&", ">", "<")
-_threads = ThreadPool(limit=256, name="prefect-core-flows")
-
-
-def _renew_threads() -> None:
-    global _threads
-    _threads = ThreadPool(limit=256, name="prefect-core-flows")
-
-
-os.register_at_fork(after_in_child=_renew_threads)
 
 
 class FlowOptions(SharedOptions, total=False):
@@ -213,14 +202,14 @@ class Flow(Generic[P, R]):
             self.binder.bind(args, kwargs)
             return self._acall(args, kwargs, wait_for, parent, return_state)
         with signals.watched():
-            state = _run_here(FlowCall(self, args, kwargs, wait_for, parent))
+            state = starting.run_here(FlowCall(self, args, kwargs, wait_for, parent))
         deadlines.pass_on(state.data)
         signals.pass_on(state.data)
         return state if return_state else state.result()
 
     async def _acall(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None, return_state: bool) -> Any:
         async with signals.watched_on_loop() if parent is None else nullcontext():
-            state = await _arun_here(FlowCall(self, args, kwargs, wait_for, parent))
+            state = await starting.arun_here(FlowCall(self, args, kwargs, wait_for, parent))
         if return_state and loops.is_being_cancelled():
             state.result()
         return state if return_state else state.result()
@@ -231,7 +220,7 @@ class Flow(Generic[P, R]):
             try:
                 state = yield from drive.iterate(flow_life(call))
             finally:
-                _note(call)
+                starting.note_in_parent(call)
         return state.result()
 
     async def _aiterate(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> Any:
@@ -242,8 +231,19 @@ class Flow(Generic[P, R]):
                 async for value in values:
                     yield value
         finally:
-            _note(call)
+            starting.note_in_parent(call)
         call.run.state.result()
+
+    @overload
+    def submit(
+        self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFlowRunFuture[T]: ...
+    @overload
+    def submit(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFlowRunFuture[R]: ...
+    @overload
+    def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State: ...
 
     def submit(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """Let the flow run beside the caller, on a thread (an async flow: on the caller's loop), and return a future at once.
@@ -259,8 +259,19 @@ class Flow(Generic[P, R]):
         if taker.admit(call, future):
             still_open = call.still_open()
             variables = contextvars.copy_context()
-            when_done(still_open, partial(_start, call, taker, variables)) if still_open else _start(call, taker, variables)
+            when_done(still_open, partial(starting.start_beside, call, taker, variables)) if still_open else starting.start_beside(call, taker, variables)
         return future.wait() if return_state else future
+
+    @overload
+    def map(
+        self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureList[T]: ...
+    @overload
+    def map(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureList[R]: ...
+    @overload
+    def map(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> list[State]: ...
 
     def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """Submit one run for each element of the iterable arguments; returns their futures in order."""
@@ -306,60 +317,6 @@ class Flow(Generic[P, R]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return reduce_decorated(self, {**self._given, **self.hooks})
-
-
-def _note(call: FlowCall) -> None:
-    """Count a subflow that was called directly among its parent's children."""
-    if type(call.parent) is FlowRunContext and call.tracking is not None:
-        call.parent.dispatcher.note(call.tracking)
-
-
-def _run_here(call: FlowCall) -> State:
-    state = drive.run(flow_life(call))
-    _note(call)
-    return state
-
-
-async def _arun_here(call: FlowCall) -> State:
-    state = await _arun_on_loop(call)
-    _note(call)
-    return state
-
-
-async def _arun_on_loop(call: FlowCall) -> State:
-    import anyio  # only async flows come here
-
-    async with anyio.create_task_group() as group:
-        call.host = portal.LoopHost(group)
-        try:
-            return await drive.arun(flow_life(call))
-        finally:
-            call.host.close()
-    raise AssertionError("a task group swallows nothing but its own cancellation")
-
-
-def _start(call: FlowCall, taker: dispatcher.Dispatcher, variables: contextvars.Context) -> None:
-    """Let a submitted flow run, on a thread or on the loop of the flow around it."""
-    if call.flow.is_async:
-        call.cancel = taker.spawn(_carry_out_async, call, taker)
-    else:
-        _threads.submit(partial(variables.run, _carry_out, call, taker))
-
-
-def _carry_out(call: FlowCall, taker: dispatcher.Dispatcher) -> Callable[[], None]:
-    try:
-        drive.run(flow_life(call))
-    except BaseException:
-        taker.closed(call)
-        raise
-    return partial(taker.closed, call)
-
-
-async def _carry_out_async(call: FlowCall, taker: dispatcher.Dispatcher) -> None:
-    try:
-        await _arun_on_loop(call)
-    finally:
-        taker.closed(call)
 
 
 def _checked_name(name: Any, fn: Any) -> str:

@@ -86,12 +86,16 @@ class PrefectFuture(Signal, Generic[R]):
         value: R = self.state.result()
         return value
 
-    def is_one_of(self, run_uids: Collection[int]) -> bool:
-        return self.task_run is not None and self.task_run.uid in run_uids
+    def run_uid(self) -> int:
+        return self.task_run.uid if self.task_run is not None else 0
 
-    def needs_loop(self, loop: object) -> bool:
+    def loop_needed(self) -> object | None:
         call = self._call_in_progress
-        return call is not None and bool(call.needs_loop(loop))
+        return None if call is None else call.depends_on_loop
+
+    def upstreams(self) -> Collection[Signal]:
+        call = self._call_in_progress
+        return () if call is None else call.still_open()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.state})"

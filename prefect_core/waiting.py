@@ -118,13 +118,19 @@ class Signal:
 
             logging.getLogger("prefect_core.futures").exception("A callback of %r failed: %r", self, function)
 
-    def needs_loop(self, loop: object) -> bool:
-        """Tell whether it can't happen while `loop` is blocked."""
-        return False
+    # What it takes for it to happen, so that a wait that could never end is noticed.
 
-    def is_one_of(self, run_uids: Collection[int]) -> bool:
-        """Tell whether it is the end of one of these runs."""
-        return False
+    def run_uid(self) -> int:
+        """Return the uid of the run whose end it is, or 0."""
+        return 0
+
+    def loop_needed(self) -> object | None:
+        """Return the event loop that must not be blocked for it to happen."""
+        return None
+
+    def upstreams(self) -> Collection[Signal]:
+        """Return what has to happen before."""
+        return ()
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -179,20 +185,20 @@ def block_until_done(
     if timeout == 0:
         return False
     wanted = still_open if not needed_by else [signal for signal in needed_by if not signal.done()]
-    _refuse_endless_wait(wanted, one_is_enough=enough is not None or bool(needed_by))
-    latch = threading.Lock()
-    latch.acquire()
-    opened = Signal()
-    opened.add_done_callback(lambda _: latch.release())
-    when_done(still_open, opened.fire, enough)
-    slot = _here.slot
-    if slot is None or opened.done():
-        return acquire(latch, timeout)
-    slot.give_back(opened.done)
-    try:
-        return acquire(latch, timeout)
-    finally:
-        slot.take_again()
+    with _known_to_wait(wanted, enough is not None or bool(needed_by), timeout):
+        latch = threading.Lock()
+        latch.acquire()
+        opened = Signal()
+        opened.add_done_callback(lambda _: latch.release())
+        when_done(still_open, opened.fire, enough)
+        slot = _here.slot
+        if slot is None or opened.done():
+            return acquire(latch, timeout)
+        slot.give_back(opened.done)
+        try:
+            return acquire(latch, timeout)
+        finally:
+            slot.take_again()
 
 
 def acquire(latch: threading.Lock, timeout: float | None) -> bool:
@@ -207,37 +213,97 @@ def acquire(latch: threading.Lock, timeout: float | None) -> bool:
     return False
 
 
-def _refuse_endless_wait(signals: Collection[Signal], one_is_enough: bool) -> None:
-    """Raise `BlockingWaitError` if this wait could never end; of several, where one is enough, if that is true of each."""
-    _refuse_waiting_for_oneself(signals, one_is_enough)
+_blocked_loops: dict[object, Collection[Signal]] = {}
+"""Event loops whose thread blocks now, and all that it waits for."""
+_blocked_runs: dict[int, Collection[Signal]] = {}
+"""Task runs whose body blocks on a thread of a runner now, by uid, and all that it waits for."""
+
+
+@contextmanager
+def _known_to_wait(signals: Collection[Signal], one_is_enough: bool, timeout: float | None) -> Iterator[None]:
+    """Let other waits know of this one while it lasts. Raises `BlockingWaitError` if it could never end.
+
+    First it is made known, then looked through: of two waits that block each other, at least one sees the other.
+    """
     loop = loops.running_loop()
-    if loop is None:
-        return
-    stuck = [signal for signal in signals if signal.needs_loop(loop)]
-    if stuck and (not one_is_enough or len(stuck) == len(signals)):
-        raise BlockingWaitError(
-            f"Waiting for {stuck[0]!r} here would block the event loop that has to run it, for ever. "
-            "Use `await future` (or `await futures` for the list that map returns) instead of .result() or .wait()."
-        )
-
-
-def _refuse_waiting_for_oneself(signals: Collection[Signal], one_is_enough: bool) -> None:
     around = context.current()
-    if around is None:
+    known: dict[Any, Collection[Signal]] | None = None
+    key: object = None
+    if timeout is None and not one_is_enough:
+        if loop is not None:
+            known, key = _blocked_loops, loop
+        elif around is not None and _here.slot is not None:
+            known, key = _blocked_runs, around.run.uid
+    if known is not None:
+        known[key] = signals
+    try:
+        _refuse_endless_wait(signals, one_is_enough, loop, around)
+        yield
+    finally:
+        if known is not None:
+            known.pop(key, None)
+
+
+def _refuse_endless_wait(
+    signals: Collection[Signal], one_is_enough: bool, loop: object | None, around: context.RunContext | None
+) -> None:
+    """Raise `BlockingWaitError` if this wait could never end; of several, where one is enough, if that is true of each."""
+    own = frozenset(context.lineage(around))
+    if loop is None and not own and not _blocked_loops:
         return
-    runs = set(context.lineage(around))
-    own = [signal for signal in signals if signal.is_one_of(runs)]
-    if own and (not one_is_enough or len(own) == len(signals)):
-        raise BlockingWaitError(
-            f"{own[0]!r} was waited for by code that runs inside it. A run that waits for itself would never end: return the value instead."
-        )
+    is_deep = loop is not None or bool(_blocked_loops) or (_here.slot is not None and len(_blocked_runs) > 1)
+    obstacles = []
+    for signal in signals:
+        obstacle = _obstacle(signal, loop, own) if is_deep else _ITSELF if signal.run_uid() in own else None
+        if obstacle is not None:
+            obstacles.append((signal, obstacle))
+            if not one_is_enough:
+                break
+    if obstacles and (not one_is_enough or len(obstacles) == len(signals)):
+        signal, obstacle = obstacles[0]
+        raise BlockingWaitError(obstacle.format(signal))
+
+
+_THIS_LOOP = (
+    "Waiting for {!r} here would block the event loop that has to run it, for ever. "
+    "Use `await future` (or `await futures` for the list that map returns) instead of .result() or .wait()."
+)
+_ITSELF = (
+    "{!r} was waited for by code that runs inside it. A run that waits for itself would never end: return the value instead."
+)
+_CIRCLE = (
+    "{!r} was waited for here, and it can't end before this run does: runs that wait for each other would never end. In async code, "
+    "use `await future` instead of .result() or .wait(), which block the event loop."
+)
+
+
+def _obstacle(wanted: Signal, loop: object | None, own: Collection[int]) -> str | None:
+    """Look through all that has to happen before `wanted`; return why it can't while the caller waits for it, or None."""
+    seen: set[int] = set()
+    ahead = [wanted]
+    while ahead:
+        signal = ahead.pop()
+        if id(signal) in seen or signal.done():
+            continue
+        seen.add(id(signal))
+        uid = signal.run_uid()
+        if uid in own:
+            return _ITSELF if signal is wanted else _CIRCLE
+        needed = signal.loop_needed()
+        if needed is not None:
+            if needed is loop:
+                return _THIS_LOOP
+            ahead += _blocked_loops.get(needed, ())
+        ahead += _blocked_runs.get(uid, ())
+        ahead += signal.upstreams()
+    return None
 
 
 async def until_done(signals: Collection[Signal], enough: Callable[[Any], bool] | None = None) -> None:
     """Wait on the event loop until all are done, or one is enough."""
     still_open = [signal for signal in signals if not signal.done()]
     if still_open:
-        _refuse_waiting_for_oneself(still_open, one_is_enough=enough is not None)
+        _refuse_endless_wait(still_open, enough is not None, None, context.current())
         flag = loops.LoopFlag()
         when_done(still_open, flag.set, enough)
         slot = async_slot.get()

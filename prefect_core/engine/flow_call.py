@@ -10,7 +10,7 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
-from prefect_core.engine.upstreams import needs_loop, of_call
+from prefect_core.engine.upstreams import of_call
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture
 from prefect_core.names import new_name
@@ -119,7 +119,8 @@ class FlowCall:
 
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the inputs that are still under way."""
-        return self.upstreams.still_open() if self.upstreams is not None else []
+        upstreams = self.upstreams  # another thread may resolve them meanwhile
+        return upstreams.still_open() if upstreams is not None else []
 
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
@@ -150,9 +151,6 @@ class FlowCall:
             self.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
             self.dispatcher.let_go(reason)
         self.end(State(CRASHED, None, reason))
-
-    def needs_loop(self, loop: object) -> bool:
-        return needs_loop(self, loop)
 
 
 def _relate(state: State, mirrored: State, run: FlowRun, tracking: TaskRun) -> None:

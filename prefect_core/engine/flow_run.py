@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any
 
 from prefect_core import clock, history, inputs, logs
-from prefect_core.engine import portal, transitions
+from prefect_core.engine import transitions
 from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
-from prefect_core.engine.hooks import call_hooks
+from prefect_core.engine.hooks import call_hooks, call_hooks_now
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import HistoryError, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
@@ -166,14 +166,8 @@ def _attempt(call: FlowCall) -> Life[State]:
 
 def _begin(call: FlowCall, started_us: int) -> None:
     call.begin(started_us)
-    hooks = call.flow.on_running_hooks
-    if hooks:
-        for step in call_hooks(hooks, call.flow, call.run.state, call.context):
-            assert isinstance(step, Block)
-            if step.is_async:
-                portal.run(step.work)
-            else:
-                step.work()
+    if call.flow.on_running_hooks:
+        call_hooks_now(call.flow.on_running_hooks, call.flow, call.run.state, call.context)
 
 
 def _runner_of(call: FlowCall) -> Any:

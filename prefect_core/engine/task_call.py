@@ -9,7 +9,7 @@ from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.engine import transitions
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import Upstreams, needs_loop, of_call
+from prefect_core.engine.upstreams import Upstreams, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.runs import TaskRun
@@ -70,7 +70,8 @@ class TaskCall:
 
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the inputs that are still under way."""
-        return self.upstreams.still_open() if self.upstreams is not None else []
+        upstreams = self.upstreams  # another thread may resolve them meanwhile
+        return upstreams.still_open() if upstreams is not None else []
 
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
@@ -78,10 +79,6 @@ class TaskCall:
         self.args, self.kwargs = self.upstreams.resolve()
         self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
         self.upstreams = None
-
-    def needs_loop(self, loop: object) -> bool:
-        """Tell whether this call, or one that it waits for, has to run on `loop`."""
-        return needs_loop(self, loop)
 
     def begin(self, started_us: int) -> None:
         """Enter Running, on the thread that runs the body, just before it."""

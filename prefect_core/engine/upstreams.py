@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from prefect_core import inputs
 from prefect_core.context import RunContext, lineage
@@ -72,25 +72,3 @@ def of_call(
                 f"{upstream.name!r}, which it is called in; pass the value instead."
             )
     return upstreams
-
-
-class _OpenCall(Protocol):
-    depends_on_loop: object | None
-
-    def still_open(self) -> list[PrefectFuture[Any]]: ...
-
-
-def needs_loop(call: _OpenCall, loop: object) -> bool:
-    """Tell whether a call, or one that it waits for, has to run on `loop`."""
-    seen: set[int] = set()
-    open_calls = [call]
-    while open_calls:
-        call = open_calls.pop()
-        if call.depends_on_loop is loop:
-            return True
-        seen.add(id(call))
-        for upstream in call.still_open():
-            further = upstream._call_in_progress
-            if further is not None and id(further) not in seen:
-                open_calls.append(further)
-    return False

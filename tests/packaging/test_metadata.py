@@ -15,7 +15,7 @@ RUNNERS = entry_points(group="prefect_core.task_runners")
 
 
 def test_the_oldest_dependencies_under_test_are_the_lower_bounds() -> None:
-    bounds = {name: version for name, version in (line.split(">=") for line in PROJECT["dependencies"])}
+    bounds = dict(line.split(">=") for line in PROJECT["dependencies"])
     text = (ROOT / "tests" / "packaging" / "oldest.txt").read_text(encoding="utf-8")
     pins = dict(re.findall(r"^([a-z]+)==([\d.]+)$", text, re.MULTILINE))
     assert pins == {name: version + ".0" for name, version in bounds.items()}

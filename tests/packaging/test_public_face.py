@@ -16,7 +16,6 @@ NAMES = [
     "opaque",
     "quote",
     "runtime",
-    "runtime",
     "tags",
     "task",
     "unmapped",

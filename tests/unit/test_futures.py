@@ -421,3 +421,65 @@ def test_an_async_body_that_awaits_itself_is_told_so() -> None:
 
     with pytest.raises(BlockingWaitError, match="itself"):
         asyncio.run(around())
+
+
+@pytest.mark.parametrize("first", ["the loop", "the task"])
+def test_a_loop_and_a_task_that_would_wait_for_each_other_are_told_so(recorded, first: str) -> None:
+    asked, blocked = threading.Event(), threading.Event()
+
+    @task
+    def outer():
+        inner = agood.submit(1)
+        if first == "the loop":
+            # The loop's thread is about to block; whoever of the two waits last is told.
+            assert blocked.wait(30)
+        asked.set()
+        return inner.result()
+
+    @flow
+    async def body():
+        future = outer.submit()
+        if first == "the loop":
+            blocked.set()
+        else:
+            assert asked.wait(30)
+        return future.result()
+
+    with pytest.raises(BlockingWaitError, match="await future"):
+        asyncio.run(body())
+    assert recorded.unfinished() == []
+
+
+def test_two_tasks_that_wait_for_each_other_are_told_so(recorded) -> None:
+    box, filled = [], threading.Event()
+
+    @task
+    def body(other):
+        filled.wait(30)
+        return box[other].result()
+
+    @flow
+    def around():
+        box.extend([body.submit(1), body.submit(0)])
+        filled.set()
+        return [future.wait().name for future in box], [type(future.result(raise_on_failure=False)) for future in box]
+
+    names, errors = around()
+    assert set(names) == {"Failed"}
+    assert set(errors) == {BlockingWaitError}
+
+
+def test_a_loop_that_blocks_for_threads_alone_holds_no_other_wait_up(recorded) -> None:
+    @task
+    def inner(x):
+        return x
+
+    @task
+    def outer(x):
+        return sum(future.result() for future in [inner.submit(x), inner.submit(inner.submit(x))])
+
+    @flow(task_runner="concurrent:2")
+    async def body():
+        return outer.map([1, 2, 3]).result()
+
+    assert asyncio.run(body()) == [2, 4, 6]

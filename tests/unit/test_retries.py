@@ -253,7 +253,7 @@ def test_jittered_delays_differ_and_are_about_the_delay_in_the_mean() -> None:
 @pytest.mark.usefixtures("recorded")
 def test_jitter_is_applied_to_each_delay(stepped_clock) -> None:
     delays = slept(stepped_clock, retries=20, retry_delay_seconds=10, retry_jitter_factor=0.5)
-    assert len(set(delays)) > 5
+    assert len(set(delays)) > 1
     assert all(10 * -math.log2(1 - 2**-1.5) <= delay <= 15 for delay in delays)
     assert slept(stepped_clock, retries=2, retry_delay_seconds=10, retry_jitter_factor=0) == [10, 10]
 
