@@ -11,6 +11,7 @@ import contextvars
 import itertools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +31,13 @@ from prefect_core.waiting import Signal, block_until_done
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
     from prefect_core.tasks import Task
+
+
+# A submitter that is far ahead of the threads that run bodies pauses now and then: open calls are many objects each, and what they cost
+# the garbage collector is more than what the pause does.
+_MANY_OPEN = 2_000
+_GIVE_WAY_EVERY = 64
+_GIVE_WAY_SECONDS = 0.0005
 
 
 class OpenCall(Protocol):
@@ -165,6 +173,8 @@ class Dispatcher:
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
+            if len(self._open) > _MANY_OPEN and not len(self._open) % _GIVE_WAY_EVERY:
+                time.sleep(_GIVE_WAY_SECONDS)
             if call.run.state.type is CRASHED:
                 deadlines.pass_on(call.run.state.data)
                 signals.pass_on(call.run.state.data)

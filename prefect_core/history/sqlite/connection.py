@@ -25,6 +25,7 @@ from prefect_core.crash_points import crash_point
 from prefect_core.errors import HistoryError
 from prefect_core.history.sqlite import driver, home, insert
 from prefect_core.history.sqlite.driver import sqlite3
+from prefect_core.history.sqlite.fork_gate import inside, outside
 from prefect_core.history.sqlite.migrate import Migration, migrate
 
 T = TypeVar("T")
@@ -58,7 +59,8 @@ class Connections:
         self.close()
         home.prepare(self.folder, self.path)
         try:
-            self._writer = driver.connect(str(self.path))
+            with inside():
+                self._writer = driver.connect(str(self.path))
             self._prepare(self._writer)
         except (driver.Error, OSError) as error:
             self.close()
@@ -74,9 +76,10 @@ class Connections:
                 f"The history can't be kept in {self.folder}: SQLite's write-ahead log does not work there (journal mode {mode!r}). "
                 "Set PREFECT_CORE_HOME to a folder on a local disk."
             )
-        connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_KEPT}")
-        migrate(connection, self._migrations, lambda: self._begin(connection))
-        insert.prepare(connection)
+        with inside():
+            connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_KEPT}")
+            migrate(connection, self._migrations, lambda: self._begin(connection))
+            insert.prepare(connection)
 
     @contextmanager
     def transaction(self, rows: int = 0) -> Iterator[sqlite3.Connection]:
@@ -86,11 +89,12 @@ class Connections:
         """
         connection = self._open_writer()
         try:
-            self._begin(connection)
-            crash_point("history.begun")
-            yield connection
-            crash_point("history.before_commit")
-            connection.execute("COMMIT")
+            with inside():
+                self._begin(connection)
+                crash_point("history.begun")
+                yield connection
+                crash_point("history.before_commit")
+                connection.execute("COMMIT")
         except (driver.Error, OSError) as error:
             self._roll_back(connection)
             raise self._explain(error, "written") from error
@@ -104,7 +108,7 @@ class Connections:
         _waiting(lambda: connection.execute("BEGIN IMMEDIATE"), self.path)
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
-        with suppress(driver.Error):
+        with suppress(driver.Error), inside():
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
@@ -116,7 +120,7 @@ class Connections:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give the connection for reading, of which one thread at a time may make use. Raises `HistoryError` when reading fails."""
-        with self._read_lock:
+        with self._read_lock, inside():
             try:
                 if self._reader is None:
                     self._reader = driver.connect(str(self.path), readonly=True, busy_seconds=30)
@@ -132,11 +136,12 @@ class Connections:
         # Tried again when half as much was added, should readers keep it from being moved as a whole.
         self._pages_added = CHECKPOINT_PAGES // 2
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            crash_point("history.before_checkpoint")
-            if self._move_log():
-                self._pages_added = 0
-            crash_point("history.after_checkpoint")
+            with inside():
+                connection.execute("BEGIN IMMEDIATE")
+                crash_point("history.before_checkpoint")
+                if self._move_log():
+                    self._pages_added = 0
+                crash_point("history.after_checkpoint")
         except (driver.Error, OSError) as error:
             _log.debug("No checkpoint of %s: %s", self.path, error)
         finally:
@@ -163,7 +168,7 @@ class Connections:
             open_ones = [connection for connection in (self._reader, self._writer) if connection is not None]
             self._reader = self._writer = None
             for connection in open_ones:
-                with suppress(driver.Error):
+                with suppress(driver.Error), inside():
                     connection.close()
 
     def abandon(self) -> list[object]:
@@ -186,7 +191,8 @@ def _waiting(call: Callable[[], T], path: Path) -> T:
     since, told = time.monotonic(), False
     while True:
         try:
-            return call()
+            with inside():
+                return call()
         except driver.Error as error:
             if not driver.is_busy(error):
                 raise
@@ -195,7 +201,8 @@ def _waiting(call: Callable[[], T], path: Path) -> T:
             _log.warning(
                 "Another process has locked the history %s for %d s; still waiting.", path, _BUSY_WARNING_SECONDS
             )
-        time.sleep(0.01)  # SQLite does not wait by itself for every kind of lock
+        with outside():
+            time.sleep(0.01)  # SQLite does not wait by itself for every kind of lock
 
 
 _all: WeakSet[Connections] = WeakSet()
