@@ -7,7 +7,17 @@ import subprocess
 import sys
 from importlib import import_module
 
-QUESTIONS = ("direct_calls", "submitted", "graphs", "many_submitted", "async_tasks", "processes", "scaling", "memory", "start_up")
+QUESTIONS = (
+    "direct_calls",
+    "submitted",
+    "graphs",
+    "many_submitted",
+    "async_tasks",
+    "processes",
+    "scaling",
+    "memory",
+    "start_up",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +26,10 @@ def main(arguments: list[str]) -> int:
         for figure in figures:
             print(figure, flush=True)
         return 0 if all(figure.is_met for figure in figures) else 1
-    print(f"Python {platform.python_version()}, {platform.machine()}; medians of paired runs, ratio with its least and most.", flush=True)
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}; medians of paired runs, ratio with its least and most.",
+        flush=True,
+    )
     missed = 0
     for name in arguments or QUESTIONS:
         missed += subprocess.run([sys.executable, "-m", "benchmarks", "--one", name], check=False).returncode != 0

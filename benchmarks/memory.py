@@ -42,4 +42,14 @@ def measure() -> list[Figure]:
         tracemalloc.stop()
     each = (after - before) / COUNT
     ratio = each / LIMIT_BYTES
-    return [Figure(f"kept for each of {COUNT:,} finished tasks; bare: 1.5 KiB", each, LIMIT_BYTES, ratio, (ratio, ratio), 1, "bytes")]
+    return [
+        Figure(
+            f"kept for each of {COUNT:,} finished tasks; bare: 1.5 KiB",
+            each,
+            LIMIT_BYTES,
+            ratio,
+            (ratio, ratio),
+            1,
+            "bytes",
+        )
+    ]

@@ -31,6 +31,8 @@ def measure() -> list[Figure]:
             return sum(future.result() for future in [pool.submit(no_op, i) for i in range(COUNT)])
 
         # Ours starts and stops its workers in every run; the bare pool keeps its own.
-        figure = compare(f"{COUNT:,} no-op tasks on {WORKERS} processes, their start included", ours, bare, COUNT, None, REPEATS)
+        figure = compare(
+            f"{COUNT:,} no-op tasks on {WORKERS} processes, their start included", ours, bare, COUNT, None, REPEATS
+        )
         check_recorded(COUNT * (REPEATS + 1))
     return [figure]

@@ -79,8 +79,7 @@ class Flow(Generic[P, R]):
         self.final_state_from = options.final_state_source(given.get("final_state_from") or settings().final_state_from)
         self._set_retries(given)
         self.hooks: dict[str, list[Hook]] = {
-            name: options.hooks(name, given.get(name), "flow")
-            for name in (*_HOOKS, "on_running")
+            name: options.hooks(name, given.get(name), "flow") for name in (*_HOOKS, "on_running")
         }
         self._given = given
         check_reserved(self.binder.signature if callable(fn) else inspect.signature(fn.__func__))
@@ -95,7 +94,9 @@ class Flow(Generic[P, R]):
         retries, delay = given.get("retries"), given.get("retry_delay_seconds")
         self.retries = settings().flow_default_retries if retries is None else options.whole_number("retries", retries)
         self.retry_delay_seconds = (
-            settings().flow_default_retry_delay_seconds if delay is None else options.seconds("retry_delay_seconds", delay)
+            settings().flow_default_retry_delay_seconds
+            if delay is None
+            else options.seconds("retry_delay_seconds", delay)
         )
 
     @cached_property
@@ -177,7 +178,9 @@ class Flow(Generic[P, R]):
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def __call__(self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], **kwargs: Any) -> Coroutine[Any, Any, State]: ...
+    def __call__(
+        self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> Coroutine[Any, Any, State]: ...
     @overload
     def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
     @overload
@@ -195,9 +198,15 @@ class Flow(Generic[P, R]):
             raise ValueError("Only flows run as subflows can wait for dependencies.")
         if self.is_generator:
             if return_state:
-                raise ValueError("The return_type for a generator flow must be 'result'; it has no state before it is consumed.")
+                raise ValueError(
+                    "The return_type for a generator flow must be 'result'; it has no state before it is consumed."
+                )
             self.binder.bind(args, kwargs)
-            return self._aiterate(args, kwargs, wait_for, parent) if self.is_async else self._iterate(args, kwargs, wait_for, parent)
+            return (
+                self._aiterate(args, kwargs, wait_for, parent)
+                if self.is_async
+                else self._iterate(args, kwargs, wait_for, parent)
+            )
         if self.is_async:
             self.binder.bind(args, kwargs)
             return self._acall(args, kwargs, wait_for, parent, return_state)
@@ -236,7 +245,11 @@ class Flow(Generic[P, R]):
 
     @overload
     def submit(
-        self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+        self: Flow[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> PrefectFlowRunFuture[T]: ...
     @overload
     def submit(
@@ -259,12 +272,18 @@ class Flow(Generic[P, R]):
         if taker.admit(call, future):
             still_open = call.still_open()
             variables = contextvars.copy_context()
-            when_done(still_open, partial(starting.start_beside, call, taker, variables)) if still_open else starting.start_beside(call, taker, variables)
+            when_done(
+                still_open, partial(starting.start_beside, call, taker, variables)
+            ) if still_open else starting.start_beside(call, taker, variables)
         return future.wait() if return_state else future
 
     @overload
     def map(
-        self: Flow[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+        self: Flow[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> PrefectFutureList[T]: ...
     @overload
     def map(

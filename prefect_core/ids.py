@@ -39,7 +39,12 @@ def new_id(now_us: int) -> int:
     count = next(_counter) & _COUNTER_MASK
     # The counter's upper 12 bits stand in rand_a, the lower 20 at the top of rand_b.
     return (
-        ((now_us // 1000) << 80) | _VERSION | ((count >> 20) << 64) | _VARIANT | ((count & 0xFFFFF) << 42) | _process_bits
+        ((now_us // 1000) << 80)
+        | _VERSION
+        | ((count >> 20) << 64)
+        | _VARIANT
+        | ((count & 0xFFFFF) << 42)
+        | _process_bits
     )
 
 

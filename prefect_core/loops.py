@@ -112,7 +112,11 @@ def door_here() -> Door:
     loop = running_loop()
     if loop is None:
         raise RuntimeError("No event loop runs on this thread.")
-    return _AsyncioDoor(loop) if "asyncio" in type(loop).__module__ or hasattr(loop, "call_soon_threadsafe") else _TrioDoor(loop)
+    return (
+        _AsyncioDoor(loop)
+        if "asyncio" in type(loop).__module__ or hasattr(loop, "call_soon_threadsafe")
+        else _TrioDoor(loop)
+    )
 
 
 class LoopFlag:

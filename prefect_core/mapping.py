@@ -81,5 +81,3 @@ def _value_now(upstream: PrefectFuture[Any] | State, allowed: bool) -> Any:
             )
         upstream.wait()
     return value_of(upstream, allowed)
-
-

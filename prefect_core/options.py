@@ -113,7 +113,9 @@ def name_from(option: str, source: str | Callable[..., str], parameters: dict[st
     takes_parameters = "parameters" in inspect.signature(source).parameters
     name = source(parameters=parameters) if takes_parameters else source()
     if not isinstance(name, str):
-        raise TypeError(f"Callable {source} for '{option}' returned type {type(name).__name__} but a string is required.")
+        raise TypeError(
+            f"Callable {source} for '{option}' returned type {type(name).__name__} but a string is required."
+        )
     return name
 
 
@@ -143,7 +145,9 @@ def kind_of(function: Any) -> tuple[bool, bool]:
     """Tell whether a function is async, and whether it is a generator function."""
     plain = underlying(function)
     is_async_generator = inspect.isasyncgenfunction(plain)
-    return inspect.iscoroutinefunction(plain) or is_async_generator, is_async_generator or inspect.isgeneratorfunction(plain)
+    return inspect.iscoroutinefunction(plain) or is_async_generator, is_async_generator or inspect.isgeneratorfunction(
+        plain
+    )
 
 
 def described_as(function: Any, description: str | None) -> str | None:

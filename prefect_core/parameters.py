@@ -39,7 +39,9 @@ class Binder:
         self.signature = signature or inspect.signature(function)
         self._fast = _with_fresh_defaults(_compile(self.signature), self.signature)
         kinds = [parameter.kind for parameter in self.signature.parameters.values()]
-        self._is_plain = all(kind not in (_VAR_POSITIONAL, _VAR_KEYWORD, _POSITIONAL_ONLY, _KEYWORD_ONLY) for kind in kinds)
+        self._is_plain = all(
+            kind not in (_VAR_POSITIONAL, _VAR_KEYWORD, _POSITIONAL_ONLY, _KEYWORD_ONLY) for kind in kinds
+        )
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters by name; `*args` as a tuple, `**kwargs` as a dict under their names. Raises `ParameterBindError`."""
@@ -68,7 +70,9 @@ class Binder:
             )
         if self._is_plain:
             return (), dict(parameters)
-        bound = inspect.BoundArguments(self.signature, {name: parameters[name] for name in self.signature.parameters if name in parameters})
+        bound = inspect.BoundArguments(
+            self.signature, {name: parameters[name] for name in self.signature.parameters if name in parameters}
+        )
         return bound.args, bound.kwargs
 
     def _mismatch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> ParameterBindError:
@@ -130,9 +134,15 @@ def _unwrapped_default(default: Any) -> Any:
     return default.get_default() if is_field(default) and default.default_factory is None else default
 
 
-def _with_fresh_defaults(bind: Callable[..., dict[str, Any]], signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
+def _with_fresh_defaults(
+    bind: Callable[..., dict[str, Any]], signature: inspect.Signature
+) -> Callable[..., dict[str, Any]]:
     """Let the factories of defaults written as `Field(default_factory=...)` make a value at each call."""
-    made = {name: p.default for name, p in signature.parameters.items() if is_field(p.default) and p.default.default_factory is not None}
+    made = {
+        name: p.default
+        for name, p in signature.parameters.items()
+        if is_field(p.default) and p.default.default_factory is not None
+    }
     if not made:
         return bind
 

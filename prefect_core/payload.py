@@ -25,8 +25,19 @@ class Payload:
     for a body that may outlive its attempt, and fires when the body has ended. `handle` is the runner's own, to find the attempt by.
     """
 
-    __slots__ = ("args", "attempt", "context", "function", "handle", "is_async", "kwargs", "over", "started",
-                 "timeout_seconds", "variables")
+    __slots__ = (
+        "args",
+        "attempt",
+        "context",
+        "function",
+        "handle",
+        "is_async",
+        "kwargs",
+        "over",
+        "started",
+        "timeout_seconds",
+        "variables",
+    )
 
     def __init__(
         self,

@@ -139,7 +139,17 @@ class FlowRun(_Run):
 class TaskRun(_Run):
     """One execution of a task; also what stands for a subflow run in its parent (`child_flow_run` is set then)."""
 
-    __slots__ = ("_name", "child_flow_run", "flow_run", "index", "inputs", "parent_task_run", "task_key", "task_name", "worker")
+    __slots__ = (
+        "_name",
+        "child_flow_run",
+        "flow_run",
+        "index",
+        "inputs",
+        "parent_task_run",
+        "task_key",
+        "task_name",
+        "worker",
+    )
 
     def __init__(
         self,

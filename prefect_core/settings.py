@@ -159,7 +159,9 @@ def _read_toml(path: Path, tables: tuple[str, ...]) -> dict[str, Any]:
     flat = dict(_flatten(content, ""))
     unknown = sorted(set(flat) - set(_BY_NAME))
     if unknown:
-        raise ConfigurationError(f"{path} sets {', '.join(unknown)}, which is no setting of prefect_core; see `config view`.")
+        raise ConfigurationError(
+            f"{path} sets {', '.join(unknown)}, which is no setting of prefect_core; see `config view`."
+        )
     return flat
 
 

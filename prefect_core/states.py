@@ -37,8 +37,25 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 __all__ = [
-    "AwaitingRetry", "Cancelled", "Cancelling", "Completed", "Crashed", "Failed", "Late", "Paused", "Pending", "Retrying", "Running",
-    "Scheduled", "State", "StateDetails", "StateType", "Stored", "Suspended", "exception_of", "raise_state_exception",
+    "AwaitingRetry",
+    "Cancelled",
+    "Cancelling",
+    "Completed",
+    "Crashed",
+    "Failed",
+    "Late",
+    "Paused",
+    "Pending",
+    "Retrying",
+    "Running",
+    "Scheduled",
+    "State",
+    "StateDetails",
+    "StateType",
+    "Stored",
+    "Suspended",
+    "exception_of",
+    "raise_state_exception",
 ]
 
 
@@ -171,7 +188,9 @@ class State:
         fields: dict[str, Any] = {"type": self.type, "name": self.name, "message": self.message, "data": self.data}
         if self._details is not None:
             kept = self._details.fields().items()
-            fields["state_details"] = StateDetails(**{name: value for name, value in kept if not name.endswith("_run_id")})
+            fields["state_details"] = StateDetails(
+                **{name: value for name, value in kept if not name.endswith("_run_id")}
+            )
         return State(**(fields | changes))
 
     def __eq__(self, other: object) -> bool:
@@ -369,4 +388,6 @@ def raise_state_exception(state: State) -> None:
 
 def is_collection_of_states(value: object) -> bool:
     """Tell whether `value` is a non-empty list, tuple or set that holds nothing but states."""
-    return isinstance(value, list | tuple | set | frozenset) and bool(value) and all(isinstance(v, State) for v in value)
+    return (
+        isinstance(value, list | tuple | set | frozenset) and bool(value) and all(isinstance(v, State) for v in value)
+    )

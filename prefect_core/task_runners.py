@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from prefect_core.errors import ConfigurationError, UnknownRunnerError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from prefect_core.payload import Payload, Receipt
 
@@ -139,16 +139,16 @@ def _load(name: str) -> type[TaskRunner]:
         from importlib import import_module  # the faces name our runners as strings
 
         module, _, attribute = BUILT_IN[name].partition(":")
-        loaded: type[TaskRunner] = getattr(import_module(module), attribute)
-        return loaded
+        return cast("type[TaskRunner]", getattr(import_module(module), attribute))
     from importlib.metadata import entry_points  # reads every installed package's metadata
 
     found = entry_points(group=ENTRY_POINT_GROUP)
     if name in found.names:
-        loaded = found[name].load()
-        return loaded
+        return cast("type[TaskRunner]", found[name].load())
     known = ", ".join(sorted({*BUILT_IN, *found.names}))
-    raise UnknownRunnerError(f"There is no task runner called {name!r}. Known: {known}; with an argument: concurrent:8.")
+    raise UnknownRunnerError(
+        f"There is no task runner called {name!r}. Known: {known}; with an argument: concurrent:8."
+    )
 
 
 _EXPORTS = {

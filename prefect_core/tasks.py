@@ -143,7 +143,9 @@ class Task(Generic[P, R]):
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def __call__(self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], **kwargs: Any) -> Coroutine[Any, Any, State]: ...
+    def __call__(
+        self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> Coroutine[Any, Any, State]: ...
     @overload
     def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
     @overload
@@ -154,7 +156,9 @@ class Task(Generic[P, R]):
 
         `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed.
         """
-        return_state, wait_for = (kwargs.pop("return_state", False), kwargs.pop("wait_for", None)) if kwargs else (False, None)
+        return_state, wait_for = (
+            (kwargs.pop("return_state", False), kwargs.pop("wait_for", None)) if kwargs else (False, None)
+        )
         parent = context.current()
         if self.is_async or self.is_generator:
             return self._call_otherwise(args, kwargs, return_state, wait_for, parent)
@@ -171,12 +175,20 @@ class Task(Generic[P, R]):
             return state.data if type(state.data) is not State else state.result()
         return state.result()
 
-    def _call_otherwise(self, args: Any, kwargs: Any, return_state: bool, wait_for: Any, parent: RunContext | None) -> Any:
+    def _call_otherwise(
+        self, args: Any, kwargs: Any, return_state: bool, wait_for: Any, parent: RunContext | None
+    ) -> Any:
         self.binder.bind(args, kwargs)
         if self.is_generator:
             if return_state:
-                raise ValueError("The return_type for a generator task must be 'result'; it has no state before it is consumed.")
-            return self._aiterate(args, kwargs, wait_for, parent) if self.is_async else self._iterate(args, kwargs, wait_for, parent)
+                raise ValueError(
+                    "The return_type for a generator task must be 'result'; it has no state before it is consumed."
+                )
+            return (
+                self._aiterate(args, kwargs, wait_for, parent)
+                if self.is_async
+                else self._iterate(args, kwargs, wait_for, parent)
+            )
         return self._acall(args, kwargs, return_state, wait_for, parent)
 
     async def _acall(self, args: Any, kwargs: Any, return_state: bool, wait_for: Any, parent: RunContext | None) -> Any:
@@ -212,9 +224,17 @@ class Task(Generic[P, R]):
         return TaskCall(self, args, kwargs, wait_for, parent)
 
     @overload
-    def submit(self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFuture[T]: ...
+    def submit(
+        self: Task[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> PrefectFuture[T]: ...
     @overload
-    def submit(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFuture[R]: ...
+    def submit(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFuture[R]: ...
     @overload
     def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State: ...
 
@@ -231,9 +251,17 @@ class Task(Generic[P, R]):
         return future.wait() if return_state else future
 
     @overload
-    def map(self: Task[P, Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFutureList[T]: ...
+    def map(
+        self: Task[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> PrefectFutureList[T]: ...
     @overload
-    def map(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFutureList[R]: ...
+    def map(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureList[R]: ...
     @overload
     def map(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> list[State]: ...
 

@@ -70,7 +70,9 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
     # Field names of our own, since a parameter may be called like something on pydantic's model class.
     names = {name: f"p{position}_{name.strip('_')}" for position, name in enumerate(signature.parameters)}
     for name, parameter in signature.parameters.items():
-        annotation: Any = annotations.get(name, Any if parameter.annotation is parameter.empty else parameter.annotation)
+        annotation: Any = annotations.get(
+            name, Any if parameter.annotation is parameter.empty else parameter.annotation
+        )
         _refuse_model_of_pydantic_1(name, annotation)
         if parameter.kind is parameter.VAR_POSITIONAL:
             annotation = tuple[annotation, ...]
@@ -87,7 +89,9 @@ def _model_of(function: Callable[..., Any], signature: inspect.Signature) -> tup
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = create_model("Parameters", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields)
+            model = create_model(
+                "Parameters", __config__=ConfigDict(arbitrary_types_allowed=True, extra="forbid"), **fields
+            )
     except Exception as error:
         raise ValueError(
             f"Flow function is not compatible with `validate_parameters`: {str(error).rstrip('.')}. "

@@ -268,9 +268,7 @@ _THIS_LOOP = (
     "Waiting for {!r} here would block the event loop that has to run it, for ever. "
     "Use `await future` (or `await futures` for the list that map returns) instead of .result() or .wait()."
 )
-_ITSELF = (
-    "{!r} was waited for by code that runs inside it. A run that waits for itself would never end: return the value instead."
-)
+_ITSELF = "{!r} was waited for by code that runs inside it. A run that waits for itself would never end: return the value instead."
 _CIRCLE = (
     "{!r} was waited for here, and it can't end before this run does: runs that wait for each other would never end. In async code, "
     "use `await future` instead of .result() or .wait(), which block the event loop."

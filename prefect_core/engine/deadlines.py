@@ -78,7 +78,9 @@ def _may_interrupt(frame: FrameType | None) -> bool:
         if code in _doors:
             return True
         # The bodies of the test kit are a user's.
-        if (code.co_filename.startswith(_OWN_FILES[0]) or _OWN_FILES[1] in code.co_filename) and _TEST_KIT not in code.co_filename:
+        if (
+            code.co_filename.startswith(_OWN_FILES[0]) or _OWN_FILES[1] in code.co_filename
+        ) and _TEST_KIT not in code.co_filename:
             return False
         frame = frame.f_back
     return True

@@ -101,7 +101,9 @@ class _Refusing(dict[str, "itertools.count[int]"]):
 class Dispatcher:
     """The children of one flow run, and its runners."""
 
-    def __init__(self, runner: TaskRunner, host: portal.LoopHost | None = None, parent: RunContext | None = None) -> None:
+    def __init__(
+        self, runner: TaskRunner, host: portal.LoopHost | None = None, parent: RunContext | None = None
+    ) -> None:
         self.runner = runner
         self.tally = Tally()
         self.lines = logs.TaskLines() if parent is None else logs.lines_around(parent)
@@ -168,7 +170,12 @@ class Dispatcher:
         """Let a task run start when its inputs are there; returns its future at once."""
         call.is_submitted = True
         call.variables = contextvars.copy_context()
-        if call.task.is_async and call.task.task_runner is None and self.runner.shares_memory and not self.runner.runs_on_submit:
+        if (
+            call.task.is_async
+            and call.task.task_runner is None
+            and self.runner.shares_memory
+            and not self.runner.runs_on_submit
+        ):
             call.depends_on_loop = self.loop()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         if self.admit(call, future):

@@ -31,7 +31,11 @@ def run(life: Life[T]) -> T:
         step = next(life)
         while True:
             try:
-                given = remote.run_attempt(step.payload) if type(step) is Call and not step.payload.timeout_seconds else _perform(step)
+                given = (
+                    remote.run_attempt(step.payload)
+                    if type(step) is Call and not step.payload.timeout_seconds
+                    else _perform(step)
+                )
             except BaseException as error:
                 step = life.throw(error)
             else:

@@ -31,11 +31,27 @@ class FlowCall:
     """One call of a flow, from its arguments to the end of its run."""
 
     __slots__ = (
-        "args", "cancel", "context", "depends_on_loop", "dispatcher", "flow", "host", "kwargs", "parent", "run", "tracking", "upstreams",
+        "args",
+        "cancel",
+        "context",
+        "depends_on_loop",
+        "dispatcher",
+        "flow",
+        "host",
+        "kwargs",
+        "parent",
+        "run",
+        "tracking",
+        "upstreams",
     )
 
     def __init__(
-        self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any, parent: RunContext | None
+        self,
+        flow: Flow[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wait_for: Any,
+        parent: RunContext | None,
     ) -> None:
         parameters = flow.binder.bind(args, kwargs)
         if parent is not None and parent.depth >= settings().max_nesting:

@@ -131,7 +131,9 @@ def _attempts(call: FlowCall) -> Life[State]:
             return call.enter(state)
         delay = flow.retry_delay_seconds
         when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
-        logs.note(call.context, logs.INFO, f"Flow run failed: {state.message} - Retry {run.run_count}/{flow.retries} {when}")
+        logs.note(
+            call.context, logs.INFO, f"Flow run failed: {state.message} - Retry {run.run_count}/{flow.retries} {when}"
+        )
         due = clock.to_datetime(clock.now_us()) + timedelta(seconds=delay)
         call.enter(AwaitingRetry(scheduled_time=due, message=state.message))
         if delay:

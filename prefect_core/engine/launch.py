@@ -63,10 +63,12 @@ class Flight:
             self._begin(self._life.send(given) if error is None else self._life.throw(error))
         except StopIteration:
             self._dispatcher.closed(self._call)
-        except Exception as error:
+        except Exception as mistake:
             # A mistake of the engine's own; the run must not stay open for it.
-            logs.engine_line(self._call.run, logs.ERROR, "The engine failed to carry on with this run", error)
-            self._call.end(State(CRASHED, None, f"Execution was interrupted by an unexpected exception: {describe(error)}"))
+            logs.engine_line(self._call.run, logs.ERROR, "The engine failed to carry on with this run", mistake)
+            self._call.end(
+                State(CRASHED, None, f"Execution was interrupted by an unexpected exception: {describe(mistake)}")
+            )
             self._dispatcher.closed(self._call)
 
     def _begin(self, step: Any) -> None:

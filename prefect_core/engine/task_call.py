@@ -24,12 +24,27 @@ class TaskCall:
     """One call of a task, from its arguments to the end of its run."""
 
     __slots__ = (
-        "args", "context", "depends_on_loop", "is_submitted", "kwargs", "parent", "payload", "run", "runner", "task", "upstreams",
+        "args",
+        "context",
+        "depends_on_loop",
+        "is_submitted",
+        "kwargs",
+        "parent",
+        "payload",
+        "run",
+        "runner",
+        "task",
+        "upstreams",
         "variables",
     )
 
     def __init__(
-        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Any, parent: RunContext | None
+        self,
+        task: Task[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wait_for: Any,
+        parent: RunContext | None,
     ) -> None:
         parameters = task.binder.bind(args, kwargs)
         self.task = task

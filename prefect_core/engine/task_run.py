@@ -1,8 +1,8 @@
 """The lifecycle of a task run: the only place where a task run changes its state.
 
-    Pending ─► (inputs) ─► Running ─► final              an input failed: Pending/NotReady, and that is the end
-                             ▲  └─► AwaitingRetry ─┐     a failed attempt with retries left
-                             └──────── (delay) ◄───┘
+Pending ─► (inputs) ─► Running ─► final              an input failed: Pending/NotReady, and that is the end
+                         ▲  └─► AwaitingRetry ─┐     a failed attempt with retries left
+                         └──────── (delay) ◄───┘
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
     """Return the seconds to wait before the next attempt, or None if there is to be none."""
     task, run = call.task, call.run
     if run.run_count > task.retries:
-        logs.note(call.context, logs.ERROR, f"Task run failed with exception: {shown(state.data)} - Retries are exhausted")
+        logs.note(
+            call.context, logs.ERROR, f"Task run failed with exception: {shown(state.data)} - Retries are exhausted"
+        )
         return None
     if task.retry_condition_fn is not None:
         allowed: bool = yield Block(lambda: _condition_holds(call, state), False)

@@ -16,7 +16,9 @@ class Upstreams:
 
     __slots__ = ("_args", "_awaited", "_kwargs", "edges", "found")
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Mapping[str, Any], wait_for: Any) -> None:
+    def __init__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Mapping[str, Any], wait_for: Any
+    ) -> None:
         """Walk each parameter, to know its inputs by its name, and each argument, to pin what is in it now."""
         self.found: list[tuple[Any, bool]] = []
         edges: list[Edge] = []
@@ -51,11 +53,18 @@ class Upstreams:
         for upstream, allowed in self._awaited:
             inputs.value_of(upstream, allowed)
         unpin = inputs.unpin
-        return tuple([unpin(value) for value in self._args]), {name: unpin(value) for name, value in self._kwargs.items()}
+        return tuple([unpin(value) for value in self._args]), {
+            name: unpin(value) for name, value in self._kwargs.items()
+        }
 
 
 def of_call(
-    args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Mapping[str, Any], wait_for: Any, parent: RunContext | None, name: str
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    parameters: Mapping[str, Any],
+    wait_for: Any,
+    parent: RunContext | None,
+    name: str,
 ) -> Upstreams | None:
     """Return what a call waits for, or None where its arguments can be handed on as they are.
 

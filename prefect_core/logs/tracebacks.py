@@ -9,11 +9,19 @@ RAISED_IN_WORKER = "Raised in worker "
 """Begins the note by which an exception of a worker keeps its traceback."""
 
 _OURS = frozenset({"prefect_core", "prefect_runners"})
+_MOST_FRAMES = 60
+"""Runs inside runs by the hundred show their traceback at every level: whole ones would take seconds and megabytes."""
 
 
 def users_part(frames: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame on that is not the engine's."""
+    """Return the traceback from the first frame on that is not the engine's; of a very long one, the end."""
     while frames is not None and _is_ours(frames.tb_frame.f_globals.get("__name__", "")):
+        frames = frames.tb_next
+    length, frame = 0, frames
+    while frame is not None:
+        length, frame = length + 1, frame.tb_next
+    for _ in range(length - _MOST_FRAMES):
+        assert frames is not None
         frames = frames.tb_next
     return frames
 

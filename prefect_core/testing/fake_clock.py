@@ -69,13 +69,17 @@ class FakeClock:
         """Block until `count` threads or tasks sleep on this clock. Raises `TimeoutError` after seconds of the machine's time."""
         with self._lock:
             if not self._lock.wait_for(lambda: len(self._sleepers) >= count, timeout_seconds):
-                raise TimeoutError(f"{len(self._sleepers)} sleep on the fake clock after {timeout_seconds} s, not {count}.")
+                raise TimeoutError(
+                    f"{len(self._sleepers)} sleep on the fake clock after {timeout_seconds} s, not {count}."
+                )
 
     def wait_for_due(self, within_seconds: float, timeout_seconds: float = 10.0) -> None:
         """Block until somebody sleeps who wants to go on `within_seconds` of this clock. Raises `TimeoutError` like the other."""
         with self._lock:
             if not self._lock.wait_for(lambda: self._is_due(within_seconds), timeout_seconds):
-                raise TimeoutError(f"Nobody on the fake clock wants to go on within {within_seconds} s, after {timeout_seconds} s.")
+                raise TimeoutError(
+                    f"Nobody on the fake clock wants to go on within {within_seconds} s, after {timeout_seconds} s."
+                )
 
     def _is_due(self, within_seconds: float) -> bool:
         return any(moment <= self._now + within_seconds + _ROUNDING for moment, _ in self._sleepers.values())
@@ -112,7 +116,9 @@ class FakeClock:
         self._replaced = clock.install(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Give the time back to the clock before, and wake all who sleep on this one."""
         if self._replaced is not None:
             clock.install(self._replaced)

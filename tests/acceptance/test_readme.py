@@ -21,7 +21,9 @@ assert heavy.submit(10).result() == 45
 
 
 def run(path: Path) -> str:
-    done = subprocess.run([sys.executable, path], env=os.environ, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [sys.executable, path], env=os.environ, capture_output=True, text=True, timeout=50, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

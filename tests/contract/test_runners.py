@@ -9,7 +9,12 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 import loky
 import pytest
 
-from prefect_core.task_runners import ConcurrentTaskRunner, ExecutorTaskRunner, ProcessPoolTaskRunner, SequentialTaskRunner
+from prefect_core.task_runners import (
+    ConcurrentTaskRunner,
+    ExecutorTaskRunner,
+    ProcessPoolTaskRunner,
+    SequentialTaskRunner,
+)
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
 
 

@@ -40,7 +40,11 @@ class Program:
         environment = {**os.environ, "PREFECT_CORE_HOME": str(home), "PYTHONPATH": str(ROOT), **variables}
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PREAMBLE + textwrap.dedent(code)],
-            cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=home,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.lines: list[str] = []
         self.errors = ""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.integration.programs import ends, running, store_of
 
 from prefect_core import flow, settings, task
+from tests.integration.programs import ends, running, store_of
 
 METHODS = pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 

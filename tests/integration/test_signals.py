@@ -32,7 +32,9 @@ say("never")
 
 
 @CASES
-def test_three_sleeping_threads_are_left_after_the_grace(home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]) -> None:
+def test_three_sleeping_threads_are_left_after_the_grace(
+    home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
     with running(home, THREE_THREADS, **SHORT) as program:
         program.wait_for("begun", 3)
         program.hit(number)
@@ -115,7 +117,9 @@ def test_what_ends_within_the_grace_keeps_its_end_and_what_waits_is_cancelled(ho
 
 @CASES
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_async_tasks_end_at_once(home: Path, backend: str, number: signal.Signals, message: str, codes: tuple[int, ...]) -> None:
+def test_async_tasks_end_at_once(
+    home: Path, backend: str, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
     code = f"""
     import anyio
 
@@ -144,7 +148,9 @@ def test_async_tasks_end_at_once(home: Path, backend: str, number: signal.Signal
 
 
 @CASES
-def test_a_flow_in_a_flow_crashes_with_it(home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]) -> None:
+def test_a_flow_in_a_flow_crashes_with_it(
+    home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
     code = """
     @flow
     def inner():
@@ -266,7 +272,9 @@ def test_a_retry_delay_is_cut_short(
 
 
 @CASES
-def test_the_retry_delay_of_a_flow_is_cut_short(home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]) -> None:
+def test_the_retry_delay_of_a_flow_is_cut_short(
+    home: Path, number: signal.Signals, message: str, codes: tuple[int, ...]
+) -> None:
     code = """
     @flow(retries=1, retry_delay_seconds=30)
     def main():

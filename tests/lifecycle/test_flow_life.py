@@ -139,8 +139,13 @@ class Stage:
         function = async_body if scene.is_async else body
         function.__annotations__["number"] = str if scene.parameters == "huge" else int
         return flow(
-            function, name="scene", retries=scene.retries, retry_delay_seconds=scene.delay, task_runner=StageRunner(self),
-            final_state_from=scene.final_state_from, **options,
+            function,
+            name="scene",
+            retries=scene.retries,
+            retry_delay_seconds=scene.delay,
+            task_runner=StageRunner(self),
+            final_state_from=scene.final_state_from,
+            **options,
         )
 
     def _hooks(self, kind: str) -> list[Any]:
@@ -154,7 +159,13 @@ class Stage:
         return [{"fine": called, "failing": failing}[name] for name in self.scene.hooks]
 
 
-HOOKS = {"RUNNING": "running", "COMPLETED": "completion", "FAILED": "failure", "CANCELLED": "cancellation", "CRASHED": "crashed"}
+HOOKS = {
+    "RUNNING": "running",
+    "COMPLETED": "completion",
+    "FAILED": "failure",
+    "CANCELLED": "cancellation",
+    "CRASHED": "crashed",
+}
 CHILDREN = ["at once", "at once, fails", "later", "later, fails", "never", "never, fails", "refuse"]
 scenes = st.builds(
     Scene,
@@ -215,7 +226,9 @@ def test_a_flow_run_ends_as_its_bodies_say(scene: Scene) -> None:
 @example(Scene(["a value"], ["never"]), [(3, "ctrl-c", False)])
 @example(Scene(["an exception"], retries=1, delay=5.0), [(5, "sigterm", False)])
 @example(Scene(["a value"]), [(0, "an error", False)])
-def test_a_flow_run_that_is_hit_at_any_step_ends_with_all_its_tasks(scene: Scene, hits: list[tuple[int, str, bool]]) -> None:
+def test_a_flow_run_that_is_hit_at_any_step_ends_with_all_its_tasks(
+    scene: Scene, hits: list[tuple[int, str, bool]]
+) -> None:
     scene.faults = hits
     with recorded() as recorder:
         stage = Stage(scene)
@@ -236,7 +249,10 @@ def test_start_and_end_are_durable_before_anybody_sees_them(scene: Scene) -> Non
         assert flushes[-1] == (stage.bodies, stage.call.run.state.type.value)
         if starts(scene):
             assert flushes[0] == (0, "PENDING")
-            assert driven.kinds().index("Block") < driven.kinds().index("Call" if "Call" in driven.kinds() else "Block") or not stage.bodies
+            assert (
+                driven.kinds().index("Block") < driven.kinds().index("Call" if "Call" in driven.kinds() else "Block")
+                or not stage.bodies
+            )
 
 
 def test_a_history_that_cannot_be_written_is_an_error_before_the_body_starts() -> None:
@@ -269,9 +285,9 @@ def test_the_second_interrupt_ends_the_grace_of_the_first() -> None:
         driven = stage.play()
         assert driven.kinds()[:5] == ["Block", "Block", "Call", "Wait", "Wait"]
         check_all_over(stage, recorder)
-        assert {str(run.state) for run in recorder.runs()} == {"Crashed('Execution was aborted by an interrupt signal.')"} or {
-            str(run.state) for run in recorder.runs()
-        } == {
+        assert {str(run.state) for run in recorder.runs()} == {
+            "Crashed('Execution was aborted by an interrupt signal.')"
+        } or {str(run.state) for run in recorder.runs()} == {
             "Crashed('Execution was aborted by an interrupt signal.')",
             "Cancelled('The flow run ended before this task run could start.')",
         }

@@ -51,7 +51,10 @@ def test_each_callback_is_called_once_while_others_add_and_finish(_round: int) -
     wins: list[bool] = []
 
     def add(first: int) -> Any:
-        return lambda: [one.add_done_callback(lambda _, key=(first, index): called.update([key])) for index, one in enumerate(futures)]
+        return lambda: [
+            one.add_done_callback(lambda _, key=(first, index): called.update([key]))
+            for index, one in enumerate(futures)
+        ]
 
     def finish_all() -> None:
         for one in futures:

@@ -29,10 +29,16 @@ class Node:
 def graphs(draw: st.DrawFn) -> list[Node]:
     nodes: list[Node] = []
     for number in range(draw(st.integers(1, 12))):
-        sources = st.tuples(st.integers(0, number - 1), st.sampled_from(["plain", "plain", "deep", "allowed", "wait_for"]))
+        sources = st.tuples(
+            st.integers(0, number - 1), st.sampled_from(["plain", "plain", "deep", "allowed", "wait_for"])
+        )
         nodes.append(
             Node(
-                draw(st.sampled_from(["value", "value", "value", "async", "fails", "flaky", "nested", "direct", "crashes"])),
+                draw(
+                    st.sampled_from(
+                        ["value", "value", "value", "async", "fails", "flaky", "nested", "direct", "crashes"]
+                    )
+                ),
                 draw(st.lists(sources, max_size=3)) if number else [],
             )
         )
@@ -92,7 +98,13 @@ def direct(number: int, *values: Any) -> int:
 
 
 TASKS: dict[str, Any] = {
-    "value": value, "async": async_value, "fails": fails, "flaky": flaky, "nested": nested, "direct": direct, "crashes": crashes,
+    "value": value,
+    "async": async_value,
+    "fails": fails,
+    "flaky": flaky,
+    "nested": nested,
+    "direct": direct,
+    "crashes": crashes,
 }
 
 

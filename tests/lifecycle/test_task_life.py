@@ -112,7 +112,11 @@ class Stage:
         if scene.run_name != "plain":
             options["task_run_name"] = "{inputs}" if scene.run_name == "good" else "{nobody}"
         return task(
-            async_body if scene.is_async else body, name="scene", retries=scene.retries, retry_delay_seconds=scene.delay, **options
+            async_body if scene.is_async else body,
+            name="scene",
+            retries=scene.retries,
+            retry_delay_seconds=scene.delay,
+            **options,
         )
 
     def _hooks(self, kind: str) -> list[Any]:
@@ -164,7 +168,11 @@ def _end(future: PrefectFuture[Any], upstream: Upstream) -> None:
 
 
 upstreams = st.builds(
-    Upstream, st.sampled_from([COMPLETED, COMPLETED, COMPLETED, FAILED, CRASHED, CANCELLED]), st.none(), st.booleans(), st.booleans()
+    Upstream,
+    st.sampled_from([COMPLETED, COMPLETED, COMPLETED, FAILED, CRASHED, CANCELLED]),
+    st.none(),
+    st.booleans(),
+    st.booleans(),
 ) | st.builds(Upstream, st.just(PENDING), st.just("NotReady"), st.booleans(), st.booleans())
 scenes = st.builds(
     Scene,
@@ -182,7 +190,8 @@ faults = st.tuples(st.integers(0, 12), st.sampled_from(sorted(FAULTS)), st.boole
 
 def lets_start(scene: Scene) -> bool:
     return all(
-        one.kind is COMPLETED or (one.is_allowed and (one.kind is FAILED or one.name == "NotReady")) for one in scene.upstreams
+        one.kind is COMPLETED or (one.is_allowed and (one.kind is FAILED or one.name == "NotReady"))
+        for one in scene.upstreams
     )
 
 
@@ -245,7 +254,9 @@ def test_a_run_that_is_hit_at_any_step_ends_all_the_same(scene: Scene, hits: lis
         # What hits a hook goes on to the caller, since the run has ended by then; all else is in the state.
         if driven.error is not None:
             assert run.state.is_final()
-            assert driven.error in [fault for fault in (driven.error,) if type(driven.error) in {type(make()) for make in FAULTS.values()}]
+            assert driven.error in [
+                fault for fault in (driven.error,) if type(driven.error) in {type(make()) for make in FAULTS.values()}
+            ]
 
 
 def play(scene: Scene) -> tuple[State, list[str], Stage]:
@@ -264,7 +275,9 @@ def test_ctrl_c_during_a_retry_delay_crashes_the_run() -> None:
 
 
 def test_sigterm_during_the_wait_for_an_input_crashes_the_run() -> None:
-    state, names, stage = play(Scene(["a value"], upstreams=[Upstream(COMPLETED, None, True, False)], faults=[(0, "sigterm", False)]))
+    state, names, stage = play(
+        Scene(["a value"], upstreams=[Upstream(COMPLETED, None, True, False)], faults=[(0, "sigterm", False)])
+    )
     assert names == ["Pending", "Crashed"]
     assert state.message == "Execution was aborted by a termination signal."
     assert stage.began == 0

@@ -27,7 +27,9 @@ HEAVY = {
 
 def loaded_by(statement: str) -> set[str]:
     """Return the modules that a fresh interpreter holds after `statement` and did not hold before it."""
-    program = f"import json, sys; before = set(sys.modules); {statement}; print(json.dumps([*set(sys.modules) - before]))"
+    program = (
+        f"import json, sys; before = set(sys.modules); {statement}; print(json.dumps([*set(sys.modules) - before]))"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     return set(json.loads(run.stdout))
 
@@ -47,5 +49,7 @@ def test_nothing_heavy_is_loaded_before_its_first_use(statement: str) -> None:
 
 
 def test_the_import_loads_few_modules_of_our_own() -> None:
-    ours = {name for name in loaded_by("import prefect_core") if name.split(".")[0] in {"prefect_core", "prefect_runners"}}
+    ours = {
+        name for name in loaded_by("import prefect_core") if name.split(".")[0] in {"prefect_core", "prefect_runners"}
+    }
     assert len(ours) <= 40, sorted(ours)

@@ -24,7 +24,16 @@ def test_mypy_finds_the_types_that_users_rely_on(tmp_path: Path) -> None:
 
 
 def test_pyright_finds_the_types_that_users_rely_on() -> None:
-    command = [sys.executable, "-m", "pyright", "--project", str(CASES.parent), "--pythonpath", sys.executable, "--outputjson"]
+    command = [
+        sys.executable,
+        "-m",
+        "pyright",
+        "--project",
+        str(CASES.parent),
+        "--pythonpath",
+        sys.executable,
+        "--outputjson",
+    ]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     report = json.loads(run.stdout)
     found = [

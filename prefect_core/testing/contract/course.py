@@ -39,7 +39,13 @@ class Course:
         assert {row.name: row.run_count for row in rows} == {"flaky-0": 1, "flaky-1": 3, "flaky-2": 4}
         assert sum(len(world.store.attempts(row.key)) for row in rows) == len(journal.lines()) == 8
         assert world.state_names("flaky-1") == [
-            "Pending", "Running", "AwaitingRetry", "Retrying", "AwaitingRetry", "Retrying", "Completed",
+            "Pending",
+            "Running",
+            "AwaitingRetry",
+            "Retrying",
+            "AwaitingRetry",
+            "Retrying",
+            "Completed",
         ]
 
     def test_retry_conditions_and_hooks_run_in_the_flow_s_process(self, make_runner: MakeRunner) -> None:

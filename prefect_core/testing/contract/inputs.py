@@ -42,7 +42,9 @@ class Inputs:
         @flow(task_runner=make_runner())
         def run() -> Any:
             one, two = add.submit(0), add.submit(1)
-            return look.submit(Box({"list": [one, (two,)]}), one, {"deep": [{"deeper": two}]}, named=[one], kept="kept").result()
+            return look.submit(
+                Box({"list": [one, (two,)]}), one, {"deep": [{"deeper": two}]}, named=[one], kept="kept"
+            ).result()
 
         assert run() == ({"list": [1, (2,)]}, "box", (1, {"deep": [{"deeper": 2}]}), {"named": [1], "kept": "kept"})
 
@@ -74,7 +76,9 @@ class Inputs:
         run()
         assert journal.lines() == ["first", "first", "first", "second", "third"]
 
-    def test_a_failure_leaves_all_behind_it_not_ready(self, make_runner: MakeRunner, journal: Journal, world: Harness) -> None:
+    def test_a_failure_leaves_all_behind_it_not_ready(
+        self, make_runner: MakeRunner, journal: Journal, world: Harness
+    ) -> None:
         @task
         def follow(value: Any) -> None:
             journal.note("followed")
@@ -89,7 +93,10 @@ class Inputs:
 
         states = run(return_state=True).data
         assert [state.name for state in states] == ["Failed", "NotReady", "NotReady", "NotReady"]
-        assert states[2].message == f"Upstream task run '{states[1].state_details.task_run_id}' did not reach a 'COMPLETED' state."
+        assert (
+            states[2].message
+            == f"Upstream task run '{states[1].state_details.task_run_id}' did not reach a 'COMPLETED' state."
+        )
         assert journal.lines() == []
         assert world.state_names("follow-1") == ["Pending", "NotReady"]
 

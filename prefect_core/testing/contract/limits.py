@@ -55,7 +55,9 @@ class Limits:
         else:
             assert shared == []
 
-    def test_arguments_that_cannot_travel_are_named_or_need_not_travel(self, make_runner: MakeRunner, world: Harness) -> None:
+    def test_arguments_that_cannot_travel_are_named_or_need_not_travel(
+        self, make_runner: MakeRunner, world: Harness
+    ) -> None:
         def endless() -> Any:
             yield 1
 
@@ -146,7 +148,8 @@ class Limits:
             assert row.state_name == "Completed"
         else:
             assert (row.state_name, row.state_message) == (
-                "Crashed", "The flow run ended and this task run did not end within the grace period.",
+                "Crashed",
+                "The flow run ended and this task run did not end within the grace period.",
             )
         if not make_runner().can_cancel_running:
             journal.wait_for("went on")

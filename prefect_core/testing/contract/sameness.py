@@ -78,10 +78,14 @@ def told(store: HistoryStore) -> list[Any]:
     for run in store.task_runs(RunFilter()):
         inputs = sorted((edge.parameter, names[edge.uid]) for edge in run.inputs)
         place = (names[run.flow_run], names[run.parent_task_run], names[run.child_flow_run])
-        story.append((run.name, run.task_key, run.index, run.tags, inputs, place, run.run_count, *_course(store, run.key)))
+        story.append(
+            (run.name, run.task_key, run.index, run.tags, inputs, place, run.run_count, *_course(store, run.key))
+        )
     for flow_run in store.flow_runs():
         parents = (names[flow_run.parent_flow_run], names[flow_run.parent_task_run])
-        story.append((names[flow_run.key], flow_run.parameters, parents, flow_run.run_count, *_course(store, flow_run.key)))
+        story.append(
+            (names[flow_run.key], flow_run.parameters, parents, flow_run.run_count, *_course(store, flow_run.key))
+        )
     return sorted(story, key=repr)
 
 

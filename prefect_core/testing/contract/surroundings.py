@@ -37,8 +37,12 @@ class Surroundings:
         @task(tags=["own"])
         def look(number: int) -> tuple[Any, ...]:
             return (
-                runtime.task_run.name, runtime.task_run.task_name, runtime.task_run.parameters, sorted(runtime.task_run.tags),
-                runtime.flow_run.name, runtime.flow_run.flow_name,
+                runtime.task_run.name,
+                runtime.task_run.task_name,
+                runtime.task_run.parameters,
+                sorted(runtime.task_run.tags),
+                runtime.flow_run.name,
+                runtime.flow_run.flow_name,
             )
 
         @flow(task_runner=make_runner(), flow_run_name="here")
@@ -69,7 +73,9 @@ class Surroundings:
             "inner": {"around", "inside"},
         }
 
-    def test_log_records_and_prints_of_a_body_are_kept_with_its_run(self, make_runner: MakeRunner, world: Harness) -> None:
+    def test_log_records_and_prints_of_a_body_are_kept_with_its_run(
+        self, make_runner: MakeRunner, world: Harness
+    ) -> None:
         @task(log_prints=True)
         def speak(word: str) -> None:
             get_run_logger().info("logged %s", word)
@@ -83,12 +89,18 @@ class Surroundings:
         run()
         store = world.store
         kept = {
-            row.name: [(log.level, log.message) for log in store.logs(row.key) if not log.logger.startswith("prefect_core.engine")]
+            row.name: [
+                (log.level, log.message)
+                for log in store.logs(row.key)
+                if not log.logger.startswith("prefect_core.engine")
+            ]
             for row in store.task_runs()
         }
         assert kept == {
             f"speak-{index}": [
-                (logging.INFO, f"logged {word}"), (logging.INFO, f"printed {word}"), (logging.WARNING, f"warned {word}"),
+                (logging.INFO, f"logged {word}"),
+                (logging.INFO, f"printed {word}"),
+                (logging.WARNING, f"warned {word}"),
             ]
             for index, word in enumerate(("one", "two"))
         }

@@ -180,7 +180,10 @@ class Values:
 
         @flow(task_runner=make_runner())
         def run() -> list[Any]:
-            return [task(kind, name="kind").submit(value).result() for kind, value in zip(kinds, [2, 3, 2, 2, "four"], strict=True)]
+            return [
+                task(kind, name="kind").submit(value).result()
+                for kind, value in zip(kinds, [2, 3, 2, 2, "four"], strict=True)
+            ]
 
         assert run() == [6, 8, 10, 7, 4]
 
