@@ -40,7 +40,7 @@ demo: .venv/.demo  ## run the example on the 336,776 flights of New York in 2013
 
 .PHONY: test
 test: venv  ## run all tests but the fault campaigns
-	$(PYTEST) --numprocesses $(WORKERS) --dist loadgroup
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadscope
 
 .PHONY: test-fast
 test-fast: venv  ## run the unit and lifecycle tests

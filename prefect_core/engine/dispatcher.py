@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import context, logs
+from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal, signals
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
@@ -197,6 +198,7 @@ class Dispatcher:
             self.closed(call)
         return refusal is None
 
+    @crash_points_around("engine.release")
     def closed(self, call: OpenCall) -> None:
         """Take note that a call is over; harmless to say twice."""
         future = self._open.pop(call, None)

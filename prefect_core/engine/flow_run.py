@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from prefect_core import clock, history, inputs, logs
+from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import transitions
 from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
@@ -41,7 +42,7 @@ def flow_life(call: FlowCall) -> Life[State]:
     try:
         state = yield from _prepare(call)
         if state is None:
-            yield Block(history.current().flush)
+            yield Block(_flush)
             state = yield from _attempts(call)
     except transitions.RunIsOver:
         return call.run.state
@@ -74,10 +75,15 @@ def _crash(call: FlowCall, error: BaseException) -> State:
     return call.run.state
 
 
+@crash_points_around("engine.flush")
+def _flush() -> None:
+    history.current().flush()
+
+
 def _acknowledge() -> Life[None]:
     """Make the end durable; a history that can't be written is a warning here, since the work is done."""
     try:
-        yield Block(history.current().flush)
+        yield Block(_flush)
     except HistoryError as error:
         logs.engine_line(None, logs.WARNING, f"The end of a flow run could not be recorded: {error}")
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from prefect_core import context, logs
+from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal
 from prefect_core.engine.steps import Block, Life
 from prefect_core.logs import prints
@@ -49,6 +50,7 @@ def call_hooks_now(hooks: Sequence[Hook], subject: Any, state: State, around: co
             step.work()
 
 
+@crash_points_around("engine.hook")
 def _call(hook: Hook, subject: Any, state: State, around: context.RunContext) -> None:
     # A copy, since the hook runs beside the body's own context and on whatever thread learned the state.
     contextvars.copy_context().run(_call_inside, hook, subject, state, around)

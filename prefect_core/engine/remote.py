@@ -16,6 +16,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from prefect_core import clock, context
+from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, forks, portal, trampoline
 from prefect_core.logs import prints
 from prefect_core.payload import Payload, Receipt
@@ -80,6 +81,7 @@ def _perform(payload: Payload) -> Receipt:
     return receipt
 
 
+@crash_points_around("engine.body")
 @deadlines.door
 def _value_of_body(payload: Payload) -> Any:
     value = payload.function(*payload.args, **payload.kwargs)

@@ -7,6 +7,7 @@ recorder, under the run's lock, so that whoever forces a run to its end (Ctrl-C)
 from __future__ import annotations
 
 from prefect_core import history
+from prefect_core.crash_points import crash_points_around
 from prefect_core.engine.deadlines import DeadlinePassed
 from prefect_core.engine.signals import cause_of, is_cancellation
 from prefect_core.errors import PrefectException, TerminationSignal, describe, shown
@@ -26,6 +27,7 @@ _locks = Stripes()
 _ENDS = FINAL | {PAUSED}
 
 
+@crash_points_around("engine.state")
 def enter(run: Run, state: State) -> State:
     """Move `run` to `state` and record it. Raises `RunIsOver` if the run has ended, whoever ended it."""
     with _locks.of(run):

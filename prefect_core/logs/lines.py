@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal
 
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.errors import describe
+from prefect_core.errors import NestingTooDeep, describe
 from prefect_core.logs import tracebacks
 from prefect_core.logs.kept import keep
 from prefect_core.logs.records import fields_of, logger_name
@@ -185,6 +185,8 @@ def task_finished(context: TaskRunContext, state: State) -> None:
         and isinstance(error, Exception)
         and error.__traceback__ is not None
         and not _is_passed_deadline(error)
+        # At each of hundreds of levels it would hold the frames of all levels below; its message says it all.
+        and not isinstance(error, NestingTooDeep)
     ):
         _keep(context.task_run, logging.ERROR, _RAISED, error)
         if level:

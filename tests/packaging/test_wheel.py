@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-# One worker builds and installs for both files that ask for it; the first test waits for pip.
-pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(300)]
+# The first test waits for pip.
+pytestmark = pytest.mark.timeout(300)
 
 HELLO = """
 from prefect_core import flow, task
