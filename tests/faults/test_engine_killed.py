@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 
 from prefect_core import crash_points
-from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.rows import FlowRunRow, StateRow, TaskRunRow
+from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.state_kinds import FINAL
 from tests.integration.programs import ROOT
 
