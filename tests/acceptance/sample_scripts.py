@@ -24,16 +24,24 @@ class Outcome:
         rest = iter(self.lines)
         return all(any(line == text for line in rest) for text in wanted)
 
+    def mentions(self, *wanted: str) -> bool:
+        """Tell whether all of these texts were printed; for tasks beside each other, whose lines may run into each other."""
+        text = "\n".join(self.lines)
+        return all(part in text for part in wanted)
+
+
+# What is printed and what is logged stay in order, and lines of two threads whole: each line is one write.
+_WHOLE_LINES = "import sys; sys.stdout.reconfigure(line_buffering=True)\n"
+
 
 def run_script(folder: Path, code: str, **others: str) -> Outcome:
     """Run `code` in an empty folder beside modules `others`; names of flow runs become run-1, run-2 in the order of their appearance."""
     for name, text in others.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     script = folder / "hello.py"
-    script.write_text(code, encoding="utf-8")
-    # -u: what is printed and what is logged stay in order.
+    script.write_text(_WHOLE_LINES + code, encoding="utf-8")
     ended = subprocess.run(
-        [sys.executable, "-u", str(script)],
+        [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
