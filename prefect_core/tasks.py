@@ -136,9 +136,14 @@ class Task(Generic[P, R]):
         if instance is None and not isinstance(fn, classmethod | staticmethod):
             return self
         bound = copy.copy(self)
-        bound.__dict__.pop("binder", None)
         bound.fn = fn.__get__(instance, owner)
+        # All instances share the binder of the first one, since making one costs more than a call.
+        bound.__dict__["binder"] = self.__dict__.get("_binder_of_methods") or self._bind_methods_by(bound.fn)
         return bound
+
+    def _bind_methods_by(self, method: Callable[..., Any]) -> Binder:
+        self.__dict__["_binder_of_methods"] = binder = Binder(method)
+        return binder
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...

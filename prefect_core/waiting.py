@@ -113,7 +113,10 @@ class Signal:
     def _call(self, function: Callable[[Any], object]) -> None:
         try:
             function(self)
-        except Exception:
+        except BaseException as error:
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                # Ctrl-C, most likely. On the engine's own threads nobody is there to take it.
+                raise
             import logging  # a callback that fails is rare
 
             logging.getLogger("prefect_core.futures").exception("A callback of %r failed: %r", self, function)

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
@@ -71,7 +72,7 @@ def door(function: F) -> F:
     return function
 
 
-def _may_interrupt(frame: FrameType | None) -> bool:
+def may_interrupt(frame: FrameType | None) -> bool:
     """Tell whether the innermost code of the engine on this stack is a door."""
     while frame is not None:
         code = frame.f_code
@@ -87,7 +88,7 @@ def _may_interrupt(frame: FrameType | None) -> bool:
 
 
 def _on_alarm(_signum: int, frame: FrameType | None) -> None:
-    if not _may_interrupt(frame):
+    if not may_interrupt(frame):
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
         return
     now = clock.current().monotonic()
@@ -106,16 +107,36 @@ def pass_on(error: Any) -> None:
 
 def call_with_alarm(payload: Payload, receipt: Receipt, body: Callable[[Payload], Any]) -> Any:
     """Call `body(payload)` on the main thread, interrupted at its deadline; on another thread just call it."""
-    assert payload.timeout_seconds is not None
     if threading.current_thread() is not threading.main_thread():
         return body(payload)
-    deadline = _Deadline(clock.current().monotonic() + payload.timeout_seconds)
+    return _call_by(moment_of(payload), payload, receipt, partial(body, payload))
+
+
+def moment_of(payload: Payload) -> float:
+    """Return the deadline of an attempt that begins now, on the monotonic scale."""
+    assert payload.timeout_seconds is not None
+    return clock.current().monotonic() + payload.timeout_seconds
+
+
+def call_piece(moment: float, payload: Payload, receipt: Receipt, piece: Callable[[], Any]) -> Any:
+    """Call a piece of a generator's body that must end by `moment`; on another thread than the main one it is told afterwards."""
+    if threading.current_thread() is threading.main_thread():
+        return _call_by(moment, payload, receipt, piece)
+    value = piece()
+    if clock.current().monotonic() > moment:
+        receipt.timed_out = True
+        raise too_late(payload)
+    return value
+
+
+def _call_by(moment: float, payload: Payload, receipt: Receipt, body: Callable[[], Any]) -> Any:
+    deadline = _Deadline(moment)
     before = signal.signal(signal.SIGALRM, _on_alarm)
     _deadlines.append(deadline)
     try:
         try:
             _arm()
-            return body(payload)
+            return body()
         finally:
             _deadlines.remove(deadline)
             _arm()

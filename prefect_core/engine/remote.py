@@ -167,11 +167,13 @@ async def adopt_attempt(payload: Payload) -> Receipt:
 def iterate_attempt(payload: Payload, receipt: Receipt) -> Generator[Any, Any, None]:
     """Run a generator function's body, yielding what it yields; `receipt` tells afterwards how it ended, with what it returned."""
     receipt.started_us = clock.now_us()
+    moment = deadlines.moment_of(payload) if payload.timeout_seconds else None
     try:
         body = _inside(payload, partial(_call_body, payload, receipt.started_us))
         go_on = partial(body.send, None)
         while True:
-            yielded = _inside(payload, go_on)
+            piece = go_on if moment is None else partial(deadlines.call_piece, moment, payload, receipt, partial(_piece, go_on))
+            yielded = _inside(payload, piece)
             try:
                 sent = yield yielded
             except GeneratorExit:
@@ -197,13 +199,18 @@ def _call_body(payload: Payload, started_us: int) -> Any:
     return payload.function(*payload.args, **payload.kwargs)
 
 
+@deadlines.door
+def _piece(function: Callable[[], Any]) -> Any:
+    return function()
+
+
 def _inside(payload: Payload, function: Callable[[], Any]) -> Any:
     """Call a piece of the body in the body's context, which the consumer between two pieces must not be in."""
     token = context.enter(payload.context)
     generation = forks.generation
     try:
         with prints.logged(payload.context):
-            return function()
+            return _piece(function)
     finally:
         if forks.generation != generation:
             forks.leave(sys.exc_info()[1])
@@ -223,12 +230,13 @@ async def aiterate_attempt(payload: Payload, receipt: Receipt) -> AsyncGenerator
         context.leave(token)
         return
     context.leave(token)
+    moment = deadlines.moment_of(payload) if payload.timeout_seconds else None
     try:
         while True:
             token = context.enter(payload.context)
             try:
                 with prints.logged(payload.context):
-                    value = await anext(body)
+                    value = await _next_by(moment, payload, receipt, body)
             finally:
                 context.leave(token)
             yield value
@@ -241,3 +249,15 @@ async def aiterate_attempt(payload: Payload, receipt: Receipt) -> AsyncGenerator
         receipt.error = error
     finally:
         receipt.ended_us = clock.now_us()
+
+
+async def _next_by(moment: float | None, payload: Payload, receipt: Receipt, body: AsyncGenerator[Any, Any]) -> Any:
+    """Return the next value of an async generator, which is cancelled at its deadline."""
+    if moment is None:
+        return await anext(body)
+    import anyio  # only async code comes here
+
+    with anyio.move_on_after(max(0.0, moment - clock.current().monotonic())):
+        return await anext(body)
+    receipt.timed_out = True
+    raise deadlines.too_late(payload)

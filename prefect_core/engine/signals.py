@@ -3,12 +3,16 @@
 SIGTERM, which would end Python at once, raises `TerminationSignal` there instead, so that the run can be closed; SIGINT raises
 `KeyboardInterrupt` as ever. An event loop can't be interrupted at any place, and a task of it would keep the exception to itself: where a
 loop runs async flows, these are cancelled, and the exception is raised behind them. A second SIGINT does what the loop does with one.
+
+Like a deadline, a signal interrupts only code of the user and the engine's own waits; elsewhere it comes again a moment later.
 """
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -16,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_core import loops
+from prefect_core.engine.deadlines import may_interrupt
 from prefect_core.errors import TerminationSignal
 
 _noted: list[int] = []
@@ -23,6 +28,8 @@ _before: dict[int, Any] = {}
 _cancels: list[Callable[[], object]] = []
 """What cancels the async flows on the main thread's loop."""
 _waiting: list[loops.LoopFlag] = []
+_sent_again: list[int] = []
+_AGAIN_SECONDS = 0.001
 _watches = 0
 
 _SYNC_BODY = ("prefect_core.engine.remote", "_perform")
@@ -86,6 +93,7 @@ async def _until_others_have_left() -> None:
 
 def _begin() -> None:
     _noted.clear()
+    _sent_again.clear()
     for number, handler in ((signal.SIGINT, _on_interrupt), (signal.SIGTERM, _on_terminate)):
         before = signal.getsignal(number)
         if before is signal.SIG_DFL or (number == signal.SIGINT and before not in (signal.SIG_IGN, None)):
@@ -102,21 +110,48 @@ def _end() -> None:
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
-    _noted.append(number)
-    if _is_in_sync_body(frame):
-        raise KeyboardInterrupt
-    if _noted.count(number) == 1 and _cancel_flows():
+    is_first = _note(number) == 1
+    is_in_body = _is_in_sync_body(frame)
+    if not is_in_body and is_first and _cancel_flows():
+        return None
+    if (is_in_body or not _cancels) and not may_interrupt(frame):
+        _send_again(number)
         return None
     before = _before.get(number)
-    if callable(before):
+    if callable(before) and not is_in_body:
         return before(number, frame)
     raise KeyboardInterrupt
 
 
 def _on_terminate(number: int, frame: FrameType | None) -> None:
-    _noted.append(number)
-    if _is_in_sync_body(frame) or not _cancel_flows():
-        raise TerminationSignal(number)
+    _note(number)
+    if not _is_in_sync_body(frame) and _cancel_flows():
+        return
+    if not may_interrupt(frame):
+        _send_again(number)
+        return
+    raise TerminationSignal(number)
+
+
+def _note(number: int) -> int:
+    """Note a signal, but one that was sent again only the first time; return how many of the kind there were."""
+    if number in _sent_again:
+        _sent_again.remove(number)
+    else:
+        _noted.append(number)
+    return _noted.count(number)
+
+
+def _send_again(number: int) -> None:
+    """Have this thread hear a signal once more when it may be somewhere else."""
+    _sent_again.append(number)
+    # Not by `threading`, whose locks this thread may hold right now.
+    _thread.start_new_thread(_send_soon, (number, threading.get_ident()))
+
+
+def _send_soon(number: int, to_thread: int) -> None:
+    time.sleep(_AGAIN_SECONDS)
+    signal.pthread_kill(to_thread, number)
 
 
 def _cancel_flows() -> bool:

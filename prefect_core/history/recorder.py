@@ -23,6 +23,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from prefect_core import waiting
 from prefect_core.errors import HistoryError
 from prefect_core.history.fold import Fold
 from prefect_core.history.parameters import parameters_text
@@ -81,10 +82,12 @@ class Recorder(Protocol):
 class _Flush:
     """Somebody who waits until what came before is durable."""
 
-    __slots__ = ("done", "error")
+    __slots__ = ("error", "latch")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        # A plain lock, since a signal may interrupt this wait: inside an event it could leave the event's own lock behind.
+        self.latch = threading.Lock()
+        self.latch.acquire()
         self.error: HistoryError | None = None
 
 
@@ -151,10 +154,9 @@ class StoreRecorder:
         self._queue.append((_FLUSH, waiter))
         self._hurry = True
         self._bell.set()
-        while not waiter.done.is_set():
-            if not self._writer.is_alive() and not waiter.done.is_set():
+        while not waiting.acquire(waiter.latch, 1.0):
+            if not self._writer.is_alive() and waiter.latch.locked():
                 raise HistoryError("The history's writer has stopped; what was recorded last is not written.")
-            waiter.done.wait(1.0)
         if waiter.error is not None:
             raise waiter.error
 
@@ -257,7 +259,7 @@ class StoreRecorder:
         failure = self._writing.take_failure()
         for waiter in waiters:
             waiter.error = failure
-            waiter.done.set()
+            waiter.latch.release()
 
 
 def _first_key(store: HistoryWriter) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from functools import partial
 
 import anyio
@@ -204,20 +205,26 @@ METHODS = {
 }
 
 
+# From Python 3.13 on, `classmethod` hands out a bound method of its own around whatever it decorates, which can only be called.
+ONLY_CALLED = {"class_over_task", "class_over_flow"} if sys.version_info >= (3, 13) else set()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_of_any_kind_runs_from_an_instance(name: str) -> None:
     method, offset = getattr(Pipeline(5), name), METHODS[name]
     assert called(method(1)) == 1 + offset
     assert called(method(x=2)) == 2 + offset
-    assert method.submit(3).result() == 3 + offset
-    assert method.map([1, 2]).result() == [1 + offset, 2 + offset]
+    if name not in ONLY_CALLED:
+        assert method.submit(3).result() == 3 + offset
+        assert method.map([1, 2]).result() == [1 + offset, 2 + offset]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "class" in name or "static" in name])
 def test_class_and_static_methods_run_from_the_class(name: str) -> None:
     method, offset = getattr(Pipeline, name), METHODS[name]
     assert method(1) == 1 + offset
-    assert method.submit(3).result() == 3 + offset
+    if name not in ONLY_CALLED:
+        assert method.submit(3).result() == 3 + offset
 
 
 def test_each_instance_has_a_method_of_its_own() -> None:

@@ -484,3 +484,18 @@ def test_a_loop_that_blocks_for_threads_alone_holds_no_other_wait_up(recorded) -
         return outer.map([1, 2, 3]).result()
 
     assert asyncio.run(body()) == [2, 4, 6]
+
+
+def test_a_callback_that_wants_to_exit_leaves_the_others_and_the_thread_alone(gate, caplog) -> None:
+    def leave(_):
+        raise SystemExit
+
+    calls = []
+    future = held.submit(gate, "a")
+    future.add_done_callback(leave)
+    future.add_done_callback(calls.append)
+    behind = good.submit(future)
+    gate.of("a").set()
+    assert behind.result() == "a"
+    assert calls == [future]
+    assert "SystemExit" in caplog.text

@@ -378,3 +378,65 @@ def test_many_tiny_deadlines_leave_every_run_ended(recorded, decorate) -> None:
         assert state.name == "TimedOut"
     assert recorded.unfinished() == []
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.parametrize("decorate", [task, flow], ids=["task", "flow"])
+def test_a_generator_must_end_within_its_timeout_too(recorded, on_thread, decorate) -> None:
+    def late():
+        yield 1
+        # Short on a thread that nothing can interrupt, where it is noticed afterwards.
+        time.sleep(LATE if threading.current_thread() is threading.main_thread() else 2 * SOON)
+        yield 2
+
+    def consume():
+        seen = []
+        try:
+            for value in decorate(late, name="g", timeout_seconds=SOON)():
+                seen.append(value)
+        except TimeoutError:
+            seen.append("late")
+        return seen
+
+    assert on_thread(consume) == [1, "late"]
+    rows = recorded.task_runs("g") if decorate is task else recorded.flow_runs("g")
+    assert rows[0].state_name == "TimedOut"
+
+
+@pytest.mark.parametrize("decorate", [task, flow], ids=["task", "flow"])
+def test_an_async_generator_is_cancelled_at_its_deadline(recorded, decorate) -> None:
+    cleaned = []
+
+    @decorate(name="g", timeout_seconds=SOON)
+    async def late():
+        try:
+            yield 1
+            await asyncio.sleep(LATE)
+        finally:
+            cleaned.append("up")
+
+    async def consume():
+        seen = []
+        with pytest.raises(TimeoutError):
+            async for value in late():
+                seen.append(value)
+        return seen
+
+    assert asyncio.run(consume()) == [1]
+    assert cleaned == ["up"]
+    rows = recorded.task_runs("g") if decorate is task else recorded.flow_runs("g")
+    assert rows[0].state_name == "TimedOut"
+
+
+def test_a_generator_that_is_in_time_keeps_its_values(recorded, on_thread) -> None:
+    assert on_thread(lambda: list(task(lambda: (yield from range(3)), timeout_seconds=LATE)())) == [0, 1, 2]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_the_deadline_around_a_generator_interrupts_its_body(recorded) -> None:
+    @task
+    def late():
+        yield 1
+        time.sleep(LATE)
+
+    assert flow(lambda: list(late()), timeout_seconds=SOON)(return_state=True).name == "TimedOut"
+    assert recorded.unfinished() == []
