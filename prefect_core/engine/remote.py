@@ -172,7 +172,11 @@ def iterate_attempt(payload: Payload, receipt: Receipt) -> Generator[Any, Any, N
         body = _inside(payload, partial(_call_body, payload, receipt.started_us))
         go_on = partial(body.send, None)
         while True:
-            piece = go_on if moment is None else partial(deadlines.call_piece, moment, payload, receipt, partial(_piece, go_on))
+            piece = (
+                go_on
+                if moment is None
+                else partial(deadlines.call_piece, moment, payload, receipt, partial(_piece, go_on))
+            )
             yielded = _inside(payload, piece)
             try:
                 sent = yield yielded
