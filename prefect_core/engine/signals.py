@@ -19,7 +19,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from prefect_core import loops
+from prefect_core import loops, waiting
 from prefect_core.engine.deadlines import may_interrupt
 from prefect_core.errors import TerminationSignal
 
@@ -170,6 +170,9 @@ def _as_exception(number: int) -> BaseException:
 
 
 def _is_in_sync_body(frame: FrameType | None) -> bool:
+    """Tell whether this is the body of a sync run, or a wait that blocks the loop's thread, which no cancellation reaches."""
+    if frame is not None and frame.f_code is waiting.acquire.__code__ and loops.running_loop() is not None:
+        return True
     while frame is not None:
         if (frame.f_globals.get("__name__"), frame.f_code.co_name) == _SYNC_BODY:
             return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
@@ -11,6 +13,7 @@ import trio
 from prefect_core import PrefectFuture, as_completed, flow, task, wait
 from prefect_core.errors import BlockingWaitError, UnfinishedRun
 from prefect_core.futures import FIRST_COMPLETED, FIRST_EXCEPTION, PrefectFutureList, resolve_futures_to_states
+from prefect_core.settings import temporary_settings
 
 pytestmark = pytest.mark.usefixtures("recorded")
 
@@ -499,3 +502,16 @@ def test_a_callback_that_wants_to_exit_leaves_the_others_and_the_thread_alone(ga
     assert behind.result() == "a"
     assert calls == [future]
     assert "SystemExit" in caplog.text
+
+
+def test_ctrl_c_ends_a_wait_that_blocks_the_thread_of_the_loop(recorded, gate) -> None:
+    @flow
+    async def body():
+        future = held.submit(gate, "a")
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return future.result()
+
+    with temporary_settings(interrupt_grace_seconds=0.01), pytest.raises(KeyboardInterrupt):
+        asyncio.run(body())
+    assert [row.state_message for row in recorded.flow_runs()] == ["Execution was aborted by an interrupt signal."]
+    assert recorded.unfinished() == []
