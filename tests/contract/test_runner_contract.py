@@ -35,7 +35,7 @@ class TestRunnerOfSomebodyElse(RunnerContract):
         return ThreadEachTaskRunner
 
 
-BROKEN = '''
+BROKEN = """
 import pytest
 from prefect_core.engine import remote
 from prefect_core.task_runners import TaskRunner
@@ -112,7 +112,7 @@ for broken in (ForgetsTheError, AnswersTwice, RunsTwice, SaysItSharesNoMemory, H
     globals()[Suite.__name__] = Suite
 
 del Suite
-'''
+"""
 # Those that end soon on a broken runner, too.
 QUICK = "equal_options or share_memory or answers_each_payload_once or tried_again or traceback"
 FAULTS = re.findall(r"^class (\w+)\(Broken\)", BROKEN, re.MULTILINE)
@@ -121,7 +121,19 @@ FAULTS = re.findall(r"^class (\w+)\(Broken\)", BROKEN, re.MULTILINE)
 def test_a_runner_with_a_fault_does_not_pass(tmp_path: Path) -> None:
     suite = tmp_path / "test_broken.py"
     suite.write_text(BROKEN)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=no", f"--rootdir={tmp_path}", "-k", QUICK, suite]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--tb=no",
+        f"--rootdir={tmp_path}",
+        "-k",
+        QUICK,
+        suite,
+    ]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=55, check=False)
     failed = set(re.findall(r"(?:FAILED|ERROR) test_broken.py::Test(\w+)::", ended.stdout))
     assert failed == set(FAULTS), ended.stdout[-3000:]
