@@ -154,6 +154,23 @@ def test_more_threads_than_the_first_ones_come_when_bodies_wait_for_each_other(m
     assert block_until_done(met, MOMENT)
 
 
+def test_threads_that_come_later_keep_to_the_limit_too(make_pool) -> None:
+    limit = 20
+    pool, occupancy, together = make_pool(limit), Occupancy(), threading.Barrier(limit)
+    over = [Signal() for _ in range(4 * limit)]
+    for signal in over:
+        pool.submit(
+            body(
+                lambda: occupancy.change(+1),
+                lambda: together.wait(MOMENT),
+                lambda: occupancy.change(-1),
+                signal.fire,
+            )
+        )
+    assert block_until_done(over, MOMENT)
+    assert occupancy.most == limit
+
+
 def test_a_closed_pool_ends_its_threads_and_takes_no_more(make_pool) -> None:
     pool, ran = make_pool(4), [Signal() for _ in range(20)]
     for signal in ran:
