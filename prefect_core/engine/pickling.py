@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections import ChainMap
+from types import CodeType
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -22,13 +23,20 @@ def _reduce_view(view: memoryview) -> Any:
     raise TypeError("cannot pickle a memoryview; pass its bytes")
 
 
+def _reduce_code(code: CodeType) -> Any:
+    # Newer versions of cloudpickle leave the file out, and tracebacks would come back without their lines.
+    make, arguments = _theirs[CodeType](code)
+    return make, tuple([code.co_filename if part == _NO_FILE else part for part in arguments])
+
+
+_NO_FILE = "<dynamic-code>"
 # It goes on to the table of copyreg, which grows.
 _theirs: Any = cloudpickle.Pickler.dispatch_table
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
     dispatch_table: ClassVar[ChainMap[type, Any]] = _theirs.new_child(
-        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view}
+        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view, CodeType: _reduce_code}
     )
 
 
