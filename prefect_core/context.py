@@ -17,6 +17,7 @@ from prefect_core.errors import MissingContextError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from prefect_core.results.rules import Scope
     from prefect_core.runs import FlowRun, TaskRun
 
 P = ParamSpec("P")
@@ -24,9 +25,23 @@ R = TypeVar("R")
 
 
 class FlowRunContext:
-    """What is known inside a flow's body. `dispatcher` takes the tasks that it submits; it belongs to the engine."""
+    """What is known inside a flow's body.
 
-    __slots__ = ("depth", "dispatcher", "flow", "flow_run", "log_prints", "parameters", "parent")
+    For the engine: `dispatcher` takes the tasks that it submits, `scope` says what becomes of their values (None: nothing), and `ledger` knows
+    the calls of earlier attempts.
+    """
+
+    __slots__ = (
+        "depth",
+        "dispatcher",
+        "flow",
+        "flow_run",
+        "ledger",
+        "log_prints",
+        "parameters",
+        "parent",
+        "scope",
+    )
 
     def __init__(
         self, flow: Any, flow_run: FlowRun, parameters: dict[str, Any], log_prints: bool, parent: RunContext | None
@@ -38,6 +53,8 @@ class FlowRunContext:
         self.parent = parent
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.dispatcher: Any = None
+        self.scope: Scope | None = None
+        self.ledger: Any = None
 
     @property
     def run(self) -> FlowRun:
@@ -63,7 +80,7 @@ class FlowRunContext:
 class TaskRunContext:
     """What is known inside a task's body."""
 
-    __slots__ = ("depth", "flow_context", "log_prints", "outside", "parameters", "parent", "task", "task_run")
+    __slots__ = ("depth", "flow_context", "log_prints", "outside", "parameters", "parent", "scope", "task", "task_run")
 
     def __init__(
         self, task: Any, task_run: TaskRun, parameters: dict[str, Any], log_prints: bool, parent: RunContext | None
@@ -76,6 +93,7 @@ class TaskRunContext:
         self.flow_context: FlowRunContext | None = parent.flow_context if isinstance(parent, TaskRunContext) else parent
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.outside: Any = None
+        self.scope: Scope | None = parent.scope if parent is not None else None
 
     @property
     def run(self) -> TaskRun:

@@ -17,6 +17,7 @@
     ├── MissingFlowError, UnspecifiedFlowError, ScriptError(user_exc)
     ├── HistoryError                            the history can't be opened, read or written
     ├── ObjectNotFound                          no run of that id or name
+    ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── SerializationError                      a value that can't travel or be stored
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
@@ -137,6 +138,10 @@ class HistoryError(PrefectException):
 
 class ObjectNotFound(PrefectException):
     """The history holds nothing of the given id or name."""
+
+
+class NotRunnableAgain(PrefectException):
+    """A flow run can't be run again: it completed, is paused, or may still be under way."""
 
 
 class SerializationError(PrefectException):

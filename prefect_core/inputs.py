@@ -152,7 +152,7 @@ _MOST_TYPES = 5_000
 
 def _visitor_of(kind: type) -> _Visitor | None:
     visitor: _Visitor | None = None
-    if issubclass(kind, PrefectFuture | State | _Pinned):
+    if issubclass(kind, PrefectFuture | State | Pinned):
         visitor = _leaf
     elif issubclass(kind, quote):
         visitor = _visit_quote
@@ -178,7 +178,7 @@ def replace(value: Any, leaf: Leaf, unwrap: bool = True) -> Any:
     return _Walk(leaf, unwrap).visit(value, False)
 
 
-class _Pinned:
+class Pinned:
     """Stands in arguments for a future or state that was found there."""
 
     __slots__ = ("allowed", "upstream")
@@ -193,7 +193,7 @@ def pin(value: Any) -> Any:
 
     So a call takes what is in a collection now: a future that the caller adds to it later is no input of the call.
     """
-    return _Walk(_Pinned).visit(value, False)
+    return _Walk(Pinned).visit(value, False)
 
 
 def unpin(value: Any) -> Any:
@@ -202,7 +202,7 @@ def unpin(value: Any) -> Any:
 
 
 def _unpinned(leaf: Any, _allowed: bool) -> Any:
-    return value_of(leaf.upstream, leaf.allowed) if type(leaf) is _Pinned else leaf
+    return value_of(leaf.upstream, leaf.allowed) if type(leaf) is Pinned else leaf
 
 
 def find(value: Any) -> list[tuple[Any, bool]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from prefect_core.identity import CallIdentity
     from prefect_core.states import State
 
 Edge = tuple[str, str, int]
@@ -143,6 +144,7 @@ class TaskRun(_Run):
         "_name",
         "child_flow_run",
         "flow_run",
+        "identity",
         "index",
         "inputs",
         "parent_task_run",
@@ -171,6 +173,7 @@ class TaskRun(_Run):
         self.parent_task_run: TaskRun | None = None
         self.child_flow_run: FlowRun | None = None
         self.worker: str = ""
+        self.identity: CallIdentity | None = None
         if flow_run is not None:
             state.flow_uid = flow_run.uid
 

@@ -68,10 +68,20 @@ class Stored(Protocol):
         ...
 
 
+class Kept(Stored, Protocol):
+    """What a completed run's value was kept as. `result` is the number that tells this making of the value from every other."""
+
+    result: int
+
+    def rows(self, run_key: int, attempt: int) -> list[tuple[str, tuple[Any, ...]]]:
+        """Return what the history is to hold of it, for this run: tables of `history.batch.OF_RESULTS`, with a row each."""
+        ...
+
+
 class State:
     """One state of a run. Made by hand (`Completed(message=...)`) it can be returned from a flow or task to decide its end."""
 
-    __slots__ = ("_details", "_id", "data", "flow_uid", "message", "name", "task_uid", "timestamp_us", "type")
+    __slots__ = ("_details", "_id", "data", "flow_uid", "kept", "message", "name", "task_uid", "timestamp_us", "type")
 
     def __init__(
         self,
@@ -89,6 +99,7 @@ class State:
         self.timestamp_us = clock.now_us() if timestamp is None else clock.from_datetime(timestamp)
         self.flow_uid = 0
         self.task_uid = 0
+        self.kept: Kept | None = None
         self._details = state_details
         self._id = 0
 

@@ -26,8 +26,16 @@ class _Watched:
         self._listener = listener
         self.renamed = recorder.renamed
         self.logged = recorder.logged
+        self.noted = recorder.noted
+        self.new_key = recorder.new_key
+        self.stored = recorder.stored
+        self.durable = recorder.durable
         self.flush = recorder.flush
         self.close = recorder.close
+
+    @property
+    def process(self) -> int:
+        return self._recorder.process
 
     def created(self, run: Run) -> None:
         self._recorder.created(run)

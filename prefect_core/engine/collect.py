@@ -12,12 +12,13 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect_core import context, history
 from prefect_core.engine.outline import outline
 from prefect_core.engine.travelling_errors import dump_error
+from prefect_core.errors import HistoryError
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED, UNSUCCESSFUL
 from prefect_core.states import State
@@ -140,6 +141,30 @@ class WorkerRecorder:
             # Of no run at all: it goes with some attempt that runs here.
             return None, next(iter(self.collectors.values()))
         return run, self.collector_of(run)
+
+    # Results of runs inside an attempt are not stored, see `Dispatcher.keeps_results`; what else asks is of the process around.
+
+    @property
+    def process(self) -> int:
+        return self.behind.process if self.behind is not None else 0
+
+    def noted(self, rows: Sequence[tuple[str, tuple[Any, ...]]]) -> None:
+        if self.behind is not None:
+            self.behind.noted(rows)
+
+    def new_key(self) -> int:
+        return self._behind().new_key()
+
+    def stored(self) -> history.HistoryStore:
+        return self._behind().stored()
+
+    def durable(self) -> history.Durable:
+        return self._behind().durable()
+
+    def _behind(self) -> history.Recorder:
+        if self.behind is None:
+            raise HistoryError("A worker process has no history; its flow's process has.")
+        return self.behind
 
     def flush(self) -> None:
         """Wait for nothing of an attempt: what a worker collects becomes durable in the main process."""

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import context, logs
@@ -92,15 +92,18 @@ class _Untold(Tally):
         """Forget it."""
 
 
-class _Refusing(dict[str, "itertools.count[int]"]):
+class _Refusing(dict[Hashable, "itertools.count[int]"]):
     """The counters of a flow run that timed out while its body runs on: the body's next call is its last."""
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Hashable, default: Any = None) -> Any:
         raise TimeoutError(f"Flow run timed out, so {name!r} can't be called in it any more.")
 
 
 class Dispatcher:
     """The children of one flow run, and its runners."""
+
+    keeps_results = True
+    """Whether values of runs inside can be stored and taken over: where there is a history."""
 
     def __init__(
         self, runner: TaskRunner, host: portal.LoopHost | None = None, parent: RunContext | None = None
@@ -110,7 +113,9 @@ class Dispatcher:
         self.lines = logs.TaskLines() if parent is None else logs.lines_around(parent)
         self._host = host
         self._lock = threading.Lock()
-        self._counters: dict[str, itertools.count[int]] = {}
+        self._counters: dict[Hashable, itertools.count[int]] = {}
+        self.first_index: Callable[[str], int] | None = None
+        """Says from where runs of a name are counted, in a flow run that is run again."""
         self._open: dict[OpenCall, PrefectFuture[Any]] = {}
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
         self._idle: Signal | None = None
@@ -145,11 +150,12 @@ class Dispatcher:
         """Return the event loop that async bodies run on."""
         return (self._host or portal.host()).loop
 
-    def next_index(self, name: str) -> int:
-        """Count the runs of each task name, from 0."""
+    def next_index(self, name: Hashable) -> int:
+        """Count the runs of each task name, from 0; and equal calls, by what they have in common."""
         counter = self._counters.get(name)
         if counter is None:
-            counter = self._counters.setdefault(name, itertools.count())
+            first = self.first_index(name) if self.first_index is not None and isinstance(name, str) else 0
+            counter = self._counters.setdefault(name, itertools.count(first))
         return next(counter)
 
     def runner_for(self, task: Task[Any, Any]) -> TaskRunner:

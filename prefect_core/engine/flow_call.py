@@ -10,14 +10,18 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
+from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_flow, ledger_of
+from prefect_core.engine.ledger import Ledger, take_reopened
+from prefect_core.engine.steps import Life
 from prefect_core.engine.upstreams import of_call
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture
 from prefect_core.names import new_name
 from prefect_core.parameters import as_json
+from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CRASHED, PENDING, RUNNING
+from prefect_core.state_kinds import CRASHED, FINAL, PENDING, RUNNING
 from prefect_core.states import State
 
 if TYPE_CHECKING:
@@ -37,7 +41,9 @@ class FlowCall:
         "depends_on_loop",
         "dispatcher",
         "flow",
+        "earlier_attempts",
         "host",
+        "keeping",
         "kwargs",
         "parent",
         "run",
@@ -69,38 +75,104 @@ class FlowCall:
         self.depends_on_loop: object | None = None
         self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
+        self.keeping: Keeping | None = None
+        if flow.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
+            self.keeping = keeping_of_flow(self, parameters, wait_for)
         self.tracking = self._track() if parent is not None else None
         self.run = self._open_run(parameters)
+        self.earlier_attempts = self.run.attempt
+
+    @property
+    def tries(self) -> int:
+        """How many attempts began since the call was made; a run that is known again had others before."""
+        return self.run.attempt - self.earlier_attempts
 
     def _track(self) -> TaskRun:
-        """Make the task run that stands for this run in its parent."""
-        parent = self.parent
-        assert parent is not None
-        index = parent.dispatcher.next_index(self.flow.name) if parent.dispatcher is not None else 0
-        flow_context = parent.flow_context if isinstance(parent, TaskRunContext) else parent
+        """Return the task run that stands for this run in its parent, that of an earlier attempt if the call is known again."""
+        flow_context = self.parent.flow_context if isinstance(self.parent, TaskRunContext) else self.parent
         flow_run = flow_context.flow_run if flow_context is not None else None
-        run = TaskRun(State(PENDING), self.flow.name, self.flow.name, flow_run, index, context.current_tags())
-        if isinstance(parent, TaskRunContext):
-            run.parent_task_run = parent.task_run
+        run = (self.keeping.adopt(flow_run) if self.keeping is not None else None) or self._new_tracking(flow_run)
+        if isinstance(self.parent, TaskRunContext):
+            run.parent_task_run = self.parent.task_run
         if self.upstreams is not None:
             run.inputs = self.upstreams.edges
         return run
 
+    def _new_tracking(self, flow_run: FlowRun | None) -> TaskRun:
+        parent = self.parent
+        assert parent is not None
+        index = parent.dispatcher.next_index(self.flow.name) if parent.dispatcher is not None else 0
+        return TaskRun(State(PENDING), self.flow.name, self.flow.name, flow_run, index, context.current_tags())
+
     def _open_run(self, parameters: dict[str, Any]) -> FlowRun:
+        """Return the run: a new one, that of an earlier attempt, or the one that is to be run again."""
+        again = take_reopened() if self.parent is None else None
+        earlier = again.run if again is not None else self._earlier_run()
+        run = earlier or self._new_run(parameters)
+        self.context = FlowRunContext(self.flow, run, parameters, self.flow.logs_prints(self.parent), self.parent)
+        self.context.ledger = ledger_of(self.parent) or (again.ledger if again is not None else Ledger())
+        self.context.scope = self._scope()
+        if earlier is None:
+            self._record_new(run)
+        elif self.keeping is None or self.keeping.earlier is None or self.keeping.earlier.kept is None:
+            self._reopen(run)
+        if self.keeping is not None:
+            self.keeping.open(self.tracking, self.context)
+        return run
+
+    def _earlier_run(self) -> FlowRun | None:
+        keeping, ledger = self.keeping, ledger_of(self.parent)
+        if keeping is None or keeping.earlier is None or ledger is None:
+            return None
+        return ledger.child_of(keeping.earlier.run)
+
+    def _scope(self) -> Scope | None:
+        parent, flow = self.parent, self.flow
+        around = (parent.scope if parent is not None else None) or outermost()
+        scope = around.inside(flow.result_rules, remembers=flow.retries > 0)
+        return scope if scope.says_something() else None
+
+    def _new_run(self, parameters: dict[str, Any]) -> FlowRun:
         flow = self.flow
         run = FlowRun(State(PENDING), new_name(), flow.name, context.current_tags(), self.tracking)
         run.flow_version = flow.version
         run.entrypoint = flow.entrypoint
         run.parameters = as_json(parameters)
-        self.context = FlowRunContext(flow, run, parameters, flow.logs_prints(self.parent), self.parent)
+        return run
+
+    def _record_new(self, run: FlowRun) -> None:
         recorder = history.current()
         if self.tracking is not None:
             self.tracking.child_flow_run = run
             _relate(run.state, self.tracking.state, run, self.tracking)
-            recorder.created(self.tracking)
+            if not self.tracking.key:
+                recorder.created(self.tracking)
         recorder.created(run)
         logs.flow_created(self.context)
-        return run
+
+    def is_known(self) -> Life[State | None]:
+        """Return the state of an earlier execution that stands for this call, or None if the body has to run."""
+        keeping = self.keeping
+        known = None if keeping is None else (yield from keeping.reuse())
+        if known is None:
+            if self.run.state.type in FINAL:
+                self._reopen(self.run)
+            return None
+        state = State(known.type, known.name, known.message, known.data)
+        state.kept = known.kept
+        return transitions.take_over(self.run, state)
+
+    def give_up(self) -> None:
+        """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""
+        if self.keeping is not None:
+            self.keeping.give_up()
+        if self.run.state.type in FINAL:
+            self._reopen(self.run)
+
+    def _reopen(self, run: FlowRun) -> None:
+        """Let a run of an earlier attempt that did not end well have another one."""
+        if run.state.type is not PENDING:
+            transitions.reopen(run, State(PENDING, message=f"Runs again: it had ended {run.state}."))
 
     def enter(self, state: State) -> State:
         """Move the run, and what stands for it in its parent, to `state`."""
@@ -108,6 +180,7 @@ class FlowCall:
         if self.tracking is not None:
             mirrored = State(state.type, state.name, state.message, state.data)
             mirrored.timestamp_us = state.timestamp_us
+            mirrored.kept = state.kept
             _relate(state, mirrored, self.run, self.tracking)
             transitions.enter(self.tracking, mirrored)
             if state.is_running():

@@ -50,7 +50,7 @@ def flow_life(call: FlowCall) -> Life[State]:
         raise
     except BaseException as error:
         state = _crash(call, error)
-    if not state.is_final():
+    if not state.is_final() or (call.keeping is not None and call.keeping.was_taken):
         return state
     # A crash may mean that the process is on its way out: recorded at once, on this thread.
     yield from _acknowledge()
@@ -97,9 +97,13 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     try:
         call.resolve()
     except UpstreamTaskError as error:
+        call.give_up()
         state = call.enter(State(PENDING, "NotReady", str(error)))
         logs.flow_finished(call.context, state)
         return state
+    known = yield from call.is_known()
+    if known is not None:
+        return known
     try:
         _take_parameters(call)
     except Exception as error:
@@ -133,12 +137,17 @@ def _attempts(call: FlowCall) -> Life[State]:
     while True:
         run.attempt += 1
         state = yield from _attempt(call)
-        if state.type is not FAILED or run.attempt > flow.retries:
-            return call.enter(state)
+        if state.type is COMPLETED and call.keeping is not None:
+            state = yield from call.keeping.keep(state)
+        if state.type is not FAILED or call.tries > flow.retries:
+            call.enter(state)
+            if call.keeping is not None:
+                yield from call.keeping.settled(state)
+            return state
         delay = flow.retry_delay_seconds
         when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
         logs.note(
-            call.context, logs.INFO, f"Flow run failed: {state.message} - Retry {run.run_count}/{flow.retries} {when}"
+            call.context, logs.INFO, f"Flow run failed: {state.message} - Retry {call.tries}/{flow.retries} {when}"
         )
         due = clock.to_datetime(clock.now_us()) + timedelta(seconds=delay)
         call.enter(AwaitingRetry(scheduled_time=due, message=state.message))
@@ -150,6 +159,7 @@ def _attempt(call: FlowCall) -> Life[State]:
     """Run the body once, on a runner of its own, and wait for all that it submitted."""
     flow, around = call.flow, call.context
     dispatcher = call.dispatcher = around.dispatcher = Dispatcher(_runner_of(call), call.host, call.parent)
+    dispatcher.first_index = partial(around.ledger.first_index, call.run.key)
     call.run.runner_name = dispatcher.runner.name
     logs.flow_started(around)
     payload = Payload(flow.fn, call.args, call.kwargs, around, flow.is_async)
@@ -166,7 +176,7 @@ def _attempt(call: FlowCall) -> Life[State]:
         dispatcher.refuse_late_body()
     receipt = yield from _wind_up(dispatcher, receipt)
     receipt = yield from _stop(dispatcher, receipt)
-    if payload.over is not None and not payload.over.done() and call.run.run_count <= flow.retries:
+    if payload.over is not None and not payload.over.done() and call.tries <= flow.retries:
         # The body that timed out may still run; two bodies of one run never run at once.
         yield Wait([payload.over])
     return _state_after(call, receipt, dispatcher)

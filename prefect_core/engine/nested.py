@@ -119,6 +119,8 @@ class _ShownElsewhere(logs.TaskLines):
 class NestedDispatcher(Dispatcher):
     """The children of one attempt in a worker."""
 
+    keeps_results = False
+
     def __init__(self, recorder: WorkerRecorder) -> None:
         nested = NestedRunner()
         super().__init__(nested)

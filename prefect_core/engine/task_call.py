@@ -8,11 +8,13 @@ from prefect_core import context, history, logs
 from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.engine import transitions
 from prefect_core.engine.hooks import call_hooks_now
+from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
 from prefect_core.engine.transitions import enter
 from prefect_core.engine.upstreams import Upstreams, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
-from prefect_core.runs import TaskRun
+from prefect_core.results.rules import outermost
+from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import State
 
@@ -27,7 +29,9 @@ class TaskCall:
         "args",
         "context",
         "depends_on_loop",
+        "earlier_count",
         "is_submitted",
+        "keeping",
         "kwargs",
         "parent",
         "payload",
@@ -45,43 +49,66 @@ class TaskCall:
         kwargs: dict[str, Any],
         wait_for: Any,
         parent: RunContext | None,
+        key: str | None = None,
     ) -> None:
+        """Make the run. `key` is by what the call is known again, in place of its arguments."""
         parameters = task.binder.bind(args, kwargs)
         self.task = task
         self.args = args
         self.kwargs = kwargs
         self.parent = parent
-        self.upstreams: Upstreams | None = None
         self.is_submitted = False
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
         self.depends_on_loop: object | None = None
-        self.run = self._open_run(parameters, wait_for)
+        self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, task.name)
+        self.keeping: Keeping | None = None
+        if task.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
+            self.keeping = keeping_of_task(self, parameters, wait_for, key)
+        self.run = self._open_run(parameters)
+        self.earlier_count = self.run.run_count
 
-    def _open_run(self, parameters: dict[str, Any], wait_for: Any) -> TaskRun:
-        task, parent = self.task, self.parent
+    def _open_run(self, parameters: dict[str, Any]) -> TaskRun:
+        task, parent, keeping = self.task, self.parent, self.keeping
         flow_context = parent.flow_context if isinstance(parent, TaskRunContext) else parent
-        dispatcher = parent.dispatcher if parent is not None else None
-        index = dispatcher.next_index(task.name) if dispatcher is not None else 0
-        tags = context.current_tags()
-        run = TaskRun(
-            State(PENDING),
-            task.name,
-            task.task_key,
-            flow_context.flow_run if flow_context is not None else None,
-            index,
-            tags | task.tags if tags else task.tags,
-        )
+        flow_run = flow_context.flow_run if flow_context is not None else None
+        run = keeping.adopt(flow_run) if keeping is not None else None
+        if run is None:
+            run = self._new_run(flow_run)
         if isinstance(parent, TaskRunContext):
             run.parent_task_run = parent.task_run
-        self.upstreams = of_call(self.args, self.kwargs, parameters, wait_for, parent, task.name)
         if self.upstreams is not None:
             run.inputs = self.upstreams.edges
         self.context = TaskRunContext(task, run, parameters, task.logs_prints(parent), parent)
-        history.current().created(run)
-        logs.task_created(self.context)
+        if keeping is not None:
+            self._open_kept(keeping, run)
+        else:
+            history.current().created(run)
+            logs.task_created(self.context)
         return run
+
+    def _open_kept(self, keeping: Keeping, run: TaskRun) -> None:
+        scope, task = self.context.scope, self.task
+        if task.result_rules is not None:
+            self.context.scope = (scope or outermost()).inside(task.result_rules)
+        if keeping.earlier is None:
+            history.current().created(run)
+            logs.task_created(self.context)
+        keeping.open(run, self.context)
+
+    def _new_run(self, flow_run: FlowRun | None) -> TaskRun:
+        task, parent = self.task, self.parent
+        dispatcher = parent.dispatcher if parent is not None else None
+        index = dispatcher.next_index(task.name) if dispatcher is not None else 0
+        tags = context.current_tags()
+        all_tags = tags | task.tags if tags else task.tags
+        return TaskRun(State(PENDING), task.name, task.task_key, flow_run, index, all_tags)
+
+    @property
+    def tries(self) -> int:
+        """How many attempts began since the call was made; a run that is known again had others before."""
+        return self.run.run_count - self.earlier_count
 
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the inputs that are still under way."""

@@ -16,7 +16,7 @@ from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
-from prefect_core.errors import PrefectException, UpstreamTaskError, describe, shown
+from prefect_core.errors import PrefectException, SerializationError, UpstreamTaskError, describe, shown
 from prefect_core.payload import Payload, Receipt
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING, RUNNING
 from prefect_core.states import AwaitingRetry, State
@@ -42,6 +42,11 @@ def task_life(call: TaskCall) -> Life[State]:
     except BaseException as error:
         return _crash(call, error)
     try:
+        if call.keeping is not None:
+            known = yield from call.keeping.reuse()
+            if known is not None:
+                logs.task_finished(call.context, known)
+                return known
         state = yield from _attempts(call)
     except transitions.RunIsOver:
         return run.state
@@ -60,7 +65,9 @@ def _crash(call: TaskCall, error: BaseException) -> State:
     if isinstance(error, GeneratorExit):
         # The lifecycle was let go, not interrupted, and may be at any place of the program.
         raise error
-    call.end(State(CRASHED, None, transitions.crash_message(error), data=error))
+    if not call.end(State(CRASHED, None, transitions.crash_message(error), data=error)) and call.run.state.type is COMPLETED:
+        # Its value was being made durable; the run is over, but what struck it here is meant for whoever called it.
+        raise error
     return call.run.state
 
 
@@ -74,6 +81,8 @@ def _gather_inputs(call: TaskCall) -> Life[bool]:
     try:
         call.resolve()
     except UpstreamTaskError as error:
+        if call.keeping is not None:
+            call.keeping.give_up()
         enter(call.run, State(PENDING, "NotReady", str(error)))
         logs.task_finished(call.context, call.run.state)
         return False
@@ -102,12 +111,17 @@ def _attempts(call: TaskCall) -> Life[State]:
         state = _state_after(task, receipt)
         if receipt.ended_us:
             state.timestamp_us = receipt.ended_us
+        if call.keeping is not None and state.type is COMPLETED:
+            state = yield from call.keeping.keep(state)
         if (state.type is FAILED or receipt.lost) and task.retries and receipt.began:
             delay = yield from _retry_delay(call, state)
             if delay is not None:
                 yield from _pause_before_retry(call, state, delay, payload)
                 continue
-        return enter(run, state)
+        enter(run, state)
+        if call.keeping is not None:
+            yield from call.keeping.settled(state)
+        return state
 
 
 def _state_after(task: Task[Any, Any], receipt: Receipt) -> State:
@@ -125,7 +139,10 @@ _PLAIN_RESULTS: frozenset[type] = frozenset({type(None), bool, int, float, str, 
 def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
     """Return the seconds to wait before the next attempt, or None if there is to be none."""
     task, run = call.task, call.run
-    if run.run_count > task.retries:
+    if call.keeping is not None and isinstance(state.data, SerializationError):
+        # A body that ran once more would only return the same again.
+        return None
+    if call.tries > task.retries:
         logs.note(
             call.context, logs.ERROR, f"Task run failed with exception: {shown(state.data)} - Retries are exhausted"
         )
@@ -134,7 +151,7 @@ def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
         allowed: bool = yield Block(lambda: _condition_holds(call, state), False)
         if not allowed:
             return None
-    return task.retry_delay(run.run_count - 1)
+    return task.retry_delay(call.tries - 1)
 
 
 @deadlines.door
@@ -163,7 +180,7 @@ def _condition_holds(call: TaskCall, state: State) -> bool:
 def _pause_before_retry(call: TaskCall, state: State, delay: float, payload: Payload) -> Life[None]:
     run = call.run
     when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
-    retry = f"Retry {run.run_count}/{call.task.retries} {when}"
+    retry = f"Retry {call.tries}/{call.task.retries} {when}"
     logs.note(call.context, logs.INFO, f"Task run failed with exception: {shown(state.data)} - {retry}")
     awaiting = AwaitingRetry(
         scheduled_time=clock.to_datetime(state.timestamp_us) + timedelta(seconds=delay), message=state.message

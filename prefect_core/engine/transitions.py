@@ -50,6 +50,26 @@ def enter(run: Run, state: State) -> State:
     return state
 
 
+def reopen(run: Run, state: State) -> State:
+    """Move a run that has ended to `state`, from which a new attempt of it goes on."""
+    with _locks.of(run):
+        state.timestamp_us = max(state.timestamp_us, run.state.timestamp_us + 1)
+        _adopt(run, state)
+        run.ended_us = 0
+        run.state = state
+        history.current().entered(run, state)
+    return state
+
+
+def take_over(run: Run, state: State) -> State:
+    """Give a run that completed in an earlier attempt its value again: `state` says what its last one says, and nothing is recorded."""
+    with _locks.of(run):
+        state.timestamp_us = run.state.timestamp_us
+        _adopt(run, state)
+        run.state = state
+    return state
+
+
 def _adopt(run: Run, state: State) -> None:
     if isinstance(run, FlowRun):
         state.flow_uid = run.uid

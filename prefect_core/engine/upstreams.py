@@ -8,6 +8,7 @@ from typing import Any
 from prefect_core import inputs
 from prefect_core.context import RunContext, lineage
 from prefect_core.futures import PrefectFuture
+from prefect_core.parameters import Binder
 from prefect_core.runs import Edge
 
 
@@ -40,6 +41,10 @@ class Upstreams:
             if uid:
                 edges.append((name, "task_run", uid))
         self.found += found
+
+    def pinned(self, binder: Binder) -> dict[str, Any]:
+        """Return the parameters with the futures and states in them pinned."""
+        return binder.bind(self._args, self._kwargs)
 
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the futures that are still under way."""

@@ -13,10 +13,10 @@ import threading
 from pathlib import Path
 
 from prefect_core import settings
-from prefect_core.history.recorder import Recorder, StoreRecorder
+from prefect_core.history.recorder import Durable, Recorder, StoreRecorder
 from prefect_core.history.store import HistoryStore
 
-__all__ = ["HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store"]
+__all__ = ["Durable", "HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store"]
 
 _current: Recorder | None = None
 _opening = threading.RLock()

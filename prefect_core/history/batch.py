@@ -1,7 +1,8 @@
 """What the recorder hands to a store in one transaction: finished rows, in columns that every store agrees on.
 
-A store writes a batch as a whole or not at all, and writing it twice is the same as writing it once (a run and an attempt by key, the
-last row wins; states and log records never change), so a batch whose commit ended in an unclear error is simply written again.
+A store writes a batch as a whole or not at all, and writing it twice is the same as writing it once (of runs, attempts and what finds a
+stored result the last row wins; states, log records, results and verdicts never change), so a batch whose commit ended in an unclear error is simply
+written again.
 
 Most task runs of a large flow have nothing to tell but their times. They travel as short rows (see `plain`), from which a store makes the
 rows that `expand`, `expand_begun` and `end` show: it may know a way to do so that costs half as much.
@@ -58,6 +59,14 @@ TASK_RUN = (
 ATTEMPT = ("run", "attempt", "started_us", "ended_us", "state_type", "state_name", "worker")
 STATE = ("run", "seq", "attempt", "type", "name", "message", "timestamp_us", "details")
 LOG = ("key", "run", "level", "logger", "message", "timestamp_us")
+OF_RESULTS: dict[str, tuple[str, ...]] = {
+    "identity": ("run", "identity", "site", "arguments", "occurrence", "given_key", "code", "problem"),
+    "result": ("key", "serializer", "storage", "object", "value", "size", "sha256", "created_us"),
+    "kept": ("run", "attempt", "result", "inputs"),
+    "cache": ("key", "result", "run", "expires_us", "created_us"),
+    "verdict": ("run", "at_us", "verdict", "reason"),
+}
+"""Tables of stored results, each with its columns."""
 BEGUN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "created_us")
 """Columns of a task run without tags, name or parent task run of its own, that is Pending."""
 ENDED = ("key", "started_us", "ended_us", "worker")
@@ -69,7 +78,8 @@ PLAIN = (*BEGUN, *ENDED[1:])
 class Batch:
     """Rows of one transaction, each list in the columns named above."""
 
-    __slots__ = ("attempts", "begun", "ended", "flow_runs", "incomplete", "logs", "plain", "states", "task_runs")
+    LISTS = ("attempts", "begun", "ended", "flow_runs", "logs", "plain", "states", "task_runs")
+    __slots__ = (*LISTS, "incomplete", "of_results")
 
     def __init__(self) -> None:
         self.flow_runs: list[Row] = []
@@ -80,12 +90,15 @@ class Batch:
         self.plain: list[Row] = []
         self.begun: list[Row] = []
         self.ended: list[Row] = []
+        self.of_results: dict[str, list[Row]] = {}
+        """Rows of the tables in `OF_RESULTS`."""
         self.incomplete: tuple[int, int] | None = None
         """Since when (wall microseconds, which tells one loss from another) rows are missing, and how many went missing since."""
 
     def __len__(self) -> int:
         """Return how many rows are to be written."""
         rows = sum(map(len, (self.flow_runs, self.task_runs, self.attempts, self.states, self.logs)))
+        rows += sum(map(len, self.of_results.values()))
         return rows + 5 * len(self.plain) + 2 * len(self.begun) + 4 * len(self.ended)
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
+from prefect_core.history.memory_stored import MemoryStoredResults
 from prefect_core.history.rows import (
     AttemptRow,
     FlowRow,
@@ -28,10 +29,11 @@ from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter, id_bo
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 
 
-class MemoryStore:
+class MemoryStore(MemoryStoredResults):
     """A `HistoryStore` in dictionaries."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.RLock()
         self._flow_runs: dict[int, FlowRunRow] = {}
         self._task_runs: dict[int, Row] = {}
@@ -65,6 +67,7 @@ class MemoryStore:
             for last in batch.ended:
                 run, attempt, states = end(self._task_runs[last[0]], last)
                 self._add([run], [attempt], states)
+            self._take_of_results(batch.of_results)
             for log in batch.logs:
                 self._logs[log[0]] = LogRow(*log)
             if batch.incomplete is not None:
@@ -77,6 +80,24 @@ class MemoryStore:
             self._attempts.setdefault(attempt[0], {})[attempt[1]] = AttemptRow(*attempt)
         for state in states:
             self._states.setdefault(state[0], {}).setdefault(state[1], StateRow(*state))
+
+    def stored(self) -> MemoryStore:
+        return self
+
+    def _task_run_rows(self, root: int) -> list[TaskRunRow]:
+        with self._lock:
+            parents = {row.key: row.parent_flow_run for row in self._flow_runs.values()}
+            rows = [task_run_row(row, self._children.get(key)) for key, row in sorted(self._task_runs.items())]
+
+        def is_inside(flow_run: int | None) -> bool:
+            while flow_run is not None and flow_run != root:
+                flow_run = parents.get(flow_run)
+            return flow_run == root
+
+        return [row for row in rows if not root or is_inside(row.flow_run)]
+
+    def _attempts_of(self, run: int) -> int:
+        return max(self._attempts.get(run, {}), default=0)
 
     def recall(self, key: int) -> tuple[int, int] | None:
         states = self.states(key)

@@ -20,6 +20,8 @@ Event = tuple[Any, ...]
 (ENTERED, run, type, name, message, timestamp_us, attempt, run_count, details, worker) or (RENAMED, run)."""
 
 CREATED, ENTERED, RENAMED = range(3)
+LENGTH = 10
+"""Fields of an event that is folded; what comes behind them stands beside the run."""
 
 _PENDING = (PENDING, "Pending", None)
 _RUNNING = (RUNNING, "Running", None)

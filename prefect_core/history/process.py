@@ -22,6 +22,14 @@ def this_process() -> ProcessIdentity:
     return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started(os.getpid()))
 
 
+def is_gone(process: ProcessIdentity) -> bool | None:
+    """Tell whether a process has ended; None for one of another machine, of which nothing can be known here."""
+    here = this_process()
+    if process.host != here.host or not process.boot_id:
+        return None
+    return process.boot_id != here.boot_id or started(process.pid) != process.pid_started
+
+
 def boot_id() -> str:
     """Return the identifier that the machine drew when it started."""
     try:

@@ -28,13 +28,16 @@ from prefect_core.errors import HistoryError
 from prefect_core.history.fold import Fold
 from prefect_core.history.parameters import parameters_text
 from prefect_core.history.persistent import PersistentWriter
-from prefect_core.history.plain import CREATED, ENTERED, RENAMED, Event
+from prefect_core.history.plain import CREATED, ENTERED, LENGTH, RENAMED, Event
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED
+from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefect_core.history.batch import Batch, Row
-    from prefect_core.history.store import HistoryWriter
+    from prefect_core.history.store import HistoryStore, HistoryWriter
     from prefect_core.states import State
 
 ENOUGH = 1000
@@ -47,7 +50,7 @@ MOST = 20_000
 """Events of one transaction at most."""
 CLOSE_SECONDS = 30.0
 """How long closing waits for the last rows, at the end of the process too."""
-_LOGGED, _FLUSH = 10, 11
+_LOGGED, _FLUSH, _NOTED = 10, 11, 12
 _log = logging.getLogger("prefect_core.history")
 
 
@@ -70,13 +73,51 @@ class Recorder(Protocol):
         """Record a log record, of a run or of none."""
         ...
 
+    def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
+        """Record what is known of stored results: tables of `batch.OF_RESULTS`, with a row each, all in one transaction."""
+        ...
+
+    def new_key(self) -> int:
+        """Return a key that no run or result has, in any process."""
+        ...
+
+    def stored(self) -> HistoryStore:
+        """Return the history for reading; what was recorded last may be missing until a flush."""
+        ...
+
+    @property
+    def process(self) -> int:
+        """Number of this process in the history."""
+        ...
+
     def flush(self) -> None:
         """Block until all that was recorded before is durable. Raises `HistoryError` if it could not be made so."""
+        ...
+
+    def durable(self) -> Durable:
+        """Return what fires when all that was recorded before is durable, or could not be made so."""
         ...
 
     def close(self) -> None:
         """Write what is left and stop; never raises, never waits for ever."""
         ...
+
+
+class Durable(Signal):
+    """Fires when what was recorded before it is committed; `error` then says if that failed.
+
+    It fires on the writer's thread, which must not be kept: callbacks do no more than wake somebody else.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: HistoryError | None = None
+
+    def answer(self, failure: HistoryError | None) -> None:
+        self.error = failure
+        self.fire()
 
 
 class _Flush:
@@ -90,6 +131,10 @@ class _Flush:
         self.latch.acquire()
         self.error: HistoryError | None = None
 
+    def answer(self, failure: HistoryError | None) -> None:
+        self.error = failure
+        self.latch.release()
+
 
 class StoreRecorder:
     """A `Recorder` that writes to a store, which it owns."""
@@ -99,6 +144,8 @@ class StoreRecorder:
         self._bound = max(queue_bound, 1)
         self._ease = min(self._bound, EASE)
         first = _first_key(store)
+        self.process = first >> 32
+        self._stored: HistoryStore | None = None
         self._run_keys = itertools.count(first + 1)
         self._log_keys = itertools.count(first + 1)
         self._queue: deque[Event] = deque()
@@ -131,7 +178,11 @@ class StoreRecorder:
         details = _details(state) if kind is SCHEDULED or kind is PAUSED else None
         worker = run.worker if type(run) is TaskRun else ""
         at_us, attempt, run_count = state.timestamp_us, run.attempt, run.run_count
-        self._queue.append((ENTERED, run, kind, state.name, state.message, at_us, attempt, run_count, details, worker))
+        event = (ENTERED, run, kind, state.name, state.message, at_us, attempt, run_count, details, worker)
+        if state.kept is not None:
+            # In one event, and so in one transaction with the state that announces it.
+            event = (*event, state.kept.rows(run.key, attempt))  # type: ignore[assignment]  # longer by this
+        self._queue.append(event)
         if len(self._queue) > self._ring_at:
             self._ring()
 
@@ -145,6 +196,28 @@ class StoreRecorder:
         self._queue.append((_LOGGED, (next(self._log_keys), key, level, logger, message, timestamp_us)))
         if len(self._queue) > self._ring_at:
             self._ring()
+
+    def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
+        self._queue.append((_NOTED, rows))
+        if len(self._queue) > self._ring_at:
+            self._ring()
+
+    def new_key(self) -> int:
+        return next(self._run_keys)
+
+    def stored(self) -> HistoryStore:
+        if self._stored is None:
+            self._stored = self.store.stored()
+        return self._stored
+
+    def durable(self) -> Durable:
+        waiter = Durable()
+        self._queue.append((_FLUSH, waiter))
+        self._hurry = True
+        self._bell.set()
+        if not self._writer.is_alive():
+            waiter.answer(HistoryError("The history's writer has stopped; what was recorded last is not written."))
+        return waiter
 
     def flush(self) -> None:
         if threading.current_thread() is self._writer:
@@ -208,7 +281,7 @@ class StoreRecorder:
         self._writing.mark_incomplete()
 
     def _record(self, events: list[Event]) -> None:
-        waiters: list[_Flush] = []
+        waiters: list[_Flush | Durable] = []
         try:
             if self._writing.write(self._batch(events, waiters)):
                 self._fold.committed()
@@ -240,26 +313,33 @@ class StoreRecorder:
         self._room.set()
         return events
 
-    def _batch(self, events: list[Event], waiters: list[_Flush]) -> Batch:
+    def _batch(self, events: list[Event], waiters: list[_Flush | Durable]) -> Batch:
         moves: list[Event] = []
         logs: list[Row] = []
+        of_results: list[tuple[str, Row]] = []
         for event in events:
             kind = event[0]
             if kind <= RENAMED:
-                moves.append(event)
+                moves.append(event[:LENGTH])
+                if len(event) > LENGTH:
+                    of_results += event[LENGTH]
             elif kind == _LOGGED:
                 logs.append(event[1])
+            elif kind == _NOTED:
+                of_results += event[1]
             else:
                 waiters.append(event[1])
-        return self._fold.fold(moves, logs)
+        batch = self._fold.fold(moves, logs)
+        for table, row in of_results:
+            batch.of_results.setdefault(table, []).append(row)
+        return batch
 
-    def _answer(self, waiters: list[_Flush]) -> None:
+    def _answer(self, waiters: list[_Flush | Durable]) -> None:
         if not waiters:
             return
         failure = self._writing.take_failure()
         for waiter in waiters:
-            waiter.error = failure
-            waiter.latch.release()
+            waiter.answer(failure)
 
 
 def _first_key(store: HistoryWriter) -> int:

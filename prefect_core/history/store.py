@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from prefect_core.errors import ObjectNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from uuid import UUID
 
     from prefect_core.history.batch import Batch
+    from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
+    from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, Reopened, ResultRow, VerdictRow
 
 
 class RunFilter(NamedTuple):
@@ -70,6 +72,10 @@ class HistoryWriter(Protocol):
         """Return the number of a run's last state and its first start (0 = none), or None if the run is unknown."""
         ...
 
+    def stored(self) -> HistoryStore:
+        """Return this history for reading, from any thread."""
+        ...
+
     def checkpoint(self) -> None:
         """Tidy up after a write, if it is time and nobody is in the way. Never raises, never waits long."""
         ...
@@ -83,7 +89,57 @@ class HistoryWriter(Protocol):
         ...
 
 
-class HistoryStore(HistoryWriter, Protocol):
+class StoredResults(Protocol):
+    """The part of a history that knows stored results."""
+
+    def identity(self, run: int) -> IdentityRow | None:
+        """Return by what a run is known again, or None if that was never asked."""
+        ...
+
+    def kept(self, run: int) -> KeptRow | None:
+        """Return what was kept of a run's value, or None."""
+        ...
+
+    def verdicts(self, run: int) -> list[VerdictRow]:
+        """Return what was decided about a run's earlier results, first to last."""
+        ...
+
+    def calls_at(self, site: bytes) -> list[KnownCall]:
+        """Return the runs of one task in one parent that have an identity, first to last."""
+        ...
+
+    def known_identities(self, root: int) -> dict[bytes, int]:
+        """Return the task runs, by identity, of a flow run and all flow runs in it."""
+        ...
+
+    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+        """Return at most so many of these task runs with keys from `first`, by key."""
+        ...
+
+    def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
+        """Return the greatest number of a task run by flow run and task name, in a flow run and all flow runs in it."""
+        ...
+
+    def cached(self, key: str) -> CacheRow | None:
+        """Return the result of a cache key, expired or not."""
+        ...
+
+    def reopen_run(
+        self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
+    ) -> Reopened:
+        """Let `process` run a flow run again that did not complete, and end what its last process left open.
+
+        Of several that ask at once, one gets it. Raises `NotRunnableAgain` for a run that completed, is paused, or may still be under way:
+        `is_gone` tells of its last process whether it has ended, None if that can't be known.
+        """
+        ...
+
+    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
+        """Return stored results, newest first; of these runs, or all. `value` is left out."""
+        ...
+
+
+class HistoryStore(HistoryWriter, StoredResults, Protocol):
     """A history."""
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:

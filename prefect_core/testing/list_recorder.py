@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from prefect_core.errors import HistoryError
+from prefect_core.history.batch import Row
+from prefect_core.history.memory import MemoryStore
+from prefect_core.history.recorder import Durable
 from prefect_core.runs import Run
 from prefect_core.states import State
 
@@ -26,6 +31,9 @@ class ListRecorder:
     def __init__(self) -> None:
         self.events: list[Recorded] = []
         self.log_records: list[tuple[Run | None, int, str, str]] = []
+        self.rows: list[tuple[str, Row]] = []
+        """What was said of stored results: tables, each with a row."""
+        self.process = 0
         self.flushes = 0
         self.flush_error: BaseException | None = None
         self._keys = itertools.count(1)
@@ -43,6 +51,22 @@ class ListRecorder:
 
     def logged(self, run: Run | None, level: int, logger: str, message: str, timestamp_us: int) -> None:
         self.log_records.append((run, level, logger, message))
+
+    def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
+        self.rows += rows
+
+    def new_key(self) -> int:
+        return next(self._keys)
+
+    def stored(self) -> MemoryStore:
+        """Return an empty history: what this recorder is told is never asked for."""
+        return MemoryStore()
+
+    def durable(self) -> Durable:
+        done = Durable()
+        self.flushes += 1
+        done.answer(self.flush_error if isinstance(self.flush_error, HistoryError) else None)
+        return done
 
     def flush(self) -> None:
         self.flushes += 1

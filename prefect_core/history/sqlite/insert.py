@@ -12,7 +12,19 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from prefect_core.history.batch import ATTEMPT, BEGUN, ENDED, FLOW_RUN, LOG, PLAIN, STATE, TASK_RUN, Batch, Row
+from prefect_core.history.batch import (
+    ATTEMPT,
+    BEGUN,
+    ENDED,
+    FLOW_RUN,
+    LOG,
+    OF_RESULTS,
+    PLAIN,
+    STATE,
+    TASK_RUN,
+    Batch,
+    Row,
+)
 
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
@@ -27,8 +39,16 @@ _CHANGING = {
     "flow_run": ("name", "tags", "runner", *_COURSE),
     "task_run": ("name", "tags", "inputs", "worker", *_COURSE),
     "attempt": ("ended_us", "state_type", "state_name", "worker"),
+    **{table: OF_RESULTS[table][1:] for table in ("identity", "kept", "cache")},
 }
-_KEYS = {"flow_run": "key", "task_run": "key", "attempt": "run, attempt"}
+_KEYS = {
+    "flow_run": "key",
+    "task_run": "key",
+    "attempt": "run, attempt",
+    "identity": "run",
+    "kept": "run",
+    "cache": "key",
+}
 
 _BEGIN = f"""
 INSERT INTO task_run ({", ".join(TASK_RUN)}) VALUES (
@@ -76,6 +96,8 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "attempt", ATTEMPT, batch.attempts)
     _insert(connection, "state", STATE, batch.states)
     _insert(connection, "log", LOG, batch.logs)
+    for table, known in batch.of_results.items():
+        _insert(connection, table, OF_RESULTS[table], known)
     if batch.incomplete is not None:
         since_us, rows = batch.incomplete
         connection.execute(

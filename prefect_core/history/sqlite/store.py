@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
-from prefect_core.history.sqlite import read, upkeep
+from prefect_core.history.sqlite import read, reopen, stored, upkeep
 from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
+from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, Reopened, ResultRow, VerdictRow
 
 
 class SqliteStore(SqliteWriter):
@@ -55,6 +57,47 @@ class SqliteStore(SqliteWriter):
     def flows(self) -> list[FlowRow]:
         with self._connections.reading() as connection:
             return read.flows(connection)
+
+    def identity(self, run: int) -> IdentityRow | None:
+        with self._connections.reading() as connection:
+            return stored.identity(connection, run)
+
+    def kept(self, run: int) -> KeptRow | None:
+        with self._connections.reading() as connection:
+            return stored.kept(connection, run)
+
+    def verdicts(self, run: int) -> list[VerdictRow]:
+        with self._connections.reading() as connection:
+            return stored.verdicts(connection, run)
+
+    def calls_at(self, site: bytes) -> list[KnownCall]:
+        with self._connections.reading() as connection:
+            return stored.calls_at(connection, site)
+
+    def known_identities(self, root: int) -> dict[bytes, int]:
+        with self._connections.reading() as connection:
+            return stored.known_identities(connection, root)
+
+    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+        with self._connections.reading() as connection:
+            return stored.known_calls(connection, root, first, most)
+
+    def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
+        with self._connections.reading() as connection:
+            return stored.highest_indexes(connection, root)
+
+    def cached(self, key: str) -> CacheRow | None:
+        with self._connections.reading() as connection:
+            return stored.cached(connection, key)
+
+    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
+        with self._connections.reading() as connection:
+            return stored.results(connection, runs)
+
+    def reopen_run(
+        self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
+    ) -> Reopened:
+        return reopen.reopen(self._connections, run, process, asked_by, is_gone)
 
     def delete_flow_run(self, key: int) -> int:
         return upkeep.delete_flow_run(self._connections, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import prefect_core
 from prefect_core import clock
@@ -12,6 +12,9 @@ from prefect_core.history.process import this_process
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.insert import insert
 from prefect_core.history.sqlite.migrate import Migration, migrations
+
+if TYPE_CHECKING:
+    from prefect_core.history.store import HistoryStore
 
 _KEYS_PER_PROCESS = 1 << 32
 
@@ -50,6 +53,13 @@ class SqliteWriter:
             ).fetchone()
         return None if row[0] is None else (row[0], row[1] or 0)
 
+    def stored(self) -> HistoryStore:
+        from prefect_core.history.sqlite.store import SqliteStore  # what readers load, which most runs never need
+
+        reader = SqliteStore.__new__(SqliteStore)
+        reader._connections = self._connections
+        return reader
+
     def checkpoint(self) -> None:
         self._connections.checkpoint()
 
@@ -64,10 +74,14 @@ def _storable(batch: Batch) -> Batch:
     """Return the batch with texts that UTF-8 can hold and numbers that fit 64 bits."""
     kept = Batch()
     kept.incomplete = batch.incomplete
-    for name in ("flow_runs", "task_runs", "attempts", "states", "logs", "plain", "begun", "ended"):
-        rows: list[Row] = getattr(batch, name)
-        setattr(kept, name, [tuple(map(_storable_cell, row)) for row in rows])
+    for name in Batch.LISTS:
+        setattr(kept, name, _storable_rows(getattr(batch, name)))
+    kept.of_results = {table: _storable_rows(rows) for table, rows in batch.of_results.items()}
     return kept
+
+
+def _storable_rows(rows: list[Row]) -> list[Row]:
+    return [tuple(map(_storable_cell, row)) for row in rows]
 
 
 def _storable_cell(cell: Any) -> Any:

@@ -1,0 +1,152 @@
+"""What earlier attempts of a root flow run left of its calls, found by identity.
+
+Calls of an earlier process are read from the history, some hundreds at a time in the order in which they were made, since they mostly
+come in about that order again. Calls of an earlier attempt in this process are remembered where a later attempt may ask.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefect_core.history.rows import FlowRunRow, TaskRunRow
+from prefect_core.results.kept import AnyKept, KeptValue
+from prefect_core.runs import FlowRun, TaskRun
+from prefect_core.state_kinds import COMPLETED, StateType
+from prefect_core.states import NO_DATA, State
+
+if TYPE_CHECKING:
+    from prefect_core.history import HistoryStore
+    from prefect_core.history.stored import KnownCall
+
+_AT_ONCE = 512
+
+
+class Earlier(NamedTuple):
+    """A call of an earlier attempt: its run, and what was kept of its value (None: nothing can be taken over)."""
+
+    run: TaskRun
+    kept: AnyKept | None
+    code: bytes | None
+
+
+class Ledger:
+    """The calls of one root flow run."""
+
+    def __init__(self, root: int = 0, stored: HistoryStore | None = None) -> None:
+        """Read what `stored` knows of the flow run with key `root`, if it is run again."""
+        self._root = root
+        self._stored = stored
+        self._reading = threading.Lock()
+        self._remembered: dict[bytes, Earlier] = {}
+        self._keys: dict[bytes, int] = {}
+        self._read: dict[int, KnownCall] = {}
+        self._indexes: dict[tuple[int, str], int] = {}
+        if stored is not None:
+            self._keys = stored.known_identities(root)
+            self._indexes = stored.highest_indexes(root)
+
+    def find(self, identity: bytes, flow_run: FlowRun | None) -> Earlier | None:
+        """Return the call with this identity that was made in an earlier attempt, in the flow run that it is made in now."""
+        remembered = self._remembered.pop(identity, None)
+        if remembered is not None:
+            self._keys.pop(identity, None)
+            return remembered
+        key = self._keys.pop(identity, None) if self._keys else None
+        return None if key is None else _revived(self._read_call(key), flow_run)
+
+    def _read_call(self, key: int) -> KnownCall:
+        with self._reading:
+            if key not in self._read:
+                assert self._stored is not None
+                for call in self._stored.known_calls(self._root, key, _AT_ONCE):
+                    self._read[call.run.key] = call
+            return self._read.pop(key)
+
+    def child_of(self, run: TaskRun) -> FlowRun | None:
+        """Return the flow run that an earlier call's task run stands for."""
+        if run.child_flow_run is None and self._stored is not None:
+            children = [row for row in self._stored.children(run.flow_run.key) if row.parent_task_run == run.key] if run.flow_run else []
+            if children:
+                run.child_flow_run = flow_run_of(children[-1], run)
+        return run.child_flow_run
+
+    def remember(self, identity: bytes, earlier: Earlier) -> None:
+        """Keep a call that has ended for the next attempt in this process."""
+        self._remembered[identity] = earlier
+
+    def first_index(self, flow_run: int, name: str) -> int:
+        """Return the first number that no earlier run of this name has in its flow run."""
+        highest = self._indexes.get((flow_run, name))
+        return 0 if highest is None else highest + 1
+
+
+class Reopening:
+    """A flow run that is to be run again: its record, taken by the first call of a flow inside the block."""
+
+    def __init__(self, run: FlowRun, ledger: Ledger) -> None:
+        self.run = run
+        self.ledger = ledger
+
+
+_reopening: ContextVar[Reopening | None] = ContextVar("prefect_core.reopening", default=None)
+
+
+@contextmanager
+def reopening(run: FlowRun, ledger: Ledger) -> Iterator[None]:
+    """Let the first flow that is called in the block go on with `run`, in place of a new one."""
+    token = _reopening.set(Reopening(run, ledger))
+    try:
+        yield
+    finally:
+        _reopening.reset(token)
+
+
+def take_reopened() -> Reopening | None:
+    """Return what a call that begins now goes on with, once."""
+    again = _reopening.get()
+    if again is not None:
+        _reopening.set(None)
+    return again
+
+
+def _revived(call: KnownCall, flow_run: FlowRun | None) -> Earlier:
+    row = call.run
+    run = TaskRun(_state_of(row), row.task_name, row.task_key, flow_run, row.index, frozenset(row.tags))
+    _take_course(run, row)
+    run.attempt = call.attempts
+    run.inputs = tuple((one.parameter, one.kind, one.uid) for one in row.inputs)
+    run.worker = row.worker
+    if row.name != run.name:
+        run.name = row.name
+    run.state.task_uid = run.uid
+    is_kept = call.kept is not None and run.state.type is COMPLETED
+    return Earlier(run, KeptValue.of_kept_row(call.kept) if is_kept and call.kept is not None else None, call.identity.code)
+
+
+def flow_run_of(row: FlowRunRow, parent: TaskRun | None, attempts: int | None = None) -> FlowRun:
+    """Return the record of a flow run that the history knows."""
+    run = FlowRun(_state_of(row), row.name, row.flow_name, frozenset(row.tags), parent)
+    _take_course(run, row)
+    run.attempt = row.run_count if attempts is None else attempts
+    run.flow_version, run.entrypoint, run.runner_name = row.flow_version, row.entrypoint, row.runner
+    run.parameters = row.parameters
+    run.state.flow_uid = run.uid
+    return run
+
+
+def _state_of(row: TaskRunRow | FlowRunRow) -> State:
+    state = State(StateType(row.state_type), row.state_name, row.state_message, data=NO_DATA)
+    state.timestamp_us = row.state_us
+    return state
+
+
+def _take_course(run: Any, row: TaskRunRow | FlowRunRow) -> None:
+    run.uid, run.key, run.created_us = row.uid, row.key, row.created_us
+    run.started_us, run.ended_us = row.started_us or 0, row.ended_us or 0
+    run.run_count = row.run_count
+
+

@@ -1,0 +1,98 @@
+"""Stored results in the history in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from prefect_core.errors import NotRunnableAgain
+from prefect_core.history.batch import Row
+from prefect_core.history.process import ProcessIdentity
+from prefect_core.history.rows import TaskRunRow
+from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, Reopened, ResultRow, VerdictRow
+
+_KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "verdict": 2}
+
+
+class MemoryStoredResults:
+    """The part of `MemoryStore` that is a `StoredResults`: rows by table and key."""
+
+    def __init__(self) -> None:
+        self._of_results: dict[str, dict[Row, Row]] = {table: {} for table in _KEY_COLUMNS}
+
+    def _task_run_rows(self, root: int) -> list[TaskRunRow]:
+        """Return the task runs of a flow run and all flow runs in it, by key; 0 for all that there are."""
+        raise AssertionError("the store knows its task runs")
+
+    def _attempts_of(self, run: int) -> int:
+        raise AssertionError("the store knows its attempts")
+
+    def _take_of_results(self, rows: dict[str, list[Row]]) -> None:
+        for table, new in rows.items():
+            for row in new:
+                self._of_results[table][row[: _KEY_COLUMNS[table]]] = row
+
+    def _forget_of_results(self, runs: set[int]) -> None:
+        for table in ("identity", "kept", "verdict"):
+            kept = {key: row for key, row in self._of_results[table].items() if row[0] not in runs}
+            self._of_results[table] = kept
+
+    def identity(self, run: int) -> IdentityRow | None:
+        row = self._of_results["identity"].get((run,))
+        return IdentityRow(*row) if row is not None else None
+
+    def kept(self, run: int) -> KeptRow | None:
+        row = self._of_results["kept"].get((run,))
+        if row is None:
+            return None
+        _, attempt, result, inputs = row
+        return KeptRow(run, attempt, ResultRow(*self._of_results["result"][(result,)]), tuple(json.loads(inputs)))
+
+    def verdicts(self, run: int) -> list[VerdictRow]:
+        rows = [row for row in self._of_results["verdict"].values() if row[0] == run]
+        return [VerdictRow(*row) for row in sorted(rows)]
+
+    def calls_at(self, site: bytes) -> list[KnownCall]:
+        runs = {row[0] for row in self._of_results["identity"].values() if row[2] == site}
+        return [
+            call for call in map(self._known_call, self._task_run_rows(0)) if call is not None and call.run.key in runs
+        ]
+
+    def _known_call(self, run: TaskRunRow) -> KnownCall | None:
+        identity = self.identity(run.key)
+        if identity is None:
+            return None
+        return KnownCall(identity, run, self._attempts_of(run.key), self.kept(run.key))
+
+    def known_identities(self, root: int) -> dict[bytes, int]:
+        found = [self.identity(run.key) for run in self._task_run_rows(root)]
+        return {one.identity: one.run for one in found if one is not None and one.identity is not None}
+
+    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+        runs = [run for run in self._task_run_rows(root) if run.key >= first]
+        return [call for call in map(self._known_call, runs) if call is not None][:most]
+
+    def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
+        highest: dict[tuple[int, str], int] = {}
+        for run in self._task_run_rows(root):
+            place = (run.flow_run or 0, run.task_name)
+            highest[place] = max(run.index, highest.get(place, 0))
+        return highest
+
+    def cached(self, key: str) -> CacheRow | None:
+        row = self._of_results["cache"].get((key,))
+        if row is None:
+            return None
+        _, result, run, expires_us, created_us = row
+        return CacheRow(key, ResultRow(*self._of_results["result"][(result,)]), run, expires_us, created_us)
+
+    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
+        wanted = None if runs is None else {row[2] for row in self._of_results["kept"].values() if row[0] in runs}
+        rows = [row for row in self._of_results["result"].values() if wanted is None or row[0] in wanted]
+        return [replace(ResultRow(*row), value=None) for row in sorted(rows, reverse=True)]
+
+    def reopen_run(
+        self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
+    ) -> Reopened:
+        raise NotRunnableAgain("A history in memory ends with its process, so no other can run its runs again.")

@@ -1,0 +1,80 @@
+-- Stored results: which call a run was, what became of its value, and why a value was or was not used again.
+
+-- Of runs whose value may be used again. identity tells one call from all others of the root flow run; site is what the calls of one task
+-- in one parent have in common; arguments is a JSON object of short digests by parameter; problem says why a call has no identity.
+CREATE TABLE identity (
+    run INTEGER PRIMARY KEY,
+    identity BLOB,
+    site BLOB NOT NULL,
+    arguments TEXT NOT NULL,
+    occurrence INTEGER NOT NULL,
+    given_key TEXT,
+    code BLOB,
+    problem TEXT
+);
+CREATE INDEX identity_by_site ON identity (site);
+
+-- A value: inside the history, or an object of a storage. sha256 is that of the bytes.
+CREATE TABLE result (
+    key INTEGER PRIMARY KEY,
+    serializer TEXT NOT NULL,
+    storage TEXT,
+    object TEXT,
+    value BLOB,
+    size INTEGER NOT NULL,
+    sha256 BLOB NOT NULL,
+    created_us INTEGER NOT NULL
+);
+
+-- Runs by the result they ended with. inputs is a JSON array with the results that its inputs had.
+CREATE TABLE kept (
+    run INTEGER PRIMARY KEY,
+    attempt INTEGER NOT NULL,
+    result INTEGER NOT NULL REFERENCES result (key),
+    inputs TEXT NOT NULL
+);
+CREATE INDEX kept_by_result ON kept (result);
+
+-- Results by cache key.
+CREATE TABLE cache (
+    key TEXT PRIMARY KEY,
+    result INTEGER NOT NULL REFERENCES result (key),
+    run INTEGER NOT NULL,
+    expires_us INTEGER,
+    created_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX cache_by_result ON cache (result);
+
+-- Whether a call took an earlier result, and why: one row for each time it was asked.
+CREATE TABLE verdict (
+    run INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (run, at_us)
+) WITHOUT ROWID;
+
+-- Flow runs that were started again: process is the number of the one that did, attempt the first attempt it may make.
+CREATE TABLE reopened (
+    run INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    process INTEGER NOT NULL,
+    asked_by TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (run, attempt)
+) WITHOUT ROWID;
+
+-- Objects whose result is gone, until they are deleted too.
+CREATE TABLE doomed (
+    storage TEXT NOT NULL,
+    object TEXT NOT NULL,
+    PRIMARY KEY (storage, object)
+) WITHOUT ROWID;
+
+-- Who computes the value of a cache key, or is inside a transaction with it.
+CREATE TABLE lock (
+    key TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    process INTEGER NOT NULL,
+    expires_us INTEGER
+) WITHOUT ROWID;

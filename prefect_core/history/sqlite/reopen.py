@@ -1,0 +1,116 @@
+"""Letting a process run a flow run again: who may, and what becomes of what the last process left open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prefect_core import clock
+from prefect_core.errors import NotRunnableAgain
+from prefect_core.history.process import ProcessIdentity
+from prefect_core.history.sqlite import read
+from prefect_core.history.sqlite.connection import Connections
+from prefect_core.history.stored import Reopened
+from prefect_core.state_kinds import COMPLETED, CRASHED, FINAL, PAUSED, PENDING, StateType
+
+if TYPE_CHECKING:
+    from prefect_core.history.rows import FlowRunRow
+    from prefect_core.history.sqlite.driver import sqlite3
+
+LOST = "The process that ran this ended without a word."
+_OPEN = f"state_type NOT IN ({', '.join(repr(kind.value) for kind in sorted(FINAL))}) AND state_name <> 'NotReady'"
+
+
+def reopen(
+    connections: Connections,
+    run: int,
+    process: int,
+    asked_by: str,
+    is_gone: Callable[[ProcessIdentity], bool | None],
+) -> Reopened:
+    """Give a flow run to `process` to run it again. Raises `NotRunnableAgain`."""
+    # Under the write lock all through, so that of two processes the second sees what the first did.
+    with connections.transaction(100) as connection:
+        row = read.flow_run(connection, run)
+        kind = StateType(row.state_type)
+        if kind is COMPLETED or kind is PAUSED or row.parent_flow_run is not None:
+            raise NotRunnableAgain(_refusal(row))
+        if kind not in FINAL:
+            _check_gone(connection, row, is_gone)
+        _close(connection, run)
+        attempts: int = connection.execute(
+            "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = ?1), 0), "
+            "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 1) - 1)",
+            (run,),
+        ).fetchone()[0]
+        now_us = clock.now_us()
+        connection.execute(
+            "INSERT INTO reopened VALUES (?, ?, ?, ?, ?)", (run, attempts + 1, process, asked_by, now_us)
+        )
+        _enter(connection, "flow_run", run, PENDING, f"Run again, asked for by {asked_by}.", now_us)
+        return Reopened(read.flow_run(connection, run), attempts)
+
+
+def _refusal(row: FlowRunRow) -> str:
+    if row.parent_flow_run is not None:
+        return f"{row.name} was called in another flow run; run that one again, and what completed in it is taken over."
+    if row.state_type == PAUSED.value:
+        return f"{row.name} is paused; resume it instead."
+    return f"{row.name} completed; there is nothing to run again."
+
+
+def _check_gone(
+    connection: sqlite3.Connection, row: FlowRunRow, is_gone: Callable[[ProcessIdentity], bool | None]
+) -> None:
+    owner = connection.execute(
+        "SELECT host, boot_id, pid, pid_started FROM process WHERE number = "
+        "coalesce((SELECT process FROM reopened WHERE run = ?1 ORDER BY attempt DESC LIMIT 1), ?1 >> 32)",
+        (row.key,),
+    ).fetchone()
+    identity = ProcessIdentity(*owner) if owner is not None else None
+    gone = is_gone(identity) if identity is not None else None
+    if identity is not None and gone is False:
+        raise NotRunnableAgain(
+            f"{row.name} is {row.state_name}, and its process {identity.pid} on {identity.host} still lives. Wait for it, or end it first."
+        )
+    if gone is None:
+        place = f"process {identity.pid} on {identity.host}" if identity is not None else "a process that is not known"
+        raise NotRunnableAgain(
+            f"{row.name} is {row.state_name} in {place}, and from here it can't be known whether that has ended. "
+            "If you know that it has, run it again with --force."
+        )
+
+
+def _close(connection: sqlite3.Connection, run: int) -> None:
+    """End all runs of a flow run that are still open: Crashed, at the moment when that was found."""
+    now_us = clock.now_us()
+    tree = f"{read.TREE} SELECT key FROM tree"
+    flow_runs = [row[0] for row in connection.execute(tree, (run,))]
+    for flow_run in flow_runs:
+        inside = connection.execute(f"SELECT key FROM task_run WHERE flow_run = ? AND {_OPEN}", (flow_run,))
+        for (task_run,) in inside.fetchall():
+            _enter(connection, "task_run", task_run, CRASHED, LOST, now_us)
+        if connection.execute(f"SELECT 1 FROM flow_run WHERE key = ? AND {_OPEN}", (flow_run,)).fetchone():
+            _enter(connection, "flow_run", flow_run, CRASHED, LOST, now_us)
+
+
+def _enter(connection: sqlite3.Connection, table: str, run: int, kind: StateType, message: str, now_us: int) -> None:
+    name, is_final = kind.value.capitalize(), kind in FINAL
+    last = connection.execute(
+        "SELECT seq, attempt, timestamp_us FROM state WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
+    ).fetchone()
+    seq, attempt, before_us = last
+    at_us = max(now_us, before_us + 1)
+    connection.execute(
+        "INSERT INTO state VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+        (run, seq + 1, attempt, kind.value, name, message, at_us),
+    )
+    connection.execute(
+        f"UPDATE {table} SET state_type = ?, state_name = ?, state_message = ?, state_us = ?, ended_us = ? WHERE key = ?",
+        (kind.value, name, message, at_us, at_us if is_final else None, run),
+    )
+    if is_final:
+        connection.execute(
+            "UPDATE attempt SET ended_us = ?, state_type = ?, state_name = ? WHERE run = ? AND ended_us IS NULL",
+            (at_us, kind.value, name, run),
+        )

@@ -1,0 +1,121 @@
+"""The questions about stored results that are asked of the SQLite history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefect_core.history.batch import OF_RESULTS, TASK_RUN
+from prefect_core.history.rows import task_run_row
+from prefect_core.history.sqlite.read import TREE, marks
+from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, ResultRow, VerdictRow
+
+if TYPE_CHECKING:
+    from prefect_core.history.sqlite.driver import sqlite3
+
+_IDENTITY = ", ".join(f"identity.{column}" for column in OF_RESULTS["identity"])
+_RESULT = ", ".join(f"result.{column}" for column in OF_RESULTS["result"])
+_RUN = ", ".join(f"task_run.{column}" for column in TASK_RUN)
+_CALLS = f"""SELECT {_RUN},
+        (SELECT child.key FROM flow_run AS child WHERE child.parent_task_run = task_run.key LIMIT 1),
+        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key),
+        {_IDENTITY}, kept.attempt, kept.inputs, {_RESULT}
+    FROM identity JOIN task_run ON task_run.key = identity.run
+    LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result"""
+_IN_TREE = "task_run.flow_run IN (SELECT key FROM tree)"
+
+
+def identity(connection: sqlite3.Connection, run: int) -> IdentityRow | None:
+    """Return by what a run is known again."""
+    row = connection.execute(f"SELECT {_IDENTITY} FROM identity WHERE run = ?", (run,)).fetchone()
+    return IdentityRow(*row) if row is not None else None
+
+
+def kept(connection: sqlite3.Connection, run: int) -> KeptRow | None:
+    """Return what was kept of a run's value."""
+    row = connection.execute(
+        f"SELECT kept.attempt, kept.inputs, {_RESULT} FROM kept JOIN result ON result.key = kept.result WHERE kept.run = ?",
+        (run,),
+    ).fetchone()
+    return _kept(run, row) if row is not None else None
+
+
+def _kept(run: int, row: tuple[Any, ...]) -> KeptRow | None:
+    attempt, inputs, *result = row
+    return KeptRow(run, attempt, ResultRow(*result), tuple(json.loads(inputs))) if result[0] is not None else None
+
+
+def verdicts(connection: sqlite3.Connection, run: int) -> list[VerdictRow]:
+    """Return what was decided about a run's earlier results."""
+    columns = ", ".join(OF_RESULTS["verdict"])
+    rows = connection.execute(f"SELECT {columns} FROM verdict WHERE run = ? ORDER BY at_us", (run,))
+    return [VerdictRow(*row) for row in rows]
+
+
+def calls_at(connection: sqlite3.Connection, site: bytes) -> list[KnownCall]:
+    """Return the runs of one task in one parent."""
+    return [
+        _call(row) for row in connection.execute(f"{_CALLS} WHERE identity.site = ? ORDER BY identity.run", (site,))
+    ]
+
+
+def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, int]:
+    """Return the task runs in a flow run by identity; of several with the same, the last one."""
+    rows = connection.execute(
+        f"{TREE} SELECT identity.identity, identity.run FROM identity JOIN task_run ON task_run.key = identity.run "
+        f"WHERE {_IN_TREE} AND identity.identity IS NOT NULL ORDER BY identity.run",
+        (root,),
+    )
+    return dict(rows.fetchall())
+
+
+def known_calls(connection: sqlite3.Connection, root: int, first: int, most: int) -> list[KnownCall]:
+    """Return task runs in a flow run, by key."""
+    rows = connection.execute(
+        f"{TREE} {_CALLS} WHERE identity.run >= ? AND {_IN_TREE} ORDER BY identity.run LIMIT ?", (root, first, most)
+    )
+    return [_call(row) for row in rows]
+
+
+_FIRST = len(TASK_RUN) + 2
+_SECOND = _FIRST + len(OF_RESULTS["identity"])
+
+
+def _call(row: tuple[Any, ...]) -> KnownCall:
+    run = task_run_row(row[: len(TASK_RUN)], row[len(TASK_RUN)])
+    return KnownCall(IdentityRow(*row[_FIRST:_SECOND]), run, row[_FIRST - 1] or 0, _kept(run.key, row[_SECOND:]))
+
+
+def highest_indexes(connection: sqlite3.Connection, root: int) -> dict[tuple[int, str], int]:
+    """Return the greatest number of a task run by flow run and task name."""
+    rows = connection.execute(
+        f"{TREE} SELECT flow_run, task_name, max(idx) FROM task_run WHERE {_IN_TREE} GROUP BY flow_run, task_name",
+        (root,),
+    )
+    return {(flow_run, name): index for flow_run, name, index in rows}
+
+
+def cached(connection: sqlite3.Connection, key: str) -> CacheRow | None:
+    """Return the result of a cache key."""
+    row = connection.execute(
+        f"SELECT cache.run, cache.expires_us, cache.created_us, {_RESULT} FROM cache JOIN result ON result.key = cache.result "
+        "WHERE cache.key = ?",
+        (key,),
+    ).fetchone()
+    if row is None:
+        return None
+    run, expires_us, created_us, *result = row
+    return CacheRow(key, ResultRow(*result), run, expires_us, created_us)
+
+
+def results(connection: sqlite3.Connection, runs: Sequence[int] | None) -> list[ResultRow]:
+    """Return stored results without their values, newest first."""
+    columns = _RESULT.replace("result.value", "NULL")
+    where, values = "", []
+    if runs is not None:
+        where = f"WHERE result.key IN (SELECT result FROM kept WHERE run IN ({marks(runs)}))"
+        values = list(runs)
+    return [
+        ResultRow(*row) for row in connection.execute(f"SELECT {columns} FROM result {where} ORDER BY key DESC", values)
+    ]

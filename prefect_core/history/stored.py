@@ -1,0 +1,104 @@
+"""What readers of the history get about stored results: frozen records, one class per table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefect_core import clock
+from prefect_core.history.rows import TaskRunRow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from prefect_core.history.rows import FlowRunRow
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One stored value: inside the history (`value`), or an object of a storage."""
+
+    key: int
+    serializer: str
+    storage: str | None
+    object: str | None
+    value: bytes | None
+    size: int
+    sha256: bytes
+    created_us: int
+
+    @property
+    def created(self) -> datetime:
+        return clock.to_datetime(self.created_us)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRow:
+    """That a run's value is a stored result, made from the results `inputs`."""
+
+    run: int
+    attempt: int
+    result: ResultRow
+    inputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """By what a call is known again. `identity` is None where it can't be; `problem` says why."""
+
+    run: int
+    identity: bytes | None
+    site: bytes
+    arguments_text: str
+    occurrence: int
+    given_key: str | None
+    code: bytes | None
+    problem: str | None
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Short digests by parameter."""
+        decoded: dict[str, str] = json.loads(self.arguments_text)
+        return decoded
+
+
+class KnownCall(NamedTuple):
+    """A task run of an earlier execution, how many attempts it had, and what was kept of it."""
+
+    identity: IdentityRow
+    run: TaskRunRow
+    attempts: int
+    kept: KeptRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """A result by its cache key."""
+
+    key: str
+    result: ResultRow
+    run: int
+    expires_us: int | None
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """Whether a call took an earlier result, and why."""
+
+    run: int
+    at_us: int
+    verdict: str
+    reason: str
+
+    @property
+    def at(self) -> datetime:
+        return clock.to_datetime(self.at_us)
+
+
+class Reopened(NamedTuple):
+    """A flow run that may go on: as it stands now, with the number of attempts that it had."""
+
+    run: FlowRunRow
+    attempts: int

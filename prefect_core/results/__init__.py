@@ -1,0 +1,1 @@
+"""Stored results: what is kept of a run's value, where, and for whom."""

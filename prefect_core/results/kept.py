@@ -1,0 +1,120 @@
+"""What became of a run's value: kept in memory for the next attempt of the flow run, inside the history, or as an object of a storage.
+
+Each making of a value has a number of its own (`result`), by which dependents tell whether an input is still the one they used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+from prefect_core import clock
+from prefect_core.errors import ObjectDamaged
+from prefect_core.serializers import resolve_serializer
+from prefect_core.storage import CheckedReader, resolve_storage
+
+if TYPE_CHECKING:
+    from prefect_core.buffers import Buffer
+    from prefect_core.history.batch import Row
+    from prefect_core.history.stored import KeptRow, ResultRow
+    from prefect_core.storage import Written
+
+_memory_only = itertools.count(-1, -1)
+
+
+class Remembered:
+    """A value that only this process has: the state holds it."""
+
+    __slots__ = ("inputs", "result")
+
+    def __init__(self, inputs: tuple[int, ...]) -> None:
+        self.inputs = inputs
+        # Below 0, where no result of the history is.
+        self.result = next(_memory_only)
+
+    def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
+        return []
+
+
+class KeptValue:
+    """A stored value: its bytes, or where they are, and by what they are recognised."""
+
+    __slots__ = ("cached", "inputs", "is_new", "object", "result", "serializer", "sha256", "size", "storage", "value")
+
+    def __init__(self, result: int, serializer: str, inputs: tuple[int, ...]) -> None:
+        self.result = result
+        self.serializer = serializer
+        self.inputs = inputs
+        self.storage: str | None = None
+        self.object: str | None = None
+        self.value: bytes | None = None
+        self.size = 0
+        self.sha256 = b""
+        self.is_new = True
+        self.cached: tuple[str, int | None] | None = None
+        """The cache key that finds the value, and when it expires, in wall microseconds."""
+
+    def put_inside(self, pieces: list[Buffer]) -> None:
+        """Keep the bytes in the history, with the state that announces them."""
+        self.value = b"".join(pieces)
+        self.size = len(self.value)
+        self.sha256 = hashlib.sha256(self.value).digest()
+
+    def put_outside(self, storage: str, key: str, written: Written) -> None:
+        """Take note of the object that holds the bytes."""
+        self.storage, self.object = storage, key
+        self.size, self.sha256 = written
+
+    @classmethod
+    def of_row(cls, row: ResultRow, inputs: tuple[int, ...] = ()) -> KeptValue:
+        """Return what a result in the history stands for."""
+        kept = cls(row.key, row.serializer, inputs)
+        kept.storage, kept.object, kept.value = row.storage, row.object, row.value
+        kept.size, kept.sha256, kept.is_new = row.size, row.sha256, False
+        return kept
+
+    @classmethod
+    def of_kept_row(cls, row: KeptRow) -> KeptValue:
+        """Return the value that was kept of a run."""
+        return cls.of_row(row.result, row.inputs)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the history holds the bytes."""
+        return self.storage is None
+
+    def load(self) -> Any:
+        """Return the value. Raises `ObjectMissing`, `ObjectDamaged`, `StorageError`, or what the serializer raises."""
+        serializer = resolve_serializer(self.serializer)
+        if self.value is not None:
+            if hashlib.sha256(self.value).digest() != self.sha256:
+                raise ObjectDamaged(f"The stored result {self.result} in the history is not what was written.")
+            return serializer.load(io.BytesIO(self.value))
+        assert self.storage is not None
+        assert self.object is not None
+        with CheckedReader(resolve_storage(self.storage).open(self.object), self.size, self.sha256) as source:
+            return serializer.load(source)
+
+    def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
+        """Return the rows that tell of it; a value taken from another run is not told again."""
+        now_us = clock.now_us()
+        rows: list[tuple[str, Row]] = []
+        if self.is_new:
+            self.is_new = False
+            row = (self.result, self.serializer, self.storage, self.object, self.value, self.size, self.sha256, now_us)
+            rows.append(("result", row))
+        rows.append(("kept", (run_key, attempt, self.result, json.dumps(self.inputs, separators=(",", ":")))))
+        if self.cached is not None:
+            key, expires_us = self.cached
+            rows.append(("cache", (key, self.result, run_key, expires_us, now_us)))
+        return rows
+
+    def __repr__(self) -> str:
+        place = "the history" if self.storage is None else f"{self.storage}/{self.object}"
+        return f"<stored result of {self.size:,} bytes in {place}>"
+
+
+AnyKept = Remembered | KeptValue
