@@ -1,4 +1,4 @@
-"""Pickling flows and tasks by the name under which another process can import them.
+"""Which function is meant, and the name under which another process can import it; flows and tasks are pickled by it.
 
 Under the name of a decorated function stands the flow or task, so pickling the function itself by name fails, and by value it would take
 copies of the globals it uses along. A flow or task that is what its name says is pickled as that name; a changed or bound one as its
@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import inspect
 import sys
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 
 def found_by_name(thing: Any) -> Any:
     """Return what another process would get by importing `thing`'s module and qualified name, or None."""
-    module_name, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if (
-        not isinstance(name, str)
-        or not isinstance(module_name, str)
-        or "<locals>" in name
-        or _goes_by_value(module_name)
-    ):
+    module_name = getattr(thing, "__module__", None)
+    if isinstance(module_name, str) and _goes_by_value(module_name):
+        return None
+    return standing_at(module_name, getattr(thing, "__qualname__", None))
+
+
+def standing_at(module_name: Any, name: Any) -> Any:
+    """Return what has this qualified name in a module that is loaded, or None."""
+    if not isinstance(name, str) or not isinstance(module_name, str) or "<locals>" in name:
         return None
     try:
         return reduce(getattr, name.split("."), sys.modules.get(module_name))
@@ -34,6 +36,19 @@ def _goes_by_value(module_name: str) -> bool:
     return module_name == "__main__" or (
         cloudpickle is not None and module_name in cloudpickle.list_registry_pickle_by_value()
     )
+
+
+def underlying(function: Any) -> Any:
+    """Return the plain function behind a partial, method, class or static method, or callable object."""
+    while True:
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
+            function = function.__func__
+        elif not inspect.isroutine(function) and not inspect.isclass(function) and callable(function):
+            function = type(function).__call__
+        else:
+            return function
 
 
 def reduce_decorated(subject: Any, given: Any) -> str | tuple[Any, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar, cast
 
+from prefect_core.importable import underlying as underlying
 from prefect_core.states import State
 
 T = TypeVar("T")
@@ -126,19 +126,6 @@ def final_state_source(value: Any) -> FinalStateFrom:
     if value == "return_value":
         return "return_value"
     raise ValueError(f"'final_state_from' must be 'children' or 'return_value'; got {value!r}.")
-
-
-def underlying(function: Any) -> Any:
-    """Return the plain function behind a partial, method, class or static method, or callable object."""
-    while True:
-        if isinstance(function, partial):
-            function = function.func
-        elif isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
-            function = function.__func__
-        elif not inspect.isroutine(function) and not inspect.isclass(function) and callable(function):
-            function = type(function).__call__
-        else:
-            return function
 
 
 def kind_of(function: Any) -> tuple[bool, bool]:
