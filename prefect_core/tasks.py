@@ -20,6 +20,7 @@ from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
+from prefect_core.module_names import module_name_of
 from prefect_core.options import Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
 from prefect_core.settings import current as settings
@@ -67,7 +68,7 @@ class Task(Generic[P, R]):
         plain = options.underlying(fn)
         self.is_async, self.is_generator = options.kind_of(fn)
         self.name: str = options.text("name", given.get("name")) or options.name_of(fn)
-        self.task_key = f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', self.name)}"
+        self.task_key = f"{module_name_of(plain)}.{getattr(plain, '__qualname__', self.name)}"
         self.description = options.described_as(fn, given.get("description"))
         self.version = given.get("version")
         self.tags = _checked_tags(given.get("tags"))
@@ -319,7 +320,8 @@ class Task(Generic[P, R]):
         return twin
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        return reduce_decorated(self, {**self._given, **self._hooks_now()})
+        # Where a copy arrives, `__main__` is another file.
+        return reduce_decorated(self, {**self._given, **self._hooks_now()}, {"task_key": self.task_key})
 
 
 def _check_depth(name: str, parent: RunContext) -> None:
