@@ -132,6 +132,11 @@ set_tags = _tags.set
 """Put tags in place of those; for the engine."""
 
 
+def current_in(variables: contextvars.Context) -> RunContext | None:
+    """Return the innermost run's context where these context variables were copied, or None."""
+    return variables.get(_current)
+
+
 def tags_among(variables: contextvars.Context | None) -> frozenset[str]:
     """Return the tags that `tags(...)` blocks set around the place where these context variables were copied."""
     return variables.get(_tags, frozenset()) if variables is not None else frozenset()

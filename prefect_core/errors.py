@@ -19,6 +19,7 @@
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── SerializationError                      a value that can't travel or be stored
+    ├── NotEncodable(path)                      a value that can't tell one call from another
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
     ├── RemoteError                             stands in for an exception that could not leave its process
@@ -146,6 +147,20 @@ class NotRunnableAgain(PrefectException):
 
 class SerializationError(PrefectException):
     """A value can't travel to where it is needed, or can't be stored."""
+
+
+class NotEncodable(PrefectException):
+    """A value, or a part of it, has no stable encoding, so no call can be recognised by it.
+
+    `path` leads to the part, as `config.paths[3]`; it is empty for the value itself.
+    """
+
+    def __init__(self, *args: object, path: str = "") -> None:
+        super().__init__(*args)
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, {"path": self.path})
 
 
 class RunnerError(PrefectException):

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, loops, options
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import deadlines, dispatcher, drive, signals, starting
+from prefect_core.engine import deadlines, dispatcher, drive, module_level, signals, starting
 from prefect_core.engine.flow_call import FlowCall
 from prefect_core.engine.flow_run import flow_life
 from prefect_core.errors import InvalidNameError
 from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
+from prefect_core.module_names import module_name_of
 from prefect_core.options import FinalStateFrom, Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
+from prefect_core.results.rules import rules_of
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, StateType
 from prefect_core.states import State
@@ -78,6 +80,8 @@ class Flow(Generic[P, R]):
         self.should_validate_parameters = given.get("validate_parameters", True)
         self.final_state_from = options.final_state_source(given.get("final_state_from") or settings().final_state_from)
         self._set_retries(given)
+        self.result_rules = rules_of(given)
+        self.flow_key = f"{module_name_of(options.underlying(fn))}.{getattr(fn, '__qualname__', self.name)}"
         self.hooks: dict[str, list[Hook]] = {
             name: options.hooks(name, given.get(name), "flow") for name in (*_HOOKS, "on_running")
         }
@@ -190,10 +194,12 @@ class Flow(Generic[P, R]):
         """Run the flow here (an async one: when it is awaited) and return its value, or raise what ended it.
 
         `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed; only a
-        flow inside another may have some.
+        flow inside another may have some. While a file is loaded for one of its flows, calls at its module level warn and return None.
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         parent = context.current()
+        if module_level.is_ignored(self, parent):
+            return module_level.nothing_from(self)
         if wait_for is not None and parent is None:
             raise ValueError("Only flows run as subflows can wait for dependencies.")
         if self.is_generator:
@@ -264,6 +270,8 @@ class Flow(Generic[P, R]):
         Futures among the arguments are replaced by their values; the run starts when all are there.
         """
         parent = context.current()
+        if module_level.is_ignored(self, parent):
+            return None
         taker: dispatcher.Dispatcher = (parent.dispatcher if parent is not None else None) or dispatcher.outside()
         call = FlowCall(self, args, kwargs, wait_for, parent)
         future: PrefectFlowRunFuture[Any] = PrefectFlowRunFuture(call.tracking, call.run, call)
@@ -294,6 +302,8 @@ class Flow(Generic[P, R]):
 
     def map(self, *args: Any, wait_for: Any = None, return_state: bool = False, **kwargs: Any) -> Any:
         """Submit one run for each element of the iterable arguments; returns their futures in order."""
+        if module_level.is_ignored(self, context.current()):
+            return [] if return_state else PrefectFutureList()
         submitted: PrefectFutureList[Any] = PrefectFutureList(
             self.submit(*positional, wait_for=wait_for, **named)
             for positional, named in map(self.binder.unbind, expand(self.binder, args, kwargs))

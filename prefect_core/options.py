@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Literal, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
+from prefect_core.importable import underlying as underlying
 from prefect_core.states import State
+
+if TYPE_CHECKING:
+    from prefect_core.serializers import SerializerSpec
+    from prefect_core.storage import StorageSpec
 
 T = TypeVar("T")
 
@@ -42,6 +46,25 @@ class SharedOptions(TypedDict, total=False):
     on_completion: Iterable[Hook] | None
     on_failure: Iterable[Hook] | None
     on_running: Iterable[Hook] | None
+    persist_result: bool | None
+    result_storage: StorageSpec | None
+    result_serializer: SerializerSpec | None
+    result_storage_key: str | None
+    cache_result_in_memory: bool
+
+
+def flag_or_none(option: str, value: Any) -> bool | None:
+    """Return True, False or None. Raises `TypeError`."""
+    if value is None or isinstance(value, bool):
+        return value
+    raise TypeError(f"{option!r} must be True, False or None; got {value!r}.")
+
+
+def flag(option: str, value: Any) -> bool:
+    """Return True or False. Raises `TypeError`."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f"{option!r} must be True or False; got {value!r}.")
 
 
 def text(option: str, value: Any) -> str | None:
@@ -126,19 +149,6 @@ def final_state_source(value: Any) -> FinalStateFrom:
     if value == "return_value":
         return "return_value"
     raise ValueError(f"'final_state_from' must be 'children' or 'return_value'; got {value!r}.")
-
-
-def underlying(function: Any) -> Any:
-    """Return the plain function behind a partial, method, class or static method, or callable object."""
-    while True:
-        if isinstance(function, partial):
-            function = function.func
-        elif isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
-            function = function.__func__
-        elif not inspect.isroutine(function) and not inspect.isclass(function) and callable(function):
-            function = type(function).__call__
-        else:
-            return function
 
 
 def kind_of(function: Any) -> tuple[bool, bool]:

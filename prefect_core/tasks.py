@@ -16,12 +16,15 @@ from prefect_core.engine import deadlines, dispatcher, drive, signals
 from prefect_core.engine.flow_call import make_room_for_frames
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
+from prefect_core.encoding import code_digest
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
+from prefect_core.module_names import module_name_of
 from prefect_core.options import Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
+from prefect_core.results.rules import rules_of
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, StateType
 from prefect_core.states import State
@@ -48,6 +51,8 @@ class TaskOptions(SharedOptions, total=False):
     retry_jitter_factor: float | None
     retry_condition_fn: Callable[[Any, TaskRun, State], Any] | None
     task_runner: RunnerSpec | None
+    refresh_cache: bool | None
+    key: str | None
 
 
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
@@ -67,7 +72,7 @@ class Task(Generic[P, R]):
         plain = options.underlying(fn)
         self.is_async, self.is_generator = options.kind_of(fn)
         self.name: str = options.text("name", given.get("name")) or options.name_of(fn)
-        self.task_key = f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', self.name)}"
+        self.task_key = f"{module_name_of(plain)}.{getattr(plain, '__qualname__', self.name)}"
         self.description = options.described_as(fn, given.get("description"))
         self.version = given.get("version")
         self.tags = _checked_tags(given.get("tags"))
@@ -76,6 +81,7 @@ class Task(Generic[P, R]):
         self.log_prints = given.get("log_prints")
         self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
         self._set_retries(given)
+        self._set_results(given)
         self.on_completion_hooks = options.hooks("on_completion", given.get("on_completion"), "task")
         self.on_failure_hooks = options.hooks("on_failure", given.get("on_failure"), "task")
         self.on_running_hooks = options.hooks("on_running", given.get("on_running"), "task")
@@ -98,6 +104,23 @@ class Task(Generic[P, R]):
         if condition is not None and not callable(condition):
             raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
         self.retry_condition_fn = condition
+
+    def _set_results(self, given: TaskOptions) -> None:
+        self.result_rules = rules_of(given)
+        self.key = options.text("key", given.get("key"))
+        self.refresh_cache = options.flag_or_none("refresh_cache", given.get("refresh_cache"))
+        if self.is_generator and given.get("persist_result"):
+            raise ValueError("'persist_result' has nothing to store of a generator task, which yields its values one by one.")
+
+    @cached_property
+    def code(self) -> bytes:
+        """A digest of the function's code, by which a changed body is noticed."""
+        return code_digest(self.fn)
+
+    @property
+    def refreshes_cache(self) -> bool:
+        """Whether earlier results are left alone and replaced."""
+        return settings().tasks_refresh_cache if self.refresh_cache is None else self.refresh_cache
 
     @cached_property
     def binder(self) -> Binder:
@@ -223,10 +246,16 @@ class Task(Generic[P, R]):
                 parent.dispatcher.note(call.run)
         call.run.state.result()
 
-    def _new_call(self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None) -> TaskCall:
+    def _new_call(
+        self, args: Any, kwargs: Any, wait_for: Any, parent: RunContext | None, key: str | None = None
+    ) -> TaskCall:
         if parent is not None and parent.depth > 20:
             _check_depth(self.name, parent)
-        return TaskCall(self, args, kwargs, wait_for, parent)
+        return TaskCall(self, args, kwargs, wait_for, parent, key)
+
+    def _take_key(self, kwargs: dict[str, Any]) -> Any:
+        """Take the option `key` out of the arguments, unless the function has a parameter of that name."""
+        return kwargs.pop("key", None) if "key" in kwargs and "key" not in self.binder.signature.parameters else None
 
     @overload
     def submit(
@@ -247,11 +276,13 @@ class Task(Generic[P, R]):
         """Hand the task to the task runner and return a future at once; with `return_state=True` wait and return the final state.
 
         Futures among the arguments, at any depth, are replaced by their values before the body runs; it starts when all are there.
-        Outside of a flow a concurrent runner of the process is used.
+        Outside of a flow a concurrent runner of the process is used. `key` is by what the call is known when its flow run is run again, in
+        place of its arguments; if the function has a parameter of that name, use `with_options(key=...)`.
         """
         parent = context.current()
         taker = parent.dispatcher if parent is not None else None
-        call = self._new_call(args, kwargs, wait_for, parent)
+        key = self._take_key(kwargs) if kwargs else None
+        call = self._new_call(args, kwargs, wait_for, parent, key)
         future = (taker or dispatcher.outside()).submit(call)
         return future.wait() if return_state else future
 
@@ -273,10 +304,14 @@ class Task(Generic[P, R]):
     def map(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
         """Submit one run for each element of the iterable arguments, which must be equally long; returns their futures in order.
 
-        Strings, bytes, files and what is wrapped in `unmapped` go to every run whole.
+        Strings, bytes, files and what is wrapped in `unmapped` go to every run whole. `key`, called with the arguments of each, gives the
+        `key` of its run.
         """
+        key = self._take_key(kwargs) if kwargs else None
         submitted = PrefectFutureList(
             self.submit(*positional, wait_for=wait_for, **named)
+            if key is None
+            else self.with_key(key(*positional, **named)).submit(*positional, wait_for=wait_for, **named)
             for positional, named in map(self.binder.unbind, expand(self.binder, args, kwargs))
         )
         return submitted.wait() if return_state else submitted
@@ -319,7 +354,8 @@ class Task(Generic[P, R]):
         return twin
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        return reduce_decorated(self, {**self._given, **self._hooks_now()})
+        # Where a copy arrives, `__main__` is another file.
+        return reduce_decorated(self, {**self._given, **self._hooks_now()}, {"task_key": self.task_key})
 
 
 def _check_depth(name: str, parent: RunContext) -> None:

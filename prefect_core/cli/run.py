@@ -13,9 +13,9 @@ from prefect_core.cli.arguments import arguments
 from prefect_core.cli.asked import opened
 from prefect_core.cli.commands import Command
 from prefect_core.cli.execution import carry_out, exit_code_of, stdout_as_stderr
-from prefect_core.cli.loading import load_flow
 from prefect_core.cli.progress import shown_progress
 from prefect_core.engine.flow_run import runner_overrides
+from prefect_core.entrypoints import load_flow
 from prefect_core.errors import ConfigurationError, MissingFlowError, UnspecifiedFlowError
 from prefect_core.history.store import RunFilter
 from prefect_core.runs import FlowRun

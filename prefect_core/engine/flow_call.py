@@ -160,7 +160,9 @@ class FlowCall:
             return None
         state = State(known.type, known.name, known.message, known.data)
         state.kept = known.kept
-        return transitions.take_over(self.run, state)
+        if self.run.state.type in FINAL:
+            return transitions.take_over(self.run, state)
+        return transitions.enter(self.run, state)
 
     def give_up(self) -> None:
         """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""

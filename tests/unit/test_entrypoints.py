@@ -8,7 +8,7 @@ import sys
 import cloudpickle
 import pytest
 
-from prefect_core.cli.loading import load_flow
+from prefect_core.entrypoints import load_flow
 from prefect_core.errors import MissingFlowError, ScriptError, UnspecifiedFlowError
 
 ONE = """

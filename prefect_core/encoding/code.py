@@ -1,0 +1,49 @@
+"""The digest of a function's code: what it does, and not where it is written."""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import Any
+
+from prefect_core.encoding.kinds import HOWS
+from prefect_core.encoding.named import name
+from prefect_core.encoding.pieces import record
+from prefect_core.encoding.walk import Walk
+from prefect_core.importable import underlying
+
+
+def of_code(function: Any) -> bytes:
+    """Return what stands for the code of a function and of all that it wraps; for one without code, its name. Raises `Refusal`."""
+    layers = []
+    while function is not None:
+        function = getattr(function, "fn", function) if hasattr(function, "with_options") else function
+        plain = function if hasattr(function, "__wrapped__") else underlying(function)
+        code = getattr(plain, "__code__", None)
+        if code is not None:
+            layers.append(_piece(code))
+        function = getattr(plain, "__wrapped__", None)
+    return record("code", *layers) if layers else record("no code", name(plain))
+
+
+def _piece(code: CodeType) -> bytes:
+    walk = Walk(_nested, HOWS)
+    constants = code.co_consts
+    if "__firstlineno__" in code.co_names:
+        # From Python 3.13 on, the body of a class stores the line it stands in.
+        constants = tuple(None if type(one) is int and one == code.co_firstlineno else one for one in constants)
+    return walk.encode(
+        (
+            code.co_code,
+            code.co_exceptiontable,
+            constants,
+            code.co_names,
+            code.co_varnames,
+            code.co_freevars,
+            code.co_cellvars,
+            (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
+        )
+    )
+
+
+def _nested(value: object) -> bytes | None:
+    return _piece(value) if isinstance(value, CodeType) else None
