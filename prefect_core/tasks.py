@@ -279,12 +279,14 @@ class Task(Generic[P, R]):
         Outside of a flow a concurrent runner of the process is used. `key` is by what the call is known when its flow run is run again, in
         place of its arguments; if the function has a parameter of that name, use `with_options(key=...)`.
         """
+        future = self._submit(args, kwargs, wait_for, self._take_key(kwargs) if kwargs else None)
+        return future.wait() if return_state else future
+
+    def _submit(self, args: Any, kwargs: Any, wait_for: Any, key: str | None) -> PrefectFuture[Any]:
         parent = context.current()
         taker = parent.dispatcher if parent is not None else None
-        key = self._take_key(kwargs) if kwargs else None
         call = self._new_call(args, kwargs, wait_for, parent, key)
-        future = (taker or dispatcher.outside()).submit(call)
-        return future.wait() if return_state else future
+        return (taker or dispatcher.outside()).submit(call)
 
     @overload
     def map(
@@ -309,9 +311,7 @@ class Task(Generic[P, R]):
         """
         key = self._take_key(kwargs) if kwargs else None
         submitted = PrefectFutureList(
-            self.submit(*positional, wait_for=wait_for, **named)
-            if key is None
-            else self.with_key(key(*positional, **named)).submit(*positional, wait_for=wait_for, **named)
+            self._submit(positional, named, wait_for, key and key(*positional, **named))
             for positional, named in map(self.binder.unbind, expand(self.binder, args, kwargs))
         )
         return submitted.wait() if return_state else submitted
