@@ -13,13 +13,17 @@
     ├── MappingLengthMismatch (TypeError), MappingMissingIterable (TypeError)
     ├── MissingContextError (RuntimeError)      asked for the current run outside of one
     ├── ConfigurationError                      settings or runner options that can't work
-    │   └── UnknownRunnerError (ValueError)
+    │   ├── UnknownRunnerError (ValueError)
+    │   └── UnknownSerializerError (ValueError)
     ├── MissingFlowError, UnspecifiedFlowError, ScriptError(user_exc)
     ├── HistoryError                            the history can't be opened, read or written
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
+    ├── StorageError                            the storage of results can't be read or written
+    │   ├── ObjectMissing                       it holds no object of that key
+    │   └── ObjectDamaged                       what it holds is not what was written
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
     ├── RemoteError                             stands in for an exception that could not leave its process
@@ -114,6 +118,10 @@ class UnknownRunnerError(ValueError, ConfigurationError):
     """No task runner is known by the given name."""
 
 
+class UnknownSerializerError(ValueError, ConfigurationError):
+    """No serializer is known by the given name."""
+
+
 class MissingFlowError(PrefectException):
     """An entry point names no flow."""
 
@@ -161,6 +169,18 @@ class NotEncodable(PrefectException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, {"path": self.path})
+
+
+class StorageError(PrefectException):
+    """The storage of results can't be read or written."""
+
+
+class ObjectMissing(StorageError):
+    """The storage holds no object of the given key."""
+
+
+class ObjectDamaged(StorageError):
+    """The storage holds an object of the given key, but not the bytes that were written."""
 
 
 class RunnerError(PrefectException):
