@@ -46,8 +46,8 @@ _SHOWN = 12
 """Digits of an argument's digest that the history keeps, to tell which one differs."""
 
 
-class _IsLate(Exception):
-    """Ends the encoding of an argument that holds a future without an identity yet."""
+class _IsLate(BaseException):
+    """Ends the encoding of an argument that holds a future without an identity yet; no exception, which would stand for a failed encoding."""
 
 
 def root_path(uid: int) -> bytes:

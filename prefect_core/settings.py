@@ -97,6 +97,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_prints", _flag, False, "Whether print() in a run is logged when neither task nor flow says so."),
     Setting("recorder_queue", _count, 100_000, "Events that may wait to be written before callers are held back."),
     Setting("history_retry_seconds", _seconds, 5, "How long a failed write to the history is tried again."),
+    Setting("results_persist_by_default", _flag, False, "Whether results are stored where nobody says so or not."),
+    Setting("tasks_refresh_cache", _flag, False, "Whether tasks that don't say so leave earlier results alone."),
     Setting("results_serializer", str, "pickle", "Serializer of results that name none."),
     Setting(
         "results_storage", str, "", "Folder or URL of stored results that name none; empty for `storage` in the home."
@@ -135,6 +137,8 @@ class Settings:
     log_prints: bool
     recorder_queue: int
     history_retry_seconds: float
+    results_persist_by_default: bool
+    tasks_refresh_cache: bool
     results_serializer: str
     results_storage: str
     results_inline_bytes: int

@@ -10,9 +10,10 @@ of storage.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import clock, ids
 from prefect_core.errors import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
@@ -59,19 +60,22 @@ __all__ = [
 ]
 
 
-@runtime_checkable
-class Stored(Protocol):
-    """A value kept elsewhere."""
+class Stored(ABC):
+    """A value kept elsewhere. A base class, not a protocol: a user's value may have a `load` of its own."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def load(self) -> Any:
         """Fetch the value; raises what says why it can't be had."""
-        ...
 
 
-class Kept(Stored, Protocol):
+class Kept(Protocol):
     """What a completed run's value was kept as. `result` is the number that tells this making of the value from every other."""
 
     result: int
+    inputs: tuple[int, ...]
+    """The makings of the inputs that it was computed from."""
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, tuple[Any, ...]]]:
         """Return what the history is to hold of it, for this run: tables of `history.batch.OF_RESULTS`, with a row each."""

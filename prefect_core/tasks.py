@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, options
 from prefect_core.context import FlowRunContext, RunContext
+from prefect_core.encoding import code_digest
 from prefect_core.engine import deadlines, dispatcher, drive, signals
 from prefect_core.engine.flow_call import make_room_for_frames
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
-from prefect_core.encoding import code_digest
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
@@ -110,7 +110,9 @@ class Task(Generic[P, R]):
         self.key = options.text("key", given.get("key"))
         self.refresh_cache = options.flag_or_none("refresh_cache", given.get("refresh_cache"))
         if self.is_generator and given.get("persist_result"):
-            raise ValueError("'persist_result' has nothing to store of a generator task, which yields its values one by one.")
+            raise ValueError(
+                "'persist_result' has nothing to store of a generator task, which yields its values one by one."
+            )
 
     @cached_property
     def code(self) -> bytes:

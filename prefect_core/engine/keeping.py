@@ -25,8 +25,8 @@ from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.serializers import describe_unserializable
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
+from prefect_core.states import NO_DATA, Kept, State, is_collection_of_states
 from prefect_core.storage import check_key
-from prefect_core.states import NO_DATA, State, is_collection_of_states
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
@@ -42,7 +42,19 @@ _naming = threading.RLock()
 class Keeping:
     """What is done with the value of one call of a task or flow."""
 
-    __slots__ = ("_code", "_count", "_ledger", "_plan", "_refreshes", "_remembers", "context", "earlier", "identity", "run", "was_taken")
+    __slots__ = (
+        "_code",
+        "_count",
+        "_ledger",
+        "_plan",
+        "_refreshes",
+        "_remembers",
+        "context",
+        "earlier",
+        "identity",
+        "run",
+        "was_taken",
+    )
 
     def __init__(self, plan: Plan, parent: RunContext | None, code: bytes | None, refreshes: bool) -> None:
         self._plan = plan
@@ -120,7 +132,7 @@ class Keeping:
         self.run_again(reason)
         return None
 
-    def _why_not(self, kept: Remembered | KeptValue, identity: CallIdentity) -> str | None:
+    def _why_not(self, kept: Kept, identity: CallIdentity) -> str | None:
         if self._refreshes:
             return "it is to be refreshed"
         now = identity.provenance()
@@ -157,7 +169,7 @@ class Keeping:
         self._judge(TAKEN, f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs")
         return self._state_taken(earlier.run, kept, value)
 
-    def _state_taken(self, before: TaskRun, kept: Remembered | KeptValue, value: Any) -> State:
+    def _state_taken(self, before: TaskRun, kept: Kept, value: Any) -> State:
         if before is not self.run:
             state = State(COMPLETED, message=f"Taken over from {before.name!r}.", data=value)
             state.kept = kept

@@ -13,10 +13,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
-from prefect_core.results.kept import AnyKept, KeptValue
+from prefect_core.results.kept import KeptValue
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, StateType
-from prefect_core.states import NO_DATA, State
+from prefect_core.states import NO_DATA, Kept, State
 
 if TYPE_CHECKING:
     from prefect_core.history import HistoryStore
@@ -29,7 +29,7 @@ class Earlier(NamedTuple):
     """A call of an earlier attempt: its run, and what was kept of its value (None: nothing can be taken over)."""
 
     run: TaskRun
-    kept: AnyKept | None
+    kept: Kept | None
     code: bytes | None
 
 
@@ -69,7 +69,11 @@ class Ledger:
     def child_of(self, run: TaskRun) -> FlowRun | None:
         """Return the flow run that an earlier call's task run stands for."""
         if run.child_flow_run is None and self._stored is not None:
-            children = [row for row in self._stored.children(run.flow_run.key) if row.parent_task_run == run.key] if run.flow_run else []
+            children = (
+                [row for row in self._stored.children(run.flow_run.key) if row.parent_task_run == run.key]
+                if run.flow_run
+                else []
+            )
             if children:
                 run.child_flow_run = flow_run_of(children[-1], run)
         return run.child_flow_run
@@ -124,7 +128,9 @@ def _revived(call: KnownCall, flow_run: FlowRun | None) -> Earlier:
         run.name = row.name
     run.state.task_uid = run.uid
     is_kept = call.kept is not None and run.state.type is COMPLETED
-    return Earlier(run, KeptValue.of_kept_row(call.kept) if is_kept and call.kept is not None else None, call.identity.code)
+    return Earlier(
+        run, KeptValue.of_kept_row(call.kept) if is_kept and call.kept is not None else None, call.identity.code
+    )
 
 
 def flow_run_of(row: FlowRunRow, parent: TaskRun | None, attempts: int | None = None) -> FlowRun:
@@ -148,5 +154,3 @@ def _take_course(run: Any, row: TaskRunRow | FlowRunRow) -> None:
     run.uid, run.key, run.created_us = row.uid, row.key, row.created_us
     run.started_us, run.ended_us = row.started_us or 0, row.ended_us or 0
     run.run_count = row.run_count
-
-

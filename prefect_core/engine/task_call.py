@@ -10,7 +10,7 @@ from prefect_core.engine import transitions
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import Upstreams, of_call
+from prefect_core.engine.upstreams import of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.results.rules import outermost

@@ -65,7 +65,10 @@ def _crash(call: TaskCall, error: BaseException) -> State:
     if isinstance(error, GeneratorExit):
         # The lifecycle was let go, not interrupted, and may be at any place of the program.
         raise error
-    if not call.end(State(CRASHED, None, transitions.crash_message(error), data=error)) and call.run.state.type is COMPLETED:
+    if (
+        not call.end(State(CRASHED, None, transitions.crash_message(error), data=error))
+        and call.run.state.type is COMPLETED
+    ):
         # Its value was being made durable; the run is over, but what struck it here is meant for whoever called it.
         raise error
     return call.run.state

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import clock
 from prefect_core.errors import ObjectDamaged
 from prefect_core.serializers import resolve_serializer
-from prefect_core.storage import CheckedReader, resolve_storage
+from prefect_core.states import Stored
+from prefect_core.storage import Written, read_checked, resolve_storage
 
 if TYPE_CHECKING:
     from prefect_core.buffers import Buffer
     from prefect_core.history.batch import Row
     from prefect_core.history.stored import KeptRow, ResultRow
-    from prefect_core.storage import Written
 
 _memory_only = itertools.count(-1, -1)
 
@@ -39,7 +39,7 @@ class Remembered:
         return []
 
 
-class KeptValue:
+class KeptValue(Stored):
     """A stored value: its bytes, or where they are, and by what they are recognised."""
 
     __slots__ = ("cached", "inputs", "is_new", "object", "result", "serializer", "sha256", "size", "storage", "value")
@@ -95,8 +95,9 @@ class KeptValue:
             return serializer.load(io.BytesIO(self.value))
         assert self.storage is not None
         assert self.object is not None
-        with CheckedReader(resolve_storage(self.storage).open(self.object), self.size, self.sha256) as source:
-            return serializer.load(source)
+        return read_checked(
+            resolve_storage(self.storage), self.object, Written(self.size, self.sha256), serializer.load
+        )
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
         """Return the rows that tell of it; a value taken from another run is not told again."""
@@ -115,6 +116,3 @@ class KeptValue:
     def __repr__(self) -> str:
         place = "the history" if self.storage is None else f"{self.storage}/{self.object}"
         return f"<stored result of {self.size:,} bytes in {place}>"
-
-
-AnyKept = Remembered | KeptValue
