@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prefect_core.errors import ParameterBindError, ReservedArgumentError, SignatureMismatchError, shown
@@ -37,7 +37,11 @@ class Binder:
     def __init__(self, function: Callable[..., Any], signature: inspect.Signature | None = None) -> None:
         self.function = function
         self.signature = signature or inspect.signature(function)
+        self.has_fields = any(is_field(parameter.default) for parameter in self.signature.parameters.values())
         self._fast = _with_fresh_defaults(_compile(self.signature), self.signature)
+        self.lacks_class = _lacks_class(function, self.signature)
+        if self.lacks_class:
+            self._fast = _with_class_checked(self._fast)
         kinds = [parameter.kind for parameter in self.signature.parameters.values()]
         self._is_plain = all(
             kind not in (_VAR_POSITIONAL, _VAR_KEYWORD, _POSITIONAL_ONLY, _KEYWORD_ONLY) for kind in kinds
@@ -75,15 +79,36 @@ class Binder:
         )
         return bound.args, bound.kwargs
 
+    def arguments(
+        self, parameters: Mapping[str, Any], may_lack_values: bool = False
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments that call the function with what `bind` returned, for one that `has_fields`.
+
+        Python itself would pass it the `Field(...)` and not the default in it. Raises `ParameterBindError` for one that has neither a
+        value nor a default, unless validation is going to find that out.
+        """
+        from pydantic_core import PydanticUndefined
+
+        missing = [name for name, value in parameters.items() if value is PydanticUndefined]
+        if missing and not may_lack_values:
+            given = [name for name in parameters if name not in missing]
+            raise self._misfit((), given, f"missing a required argument: {missing[0]!r}")
+        return self.unbind(parameters)
+
     def _mismatch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> ParameterBindError:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as clearer:
             error = clearer
+        return self._misfit(args, kwargs, str(error))
+
+    def _misfit(self, args: tuple[Any, ...], names: Iterable[str], reason: str) -> ParameterBindError:
         name = getattr(self.function, "__name__", repr(self.function))
+        cure = f"\n{_CLASS_IS_LOST}" if self.lacks_class else ""
         return ParameterBindError(
-            f"Error binding parameters for function {name!r}: {error}.\nFunction {name!r} has signature "
-            f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {shown(args)} and kwargs: {list(kwargs)}."
+            f"Error binding parameters for function {name!r}: {reason}.\nFunction {name!r} has signature "
+            f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {shown(args)} and kwargs: {list(names)}."
+            f"{cure}"
         )
 
 
@@ -116,6 +141,11 @@ def _compile(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
 
 
 def _slow(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
+    # The signature that is shown in messages keeps its defaults as they are written.
+    signature = signature.replace(
+        parameters=[p.replace(default=_unwrapped_default(p.default)) for p in signature.parameters.values()]
+    )
+
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -150,10 +180,37 @@ def _with_fresh_defaults(
         bound = bind(*args, **kwargs)
         for name, default in made.items():
             if bound[name] is default:
-                bound[name] = default.get_default(call_default_factory=True)
+                takes_others = getattr(default, "default_factory_takes_validated_data", False)
+                bound[name] = default.default_factory(bound) if takes_others else default.default_factory()
         return bound
 
     return bind_afresh
+
+
+_CLASS_IS_LOST = (
+    "From Python 3.13 on, `submit`, `map` and `with_options` don't get the class of a method with @classmethod over our decorator: "
+    "put ours above @classmethod."
+)
+
+
+def _lacks_class(function: Callable[..., Any], signature: inspect.Signature) -> bool:
+    """Tell whether a function is written in a class as a class method, and not bound to one."""
+    if next(iter(signature.parameters), None) != "cls" or not inspect.isfunction(function):
+        return False
+    around = function.__qualname__.rpartition(".")[0]
+    return bool(around) and not around.endswith("<locals>")
+
+
+def _with_class_checked(bind: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Let a class method that was not given its class say so, and not take the first argument for it."""
+
+    def bind_checked(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = bind(*args, **kwargs)
+        if not isinstance(bound["cls"], type):
+            raise TypeError(f"'cls' is to be a class, and was given {shown(bound['cls'])}")
+        return bound
+
+    return bind_checked
 
 
 def as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,19 +248,38 @@ def _encode_further(value: Any) -> Any:
         raise TypeError(str(error)) from error
 
 
+_SHOWN_BYTES = 1000
+"""What is still shown of a parameter, once all of them together are too large."""
+
+
+def abridged(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return encoded parameters as they may be recorded: of those that `check_size` would refuse, the large ones by their size alone."""
+    if not _excess(encoded):
+        return dict(encoded)
+    sizes = {name: _json_size(value) for name, value in encoded.items()}
+    return {
+        name: value if sizes[name] <= _SHOWN_BYTES else f"<{sizes[name]:,} bytes>" for name, value in encoded.items()
+    }
+
+
 def check_size(encoded: Mapping[str, Any]) -> None:
     """Raise `ValueError` if encoded parameters are larger than the setting `max_parameter_bytes`; it names the largest."""
-    limit = settings().max_parameter_bytes
-    if not limit or not encoded:
-        return
-    total = _json_size(encoded)
-    if total > limit:
+    total = _excess(encoded)
+    if total:
+        limit = settings().max_parameter_bytes
         sizes = {name: _json_size(value) for name, value in encoded.items()}
         largest = max(sizes, key=sizes.__getitem__)
         raise ValueError(
             f"Flow run parameters must be less than {limit:,} bytes when serialized (got {total} bytes). The largest is "
             f"{largest!r} with {sizes[largest]} bytes: pass a reference to the data, such as a path, and load it in the flow."
         )
+
+
+def _excess(encoded: Mapping[str, Any]) -> int:
+    """Return the size of encoded parameters if it is more than is allowed, else 0."""
+    limit = settings().max_parameter_bytes
+    total = _json_size(encoded) if limit and encoded else 0
+    return total if total > limit else 0
 
 
 def _json_size(value: Any) -> int:

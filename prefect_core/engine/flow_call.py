@@ -17,7 +17,7 @@ from prefect_core.engine.upstreams import of_call
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture
 from prefect_core.names import new_name
-from prefect_core.parameters import as_json
+from prefect_core.parameters import abridged, as_json
 from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
@@ -60,6 +60,8 @@ class FlowCall:
         parent: RunContext | None,
     ) -> None:
         parameters = flow.binder.bind(args, kwargs)
+        if flow.binder.has_fields:
+            args, kwargs = flow.binder.arguments(parameters, may_lack_values=flow.validates_parameters)
         if parent is not None and parent.depth >= settings().max_nesting:
             raise NestingTooDeep(
                 f"Flow {flow.name!r} would run {parent.depth + 1} runs deep, and max_nesting is {settings().max_nesting}. "
@@ -137,7 +139,8 @@ class FlowCall:
         run = FlowRun(State(PENDING), new_name(), flow.name, context.current_tags(), self.tracking)
         run.flow_version = flow.version
         run.entrypoint = flow.entrypoint
-        run.parameters = as_json(parameters)
+        # As given, until its inputs are there and checked. What is too large is refused then, and must not be recorded now.
+        run.parameters = abridged(as_json(parameters))
         return run
 
     def _record_new(self, run: FlowRun) -> None:

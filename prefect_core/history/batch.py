@@ -1,8 +1,8 @@
 """What the recorder hands to a store in one transaction: finished rows, in columns that every store agrees on.
 
 A store writes a batch as a whole or not at all, and writing it twice is the same as writing it once (of runs, attempts and what finds a
-stored result the last row wins; states, log records, results and verdicts never change), so a batch whose commit ended in an unclear error is simply
-written again.
+stored result the last row wins; states, log records, results and verdicts never change), so a batch whose commit ended in an unclear
+error is simply written again. A flow run keeps its parameters when a later row has none, `{}`.
 
 Most task runs of a large flow have nothing to tell but their times. They travel as short rows (see `plain`), from which a store makes the
 rows that `expand`, `expand_begun` and `end` show: it may know a way to do so that costs half as much.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, v1
+from pydantic import BaseModel, BeforeValidator, Field, v1
 
 from prefect_core import flow, task
 from prefect_core.context import get_run_context
@@ -293,6 +294,66 @@ def test_a_default_written_as_a_pydantic_field_is_unwrapped_and_made_anew_for_ea
     assert body() == (3, [3])
 
 
+UNVALIDATED = pytest.mark.parametrize(
+    "decorate", [task, partial(flow, validate_parameters=False)], ids=["task", "flow without validation"]
+)
+
+
+@UNVALIDATED
+def test_a_default_written_as_a_pydantic_field_is_unwrapped_where_nothing_is_validated_too(decorate) -> None:
+    made = []
+
+    @decorate
+    def body(a, x: int = Field(default="3", gt=5), *rest, y=Field(default_factory=list), z: int = Field(7), **more):
+        made.append(y)
+        return a, x, rest, y, z, more
+
+    plain = (1, "3", (), [], 7, {})
+    assert body(1) == body.submit(1).result() == plain
+    assert body.map([1]).result() == [plain]
+    assert len({id(value) for value in made}) == 3
+    assert body(1, 2, 3, y=4, z=5, w=6) == (1, 2, (3,), 4, 5, {"w": 6})
+    assert body(a=flow(lambda: task(lambda: 1).submit())(), w=2) == (1, "3", (), [], 7, {"w": 2})
+
+
+@UNVALIDATED
+def test_a_field_without_a_default_is_required_where_nothing_is_validated_too(recorded, decorate) -> None:
+    @decorate
+    def body(a, /, x=Field(gt=3)):
+        return a, x
+
+    assert body(1, 2) == (1, 2)
+    for call in (body, body.submit):
+        with pytest.raises(ParameterBindError, match=r"missing a required argument: 'x'[\s\S]*kwargs: \['a'\]"):
+            call(1)
+    assert len(recorded.flow_runs()) + len(recorded.task_runs()) == 1
+
+
+def test_all_attempts_of_a_run_get_the_same_default() -> None:
+    seen = []
+
+    @task(retries=1)
+    def body(x=Field(default_factory=object)):
+        seen.append(x)
+        assert len(seen) > 1
+
+    body()
+    assert seen[0] is seen[1]
+
+
+@pytest.mark.parametrize("decorate", [task, flow], ids=["task", "flow"])
+def test_a_default_may_be_made_of_the_parameters_before_it(decorate) -> None:
+    default: Any = Field(default_factory=lambda before: before["x"] * 2)
+    if not hasattr(default, "default_factory_takes_validated_data"):
+        pytest.skip("pydantic before 2.10 passes nothing to a factory")
+
+    @decorate
+    def body(x: int, y: int = default):
+        return x, y
+
+    assert body(2) == (2, 4)
+
+
 def test_a_field_without_a_default_is_required_and_its_limits_hold() -> None:
     @flow
     def body(x: int = Field(gt=3)):
@@ -384,6 +445,41 @@ def test_the_run_shows_coerced_values_and_defaults() -> None:
     assert body("5") == {"x": 5, "y": "default"}
 
 
+def test_the_history_shows_the_values_that_the_body_gets(recorded) -> None:
+    seen = []
+
+    @flow(flow_run_name="on {day:%A}")
+    def body(n: int, day: dt.date, model: Model, upstream: float, y: str = "default"):
+        seen.append(recorded.flow_runs("body")[0].parameters)
+
+    flow(lambda: body("5", "2021-01-01", {"a": "1"}, task(lambda: "2.5").submit()))()
+    expected = {"n": 5, "day": "2021-01-01", "model": {"a": 1, "b": 1.5}, "upstream": 2.5, "y": "default"}
+    row = recorded.flow_runs("body")[0]
+    assert [*seen, row.parameters] == [expected, expected]
+    assert row.name == "on Friday"
+
+
+def test_the_history_shows_parameters_that_were_refused_as_they_were_given(recorded) -> None:
+    flow(lambda x: x, name="named", flow_run_name="{y}")("5", return_state=True)
+
+    @flow(name="typed")
+    def body(x: int, y: int):
+        pass
+
+    body("five", "6", return_state=True)
+    assert [row.parameters for row in recorded.flow_runs()] == [{"x": "5"}, {"x": "five", "y": "6"}]
+
+
+def test_the_history_shows_coerced_parameters_of_a_run_whose_name_can_not_be_made(recorded) -> None:
+    @flow(flow_run_name="{nowhere}")
+    def body(x: int):
+        pass
+
+    assert body("5", return_state=True).is_failed()
+    assert recorded.flow_runs()[0].parameters == {"x": 5}
+    assert recorded.states_of(recorded.flow_runs()[0]) == ["Pending", "Failed"]
+
+
 def test_the_instance_of_a_method_is_not_a_parameter(recorded) -> None:
     class Pipeline:
         @flow
@@ -439,6 +535,35 @@ def test_more_than_512_kib_are_refused_before_anything_runs(recorded, length: in
     assert "'large'" in text
     assert "bytes" in text
     assert recorded.states_of(recorded.flow_runs()[0]) == ["Pending", "Failed"]
+    assert recorded.flow_runs()[0].parameters == {"small": 1, "large": f"<{length + 2:,} bytes>"}
+
+
+def padded(value: int) -> str:
+    return "x" * value
+
+
+def test_parameters_that_grow_too_large_by_their_inputs_or_by_validation_are_refused_too(recorded) -> None:
+    @flow(name="inner")
+    def body(small, large: Annotated[str, BeforeValidator(padded)]):
+        raise AssertionError("the body must not run")
+
+    @flow(name="outer")
+    def outer():
+        return body(1, task(lambda: 600_000).submit(), return_state=True).message
+
+    assert "'large' with 600002 bytes" in outer()
+    row = recorded.flow_runs("inner")[0]
+    assert recorded.states_of(row) == ["Pending", "Failed"]
+    assert len(row.parameters_text) < 100
+
+
+def test_many_parameters_that_are_too_large_together_stay_small_in_the_history(recorded) -> None:
+    def body(**kwargs):
+        raise AssertionError("the body must not run")
+
+    kwargs = {f"name_{n}": "x" * 900 for n in range(1000)}
+    assert flow(body)(**kwargs, return_state=True).is_failed()
+    assert len(recorded.flow_runs()[0].parameters_text) < 100
 
 
 def test_just_under_the_limit_runs() -> None:
