@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -216,6 +217,37 @@ def _with_class_checked(bind: Callable[..., dict[str, Any]]) -> Callable[..., di
 def as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return `parameters` in the form that the history keeps: JSON values, and `"<TypeName>"` for what JSON can't hold."""
     return {name: _jsonable(value) for name, value in parameters.items()}
+
+
+def unheld(
+    parameters: Mapping[str, Any], encoded: Mapping[str, Any], restore: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> list[str]:
+    """Return the names of parameters that can't be had back from what `as_json` made of them; `restore` checks and coerces that."""
+    doubtful = [name for name, value in parameters.items() if not _is_json(value)]
+    if not doubtful:
+        return []
+    try:
+        back = restore(dict(encoded))
+    except Exception:
+        return doubtful
+    return [name for name in doubtful if not _is_same(parameters[name], back.get(name))]
+
+
+def _is_json(value: Any) -> bool:
+    kind = type(value)
+    if kind is list:
+        return all(map(_is_json, value))
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(_is_json, value.values()))
+    return kind in _SCALARS or (kind is float and math.isfinite(value))
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    try:
+        return type(value) is type(other) and bool(value == other)
+    except Exception:
+        # Arrays, for one, are neither equal nor not.
+        return False
 
 
 _SCALARS = frozenset({type(None), bool, int, str})

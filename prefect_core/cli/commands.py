@@ -29,9 +29,26 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """The commands of one noun."""
+    """The commands of one noun. Those of `late`, name by `module:attribute` in this package, load when they are used or listed."""
 
     command_class = Command
+
+    def __init__(self, *args: Any, late: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._late = late or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._late])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = self._late.get(cmd_name)
+        return _loaded(place) if place is not None else super().get_command(ctx, cmd_name)
+
+
+def _loaded(place: str) -> click.Command:
+    module, _, attribute = place.partition(":")
+    command: click.Command = getattr(import_module(f"prefect_core.cli.{module}"), attribute)
+    return command
 
 
 class Root(click.Group):
@@ -49,9 +66,7 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._places:
             return None
-        module, _, attribute = self._places[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(f"prefect_core.cli.{module}"), attribute)
-        return command
+        return _loaded(self._places[cmd_name][0])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -20,9 +20,9 @@ from prefect_core.state_kinds import FINAL, StateType
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@click.group("flow-run", cls=Group)
+@click.group("flow-run", cls=Group, late={"retry": "retry:retry"})
 def flow_run() -> None:
-    """List, inspect and delete flow runs, and read their logs.
+    """List, inspect and delete flow runs, read their logs, and run them again.
 
     RUN is an id, the unique start of one, or a name (the newest run of that name).
     """

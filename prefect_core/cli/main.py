@@ -10,7 +10,7 @@ NAME = "prefect-core"
 
 COMMANDS = {
     "run": ("run:run", "Run a flow."),
-    "flow-run": ("flow_run:flow_run", "List, inspect and delete flow runs, and read their logs."),
+    "flow-run": ("flow_run:flow_run", "List, inspect, retry and delete flow runs, and read their logs."),
     "task-run": ("task_run:task_run", "List and inspect task runs."),
     "flow": ("flow:flow", "List the flows that ran."),
     "config": ("config:config", "Show the settings and where they come from."),

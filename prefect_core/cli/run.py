@@ -52,16 +52,16 @@ def run(
         except (MissingFlowError, UnspecifiedFlowError) as error:
             raise click.UsageError(str(error)) from error
         args, kwargs = arguments(found, given, document)
-        subflows = around.enter_context(_runners(runners))
+        subflows = around.enter_context(replaced_runners(runners))
         if progress:
             around.enter_context(shown_progress())
         ended = carry_out(found, args, kwargs)
-    _tell(ended, subflows, as_json)
+    tell(ended, subflows, as_json)
     return exit_code_of(ended)
 
 
 @contextmanager
-def _runners(given: Sequence[str]) -> Iterator[list[str]]:
+def replaced_runners(given: Sequence[str]) -> Iterator[list[str]]:
     """Put these runners in the place of what flows say; gives the names of the subflows meant."""
     chosen: dict[str, str] = {}
     for text in given:
@@ -82,7 +82,8 @@ def _runners(given: Sequence[str]) -> Iterator[list[str]]:
         runner_overrides.update(before)
 
 
-def _tell(run: FlowRun, subflows: list[str], as_json: bool) -> None:
+def tell(run: FlowRun, subflows: list[str], as_json: bool) -> None:
+    """Say what came of a run, as JSON if asked for, and which subflows that were meant never ran."""
     if not (as_json or subflows):
         return
     with opened() as store:

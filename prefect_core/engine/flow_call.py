@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class FlowCall:
         "parent",
         "run",
         "tracking",
+        "unheld",
         "upstreams",
     )
 
@@ -77,6 +79,8 @@ class FlowCall:
         self.depends_on_loop: object | None = None
         self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
+        self.unheld: list[str] = []
+        """Parameters that JSON can't hold."""
         self.keeping: Keeping | None = None
         if flow.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
             self.keeping = keeping_of_flow(self, parameters, wait_for)
@@ -166,6 +170,13 @@ class FlowCall:
         if self.run.state.type in FINAL:
             return transitions.take_over(self.run, state)
         return transitions.enter(self.run, state)
+
+    def record_unheld(self) -> Life[None]:
+        """Record which parameters JSON can't hold, and store them if results of this flow are."""
+        values = {name: self.context.parameters[name] for name in self.unheld}
+        kept = None if self.keeping is None else (yield from self.keeping.store_aside(values))
+        row = (self.run.key, json.dumps(self.unheld), kept.result if kept is not None else None)
+        history.current().noted([*(kept.own_rows() if kept is not None else []), ("unheld", row)])
 
     def give_up(self) -> None:
         """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""

@@ -26,7 +26,7 @@ from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import HistoryError, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
 from prefect_core.futures import PrefectFuture
-from prefect_core.parameters import as_json, check_size
+from prefect_core.parameters import as_json, check_size, unheld
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING
@@ -118,6 +118,8 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     except Exception as error:
         failure = State(FAILED, None, f"Flow run encountered an exception: {describe(error)}", data=error)
     history.current().renamed(run)
+    if call.unheld:
+        yield from call.record_unheld()
     return call.enter(failure) if failure is not None else None
 
 
@@ -131,6 +133,10 @@ def _take_parameters(call: FlowCall) -> None:
     check_size(encoded)
     call.run.parameters = encoded
     call.context.parameters = parameters
+    if call.parent is None:
+        # Only such a run can be run again by itself.
+        restore = flow.validator.validate if flow.validates_parameters else dict
+        call.unheld = unheld(parameters, encoded, restore)
 
 
 def _attempts(call: FlowCall) -> Life[State]:

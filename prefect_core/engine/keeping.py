@@ -233,6 +233,16 @@ class Keeping:
             kept.put_outside(storage.url, key, written)
         return kept
 
+    def store_aside(self, value: Any) -> Life[KeptValue | None]:
+        """Store something that is not the call's value; None if nothing is stored, or it can't be."""
+        if not self._plan.stores:
+            return None
+        try:
+            return (yield from self._store(value, ()))
+        except (StorageError, SerializationError) as error:
+            logs.note(self.context, logs.WARNING, f"The parameters could not be stored: {describe(error)}")
+            return None
+
     def _object_key(self) -> str:
         run = self.context.run
         if self._plan.key_template is None:

@@ -64,6 +64,7 @@ OF_RESULTS: dict[str, tuple[str, ...]] = {
     "result": ("key", "serializer", "storage", "object", "value", "size", "sha256", "created_us"),
     "kept": ("run", "attempt", "result", "inputs"),
     "cache": ("key", "result", "run", "expires_us", "created_us"),
+    "unheld": ("run", "names", "result"),
     "verdict": ("run", "at_us", "verdict", "reason"),
 }
 """Tables of stored results, each with its columns."""

@@ -10,9 +10,18 @@ from prefect_core.errors import NotRunnableAgain
 from prefect_core.history.batch import Row
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import TaskRunRow
-from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, Reopened, ResultRow, VerdictRow
+from prefect_core.history.stored import (
+    CacheRow,
+    IdentityRow,
+    KeptRow,
+    KnownCall,
+    Reopened,
+    ResultRow,
+    UnheldRow,
+    VerdictRow,
+)
 
-_KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "verdict": 2}
+_KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2}
 
 
 class MemoryStoredResults:
@@ -34,7 +43,7 @@ class MemoryStoredResults:
                 self._of_results[table][row[: _KEY_COLUMNS[table]]] = row
 
     def _forget_of_results(self, runs: set[int]) -> None:
-        for table in ("identity", "kept", "verdict"):
+        for table in ("identity", "kept", "unheld", "verdict"):
             kept = {key: row for key, row in self._of_results[table].items() if row[0] not in runs}
             self._of_results[table] = kept
 
@@ -86,6 +95,14 @@ class MemoryStoredResults:
             return None
         _, result, run, expires_us, created_us = row
         return CacheRow(key, ResultRow(*self._of_results["result"][(result,)]), run, expires_us, created_us)
+
+    def unheld(self, run: int) -> UnheldRow | None:
+        row = self._of_results["unheld"].get((run,))
+        return UnheldRow(run, tuple(json.loads(row[1])), row[2]) if row is not None else None
+
+    def result(self, key: int) -> ResultRow | None:
+        row = self._of_results["result"].get((key,))
+        return ResultRow(*row) if row is not None else None
 
     def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
         wanted = None if runs is None else {row[2] for row in self._of_results["kept"].values() if row[0] in runs}

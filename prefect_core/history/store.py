@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from prefect_core.history.batch import Batch
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
-    from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, Reopened, ResultRow, VerdictRow
+    from prefect_core.history.stored import (
+        CacheRow,
+        IdentityRow,
+        KeptRow,
+        KnownCall,
+        Reopened,
+        ResultRow,
+        UnheldRow,
+        VerdictRow,
+    )
 
 
 class RunFilter(NamedTuple):
@@ -118,6 +127,14 @@ class StoredResults(Protocol):
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         """Return the greatest number of a task run by flow run and task name, in a flow run and all flow runs in it."""
+        ...
+
+    def unheld(self, run: int) -> UnheldRow | None:
+        """Return which parameters of a flow run JSON can't hold; None where it holds all."""
+        ...
+
+    def result(self, key: int) -> ResultRow | None:
+        """Return a stored result."""
         ...
 
     def cached(self, key: str) -> CacheRow | None:

@@ -84,6 +84,15 @@ class CacheRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UnheldRow:
+    """The parameters of a flow run that JSON can't hold, and the result that holds them in a dict, if they were stored."""
+
+    run: int
+    names: tuple[str, ...]
+    result: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictRow:
     """Whether a call took an earlier result, and why."""
 

@@ -101,17 +101,20 @@ class KeptValue(Stored):
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
         """Return the rows that tell of it; a value taken from another run is not told again."""
-        now_us = clock.now_us()
-        rows: list[tuple[str, Row]] = []
-        if self.is_new:
-            self.is_new = False
-            row = (self.result, self.serializer, self.storage, self.object, self.value, self.size, self.sha256, now_us)
-            rows.append(("result", row))
+        rows = self.own_rows()
         rows.append(("kept", (run_key, attempt, self.result, json.dumps(self.inputs, separators=(",", ":")))))
         if self.cached is not None:
             key, expires_us = self.cached
-            rows.append(("cache", (key, self.result, run_key, expires_us, now_us)))
+            rows.append(("cache", (key, self.result, run_key, expires_us, clock.now_us())))
         return rows
+
+    def own_rows(self) -> list[tuple[str, Row]]:
+        """Return the row that tells of the value itself, once."""
+        if not self.is_new:
+            return []
+        self.is_new = False
+        place = (self.storage, self.object, self.value, self.size, self.sha256)
+        return [("result", (self.result, self.serializer, *place, clock.now_us()))]
 
     def __repr__(self) -> str:
         place = "the history" if self.storage is None else f"{self.storage}/{self.object}"

@@ -39,7 +39,7 @@ _CHANGING = {
     "flow_run": ("name", "tags", "runner", *_COURSE),
     "task_run": ("name", "tags", "inputs", "worker", *_COURSE),
     "attempt": ("ended_us", "state_type", "state_name", "worker"),
-    **{table: OF_RESULTS[table][1:] for table in ("identity", "kept", "cache")},
+    **{table: OF_RESULTS[table][1:] for table in ("identity", "kept", "cache", "unheld")},
 }
 _KEYS = {
     "flow_run": "key",
@@ -48,6 +48,7 @@ _KEYS = {
     "identity": "run",
     "kept": "run",
     "cache": "key",
+    "unheld": "run",
 }
 
 _BEGIN = f"""

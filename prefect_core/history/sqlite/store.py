@@ -10,7 +10,16 @@ from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, S
 from prefect_core.history.sqlite import read, reopen, stored, upkeep
 from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
-from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, Reopened, ResultRow, VerdictRow
+from prefect_core.history.stored import (
+    CacheRow,
+    IdentityRow,
+    KeptRow,
+    KnownCall,
+    Reopened,
+    ResultRow,
+    UnheldRow,
+    VerdictRow,
+)
 
 
 class SqliteStore(SqliteWriter):
@@ -85,6 +94,14 @@ class SqliteStore(SqliteWriter):
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         with self._connections.reading() as connection:
             return stored.highest_indexes(connection, root)
+
+    def unheld(self, run: int) -> UnheldRow | None:
+        with self._connections.reading() as connection:
+            return stored.unheld(connection, run)
+
+    def result(self, key: int) -> ResultRow | None:
+        with self._connections.reading() as connection:
+            return stored.result(connection, key)
 
     def cached(self, key: str) -> CacheRow | None:
         with self._connections.reading() as connection:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core.history.batch import OF_RESULTS, TASK_RUN
 from prefect_core.history.rows import task_run_row
 from prefect_core.history.sqlite.read import TREE, marks
-from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, ResultRow, VerdictRow
+from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, ResultRow, UnheldRow, VerdictRow
 
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
@@ -94,6 +94,18 @@ def highest_indexes(connection: sqlite3.Connection, root: int) -> dict[tuple[int
         (root,),
     )
     return {(flow_run, name): index for flow_run, name, index in rows}
+
+
+def unheld(connection: sqlite3.Connection, run: int) -> UnheldRow | None:
+    """Return which parameters of a flow run JSON can't hold."""
+    row = connection.execute("SELECT names, result FROM unheld WHERE run = ?", (run,)).fetchone()
+    return UnheldRow(run, tuple(json.loads(row[0])), row[1]) if row is not None else None
+
+
+def result(connection: sqlite3.Connection, key: int) -> ResultRow | None:
+    """Return a stored result."""
+    row = connection.execute(f"SELECT {_RESULT} FROM result WHERE key = ?", (key,)).fetchone()
+    return ResultRow(*row) if row is not None else None
 
 
 def cached(connection: sqlite3.Connection, key: str) -> CacheRow | None:

@@ -35,6 +35,13 @@ CREATE TABLE kept (
 );
 CREATE INDEX kept_by_result ON kept (result);
 
+-- Flow runs with parameters that JSON can't hold: names is a JSON array of these, result holds a dict of them if they were stored.
+CREATE TABLE unheld (
+    run INTEGER PRIMARY KEY,
+    names TEXT NOT NULL,
+    result INTEGER REFERENCES result (key)
+);
+
 -- Results by cache key.
 CREATE TABLE cache (
     key TEXT PRIMARY KEY,
