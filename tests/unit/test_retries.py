@@ -89,17 +89,45 @@ def test_every_state_of_every_attempt_is_recorded(recorded) -> None:
     assert [attempt.attempt for attempt in attempts] == [1, 2, 3]
 
 
-def test_children_of_each_attempt_of_a_flow_count_anew(recorded) -> None:
-    child = task(lambda: None, name="child")
+def test_a_child_that_completed_in_an_earlier_attempt_of_a_flow_is_taken_over(recorded) -> None:
+    counted = Flaky(0)
+    child = task(counted, name="child")
     flaky = Flaky(1)
 
     @flow(retries=1)
     def around():
-        child()
+        first = child()
+        flaky()
+        return first
+
+    assert around() == 1
+    assert counted.calls == 1
+    assert recorded.task_states("child") == [["Pending", "Running", "Completed"]]
+
+
+def test_a_child_that_nothing_is_known_by_runs_in_each_attempt(recorded) -> None:
+    child = task(lambda unknown: None, name="child")
+    flaky = Flaky(1)
+
+    @flow(retries=1)
+    def around():
+        child(object())
         flaky()
 
     assert str(around(return_state=True)) == "Completed('All states completed.')"
     assert [row.name for row in recorded.task_runs("child")] == ["child-0", "child-0"]
+
+
+def test_a_child_that_failed_in_an_earlier_attempt_of_a_flow_gets_another_one(recorded) -> None:
+    flaky = Flaky(1)
+    child = task(flaky, name="child")
+
+    @flow(retries=1)
+    def around():
+        child()
+
+    around()
+    assert recorded.task_states("child") == [["Pending", "Running", "Failed", "Pending", "Retrying", "Completed"]]
 
 
 def test_a_child_that_failed_in_an_earlier_attempt_is_forgiven() -> None:

@@ -26,6 +26,7 @@ from prefect_core.states import (
     Scheduled,
     State,
     StateDetails,
+    Stored,
     Suspended,
     exception_of,
     raise_state_exception,
@@ -311,13 +312,19 @@ def test_raise_state_exception_raises_for_each_unsuccessful_kind() -> None:
 
 
 def test_a_value_kept_elsewhere_is_loaded_when_asked_for() -> None:
-    class Kept:
+    class Kept(Stored):
         def load(self) -> object:
             return self.value
 
         def __init__(self, value: object) -> None:
             self.value = value
 
+    class OfTheUser:
+        def load(self) -> object:
+            raise AssertionError("nobody asked for it")
+
+    theirs = OfTheUser()
+    assert Completed(data=theirs).result() is theirs
     assert Completed(data=Kept(5)).result() == 5
     error = ValueError("x")
     assert exception_of(Failed(data=Kept(error))) is error
