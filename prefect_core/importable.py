@@ -78,24 +78,26 @@ def reference_of(thing: Any) -> Reference | None:
     """Return how a stored pickle refers to a class, function, flow or task; None for what pickle can name itself, or must copy.
 
     For a pickler's `reducer_override`. Makes references to what stands at module level in a `__main__` that has a file, or in a file that
-    was loaded under a makeshift name. What only `if __name__ == "__main__":` defines is not there for others.
+    was loaded under a makeshift name; and in any module to the function of a flow or task, whose name stands for that flow or task. What
+    only `if __name__ == "__main__":` defines is not there for others.
     """
     if not isinstance(thing, type | FunctionType) and not hasattr(type(thing), "with_options"):
         return None
     module_name, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module_name, str) or not isinstance(name, str) or "<" in name:
         return None
-    script = module_names.script_of(module_name)
-    if script is None or name.partition(".")[0] not in _names_defined_in(script.path):
-        return None
+    module = sys.modules.get(module_name)
     try:
-        found = _part_of(sys.modules[module_name], name)
-    except (AttributeError, KeyError):
+        found = _part_of(module, name) if module is not None else None
+    except AttributeError:
+        return None
+    script = module_names.script_of(module_name)
+    if script is not None and name.partition(".")[0] not in _names_defined_in(script.path):
         return None
     if found is thing:
-        return load_reference, (script.name, script.path, name)
+        return (load_reference, (*script, name)) if script is not None else None
     if hasattr(type(found), "with_options") and getattr(found, "fn", None) is thing:
-        return load_undecorated, (script.name, script.path, name)
+        return load_undecorated, (*(script or (module_name, getattr(module, "__file__", None) or "")), name)
     return None
 
 
