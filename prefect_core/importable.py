@@ -95,9 +95,10 @@ def reference_of(thing: Any) -> Reference | None:
     if script is not None and name.partition(".")[0] not in _names_defined_in(script.path):
         return None
     if found is thing:
-        return (load_reference, (*script, name)) if script is not None else None
+        return (load_reference, (script.name, script.path, name)) if script is not None else None
     if hasattr(type(found), "with_options") and getattr(found, "fn", None) is thing:
-        return load_undecorated, (*(script or (module_name, getattr(module, "__file__", None) or "")), name)
+        home = script or module_names.Script(module_name, getattr(module, "__file__", None) or "")
+        return load_undecorated, (home.name, home.path, name)
     return None
 
 
@@ -140,7 +141,7 @@ def find_class(module_name: str, name: str, otherwise: Callable[[str, str], Any]
 
 def _running_as(module_name: str, path: str) -> ModuleType | None:
     """Return the module that a file is in this process. No file is looked at where the name says it."""
-    by_path = sys.modules.get(module_names.name_made_from(Path(path)))
+    by_path = module_names.loaded_by_path(path)
     if by_path is not None:
         return by_path
     main = module_names.main_script()

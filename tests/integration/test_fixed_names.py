@@ -248,3 +248,12 @@ def test_a_script_that_loads_its_own_entry_point_gets_itself(script: Path, tmp_p
     tells = "    print([load_flow(place) is shop for place in (__file__, 'job.py:shop', 'job:shop')], 'job' in sys.modules)\n"
     script.write_text(SCRIPT.replace("    act(globals(), sys.argv[1:])\n", loads + tells))
     assert run("job.py", cwd=tmp_path) == "[True, True, True] False\n"
+
+
+def test_a_linked_script_finds_its_neighbours_by_its_entry_point(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "neighbour.py").touch()
+    (tmp_path / "folder" / "job.py").write_text("import neighbour\n" + SCRIPT)
+    (tmp_path / "linked.py").symlink_to("folder/job.py")
+    entrypoint = names(run("linked.py", "names", cwd=tmp_path))["entrypoint"]
+    assert names(loaded(entrypoint, "names", cwd=tmp_path))["names"] == ["linked"]
