@@ -98,24 +98,27 @@ def reference_of(thing: Any) -> Reference | None:
     """Return how a stored pickle refers to a class, function, flow or task; None for what pickle can name itself, or must copy.
 
     For a pickler's `reducer_override`. Makes references to what stands at module level in a `__main__` that has a file, or in a file that
-    was loaded under a makeshift name. What only `if __name__ == "__main__":` defines is not there for others.
+    was loaded under a makeshift name; and in any module to the function of a flow or task, whose name stands for that flow or task. What
+    only `if __name__ == "__main__":` defines is not there for others.
     """
     if not isinstance(thing, type | FunctionType) and not hasattr(type(thing), "with_options"):
         return None
     module_name, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module_name, str) or not isinstance(name, str) or "<" in name:
         return None
-    script = module_names.script_of(module_name)
-    if script is None or name.partition(".")[0] not in _names_defined_in(script.path):
-        return None
+    module = sys.modules.get(module_name)
     try:
-        found = _part_of(sys.modules[module_name], name)
-    except (AttributeError, KeyError):
+        found = _part_of(module, name) if module is not None else None
+    except AttributeError:
+        return None
+    script = module_names.script_of(module_name)
+    if script is not None and name.partition(".")[0] not in _names_defined_in(script.path):
         return None
     if found is thing:
-        return load_reference, (script.name, script.path, name)
+        return (load_reference, (script.name, script.path, name)) if script is not None else None
     if hasattr(type(found), "with_options") and getattr(found, "fn", None) is thing:
-        return load_undecorated, (script.name, script.path, name)
+        home = script or module_names.Script(module_name, getattr(module, "__file__", None) or "")
+        return load_undecorated, (home.name, home.path, name)
     return None
 
 
@@ -158,7 +161,7 @@ def find_class(module_name: str, name: str, otherwise: Callable[[str, str], Any]
 
 def _running_as(module_name: str, path: str) -> ModuleType | None:
     """Return the module that a file is in this process. No file is looked at where the name says it."""
-    by_path = sys.modules.get(module_names.name_made_from(Path(path)))
+    by_path = module_names.loaded_by_path(path)
     if by_path is not None:
         return by_path
     main = module_names.main_script()

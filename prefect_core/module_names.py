@@ -87,6 +87,7 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
 def name_made_from(path: Path) -> str:
     """Return the module name of a file that can't be imported by its own."""
     from hashlib import sha256  # only scripts need it
@@ -160,9 +161,15 @@ def main_called(name: str) -> ModuleType | None:
     if main is None:
         return None
     module = sys.modules[_MAIN[0]]
-    return module if name in {main.name, getattr(module.__spec__, "name", None)} else None
+    return module if name in {main.name, getattr(getattr(module, "__spec__", None), "name", None)} else None
 
 
 def note_script(module_name: str, path: Path) -> None:
     """Take note that a file is loaded under a name by which no other process can import it."""
     _scripts[module_name] = Script(_fixed_name(path), str(path))
+
+
+def loaded_by_path(path: str) -> ModuleType | None:
+    """Return the module of a file that is loaded under a name made from its path, or None."""
+    # Most processes have none, and a path is dear to make.
+    return sys.modules.get(name_made_from(Path(path))) if _scripts else None

@@ -84,8 +84,9 @@ def _guarded(place: str, load: Callable[[], ModuleType]) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     names, root = module_names.place_of(path)
-    # Python puts the folder that a linked script really stands in on the path, where its neighbours are.
-    for entry in (path.resolve().parent, path.parent, root):
+    # The neighbours of a linked script are where it really stands; Python has that folder on the path, too.
+    linked_from = [path.resolve().parent] if path.is_symlink() else []
+    for entry in (*linked_from, path.parent, root):
         if str(entry) not in sys.path:
             sys.path.insert(0, str(entry))
     name = module_names.fixed_module_name(path)

@@ -181,3 +181,13 @@ def test_nobody_watches_the_recorder_when_the_run_is_over(call):
     run(call, "main_flow", "--progress")
     run(call, "fails")
     assert not isinstance(history.current(), _Watched)
+
+
+def test_a_flow_that_the_file_calls_itself_runs_once(call, folder):
+    (folder / "calls_its_flow.py").write_text(
+        "from prefect_core import flow\n\n@flow(log_prints=False)\ndef main_flow():\n    print('hello')\n\nmain_flow()\n"
+    )
+    called = call("run", "calls_its_flow.py")
+    assert (called.code, called.out) == (0, "hello\n")
+    assert "flow 'main-flow' will not be executed" in called.err
+    assert len(call("flow-run", "ls", "--flow", "main-flow", "--json").json) == 1
