@@ -38,6 +38,7 @@ from prefect_core.encoding.pieces import ATOMS
 from prefect_core.encoding.refusals import Refusal
 from prefect_core.encoding.walk import Walk
 from prefect_core.errors import NotEncodable as NotEncodable
+from prefect_core.errors import describe
 
 __all__ = ["NotEncodable", "code_digest", "digest"]
 
@@ -48,13 +49,14 @@ def digest(value: object, special: Callable[[object], bytes | None] | None = Non
     `special` is asked first about everything that is no atom (None, numbers, strings, bytes): the bytes that it returns stand for the
     object. Raises `NotEncodable`, and nothing else that is an `Exception`.
     """
-    atom = ATOMS.get(type(value))
-    if atom is not None:
-        return sha256(atom(value)).digest()
     try:
-        return sha256(Walk(special, HOWS).encode(value)).digest()
+        atom = ATOMS.get(type(value))
+        return sha256(Walk(special, HOWS).encode(value) if atom is None else atom(value)).digest()
     except Refusal as refusal:
         raise refusal.error() from refusal.__cause__
+    except Exception as error:
+        # A type's metaclass may refuse even the look-up.
+        raise Refusal(value, f"reading it raised {describe(error)}").error() from error
 
 
 def code_digest(function: Any) -> bytes:

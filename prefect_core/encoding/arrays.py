@@ -69,9 +69,10 @@ def _unmasked(array: Any, walk: Walk) -> bytes:
 
 
 def _ufunc(value: Any, walk: Walk) -> bytes:
-    if getattr(numpy(), value.__name__, None) is not value:
+    word = value.__name__
+    if getattr(numpy(), word, None) is not value:
         raise Refusal(value, "it is not one of NumPy's own")
-    return record("numpy.ufunc", text(value.__name__))
+    return record("numpy.ufunc", text(word))
 
 
 def dtype_piece(dtype: Any) -> bytes:

@@ -15,14 +15,15 @@ from prefect_core.importable import underlying
 def of_code(function: Any) -> bytes:
     """Return what stands for the code of a function and of all that it wraps; for one without code, its name. Raises `Refusal`."""
     layers = []
-    while function is not None:
-        function = getattr(function, "fn", function) if hasattr(function, "with_options") else function
-        plain = function if hasattr(function, "__wrapped__") else underlying(function)
+    inner = function
+    while inner is not None:
+        inner = inner.fn if hasattr(inner, "with_options") and hasattr(inner, "fn") else inner
+        plain = inner if hasattr(inner, "__wrapped__") else underlying(inner)
         code = getattr(plain, "__code__", None)
         if code is not None:
             layers.append(_piece(code))
-        function = getattr(plain, "__wrapped__", None)
-    return record("code", *layers) if layers else record("no code", name(plain))
+        inner = getattr(plain, "__wrapped__", None)
+    return record("code", *layers) if layers else record("no code", name(underlying(function)))
 
 
 def _piece(code: CodeType) -> bytes:

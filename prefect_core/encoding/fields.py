@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from inspect import getattr_static
+from types import MemberDescriptorType
 from typing import Any
 
 from prefect_core.encoding.named import name
@@ -15,16 +16,36 @@ from prefect_core.encoding.pieces import record, size, text
 from prefect_core.encoding.refusals import Refusal
 from prefect_core.encoding.walk import How, Walk
 
+# Py_TPFLAGS_HEAPTYPE: what lacks it is written in C, and may have state of its own that no attribute shows.
+_BY_CLASS_STATEMENT = 1 << 9
+
 
 def of_fields(kind: Any, names: tuple[str, ...], word: str) -> How:
     """Return how instances of a dataclass or attrs class are encoded, which have these fields."""
     head = name(kind)
+    for base in kind.__mro__[1:-1]:
+        if not base.__flags__ & _BY_CLASS_STATEMENT:
+            raise Refusal(kind, f"as a subclass of {base.__name__} it may hold more than its fields")
+    further = _further_slots(kind, names)
 
     def encode(value: Any, walk: Walk) -> bytes:
         present = [(field, getattr(value, field)) for field in names if hasattr(value, field)]
+        present += [(field, getattr(value, field)) for field in further if hasattr(value, field)]
         return record(word, head, walk.fields(present), walk.fields(_further(value, names)))
 
     return encode
+
+
+def _further_slots(kind: Any, names: tuple[str, ...]) -> list[str]:
+    """Return the slots that are no fields; attrs has them only for what `cached_property` remembers."""
+    slots = {
+        attribute
+        for base in kind.__mro__
+        if "__attrs_attrs__" not in vars(base)
+        for attribute, member in vars(base).items()
+        if isinstance(member, MemberDescriptorType)
+    }
+    return sorted(slots.difference(names))
 
 
 def _further(value: Any, names: tuple[str, ...]) -> list[tuple[str, Any]]:

@@ -101,12 +101,16 @@ def values(column: Any, walk: Walk) -> bytes:
     for name, encode in _EXTENSIONS.items():
         if isinstance(dtype, getattr(_pandas(), name)):
             return head + record(name, *encode(getattr(column, "array", column), dtype, walk))
-    if hasattr(dtype, "numpy_dtype") and type(dtype).__module__.startswith("pandas."):
+    if hasattr(dtype, "numpy_dtype") and _is_own(dtype):
         return head + record("masked", *_masked(column, dtype, walk))
     raise Refusal(column, f"the dtype {dtype} is not one of pandas' own")
 
 
 Pieces = tuple[bytes, ...]
+
+
+def _is_own(dtype: Any) -> bool:
+    return type(dtype).__module__.partition(".")[0] == "pandas"
 
 
 def _categories(array: Any, dtype: Any, walk: Walk) -> Pieces:
@@ -161,7 +165,7 @@ def _dtype(dtype: Any, walk: Walk) -> bytes:
     if isinstance(dtype, pd.CategoricalDtype):
         categories = walk.part(dtype.categories, ".categories")
         return record("pandas.CategoricalDtype", categories, walk.encode(dtype.ordered))
-    if type(dtype).__module__.partition(".")[0] != "pandas":
+    if not _is_own(dtype):
         raise Refusal(dtype, "it is not one of pandas' own")
     if isinstance(dtype, pd.ArrowDtype):
         return record("pandas.ArrowDtype", walk.encode(dtype.pyarrow_dtype))

@@ -62,7 +62,9 @@ def _words(thing: Any) -> tuple[str, str]:
     if not isinstance(module_name, str) or not isinstance(qualified, str):
         raise Refusal(thing, "nothing is known of when two of them are equal")
     if "<" in qualified:
-        raise Refusal(thing, f"{qualified} is defined inside a function, so its name does not tell it from others")
+        raise Refusal(
+            thing, f"{qualified} is a lambda or local to a function, so its name does not tell it from others"
+        )
     return _MAIN.get(module_name, module_name), qualified
 
 
