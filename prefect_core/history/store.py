@@ -81,10 +81,6 @@ class HistoryWriter(Protocol):
         """Return the number of a run's last state and its first start (0 = none), or None if the run is unknown."""
         ...
 
-    def stored(self) -> HistoryStore:
-        """Return this history for reading, from any thread."""
-        ...
-
     def checkpoint(self) -> None:
         """Tidy up after a write, if it is time and nobody is in the way. Never raises, never waits long."""
         ...

@@ -25,6 +25,13 @@ from prefect_core.history.stored import (
 class SqliteStore(SqliteWriter):
     """A `HistoryStore` in the file `history.db` of a folder."""
 
+    @classmethod
+    def beside(cls, writer: SqliteWriter) -> SqliteStore:
+        """Return a store that reads through the connections of a writer."""
+        store = cls.__new__(cls)
+        store._connections = writer._connections
+        return store
+
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
         with self._connections.reading() as connection:
             return read.flow_runs(connection, wanted)
