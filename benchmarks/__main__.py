@@ -9,6 +9,7 @@ from importlib import import_module
 
 QUESTIONS = (
     "direct_calls",
+    "stored_results",
     "submitted",
     "graphs",
     "many_submitted",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
     from prefect_core.history.stored import (
         CacheRow,
+        EarlierCall,
         IdentityRow,
         KeptRow,
         KnownCall,
@@ -117,7 +118,7 @@ class StoredResults(Protocol):
         """Return the task runs, by identity, of a flow run and all flow runs in it."""
         ...
 
-    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
         """Return at most so many of these task runs with keys from `first`, by key."""
         ...
 

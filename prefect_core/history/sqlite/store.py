@@ -12,6 +12,7 @@ from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
 from prefect_core.history.stored import (
     CacheRow,
+    EarlierCall,
     IdentityRow,
     KeptRow,
     KnownCall,
@@ -94,7 +95,7 @@ class SqliteStore(SqliteWriter):
         with self._connections.reading() as connection:
             return stored.known_identities(connection, root)
 
-    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
         with self._connections.reading() as connection:
             return stored.known_calls(connection, root, first, most)
 
