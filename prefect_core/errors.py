@@ -13,11 +13,15 @@
     ├── MappingLengthMismatch (TypeError), MappingMissingIterable (TypeError)
     ├── MissingContextError (RuntimeError)      asked for the current run outside of one
     ├── ConfigurationError                      settings or runner options that can't work
-    │   └── UnknownRunnerError (ValueError)
+    │   ├── UnknownRunnerError (ValueError)
+    │   └── UnknownSerializerError (ValueError)
     ├── MissingFlowError, UnspecifiedFlowError, ScriptError(user_exc)
     ├── HistoryError                            the history can't be opened, read or written
     ├── ObjectNotFound                          no run of that id or name
     ├── SerializationError                      a value that can't travel or be stored
+    ├── StorageError                            the storage of results can't be read or written
+    │   ├── ObjectMissing                       it holds no object of that key
+    │   └── ObjectDamaged                       what it holds is not what was written
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
     ├── RemoteError                             stands in for an exception that could not leave its process
@@ -112,6 +116,10 @@ class UnknownRunnerError(ValueError, ConfigurationError):
     """No task runner is known by the given name."""
 
 
+class UnknownSerializerError(ValueError, ConfigurationError):
+    """No serializer is known by the given name."""
+
+
 class MissingFlowError(PrefectException):
     """An entry point names no flow."""
 
@@ -141,6 +149,18 @@ class ObjectNotFound(PrefectException):
 
 class SerializationError(PrefectException):
     """A value can't travel to where it is needed, or can't be stored."""
+
+
+class StorageError(PrefectException):
+    """The storage of results can't be read or written."""
+
+
+class ObjectMissing(StorageError):
+    """The storage holds no object of the given key."""
+
+
+class ObjectDamaged(StorageError):
+    """The storage holds an object of the given key, but not the bytes that were written."""
 
 
 class RunnerError(PrefectException):

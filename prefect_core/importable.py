@@ -36,6 +36,16 @@ def _goes_by_value(module_name: str) -> bool:
     )
 
 
+def reference_of(thing: Any) -> tuple[Any, ...] | None:
+    """Return `(callable, arguments)` by which a stored pickle shall find this object again, or None to pickle it as ever."""
+    return None
+
+
+def module_of(kind: type) -> str:
+    """Return the name of the module under which stored values name this class."""
+    return kind.__module__
+
+
 def reduce_decorated(subject: Any, given: Any) -> str | tuple[Any, ...]:
     """Do the work of `__reduce__` for a flow or task that was made of `subject.fn` and the options `given`."""
     if found_by_name(subject) is subject:

@@ -97,6 +97,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_prints", _flag, False, "Whether print() in a run is logged when neither task nor flow says so."),
     Setting("recorder_queue", _count, 100_000, "Events that may wait to be written before callers are held back."),
     Setting("history_retry_seconds", _seconds, 5, "How long a failed write to the history is tried again."),
+    Setting("results_serializer", str, "pickle", "Serializer of results that name none."),
+    Setting(
+        "results_storage", str, "", "Folder or URL of stored results that name none; empty for `storage` in the home."
+    ),
+    Setting("results_inline_bytes", _count, 8192, "Largest result that is kept inside the history."),
+    Setting(
+        "results_json_only",
+        _flag,
+        False,
+        "Whether results may only be stored and loaded as JSON, since loading a pickle is loading code.",
+    ),
+    Setting("storage_retry_seconds", _seconds, 10, "How long a failed access to the storage is tried again."),
 )
 _BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
@@ -123,6 +135,11 @@ class Settings:
     log_prints: bool
     recorder_queue: int
     history_retry_seconds: float
+    results_serializer: str
+    results_storage: str
+    results_inline_bytes: int
+    results_json_only: bool
+    storage_retry_seconds: float
 
     def __init__(self, given: dict[str, tuple[Any, str]]) -> None:
         self.sources: dict[str, str] = {}

@@ -20,9 +20,9 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from prefect_core import clock, context, ids, options, settings
+from prefect_core import clock, context, ids, options, pickling, settings, unpicklable
 from prefect_core.context import FlowRunContext, TaskRunContext
-from prefect_core.engine import deadlines, pickling, remote, unpicklable
+from prefect_core.engine import deadlines, remote
 from prefect_core.engine.outline import lineage, outline
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.travelling_errors import load_error
@@ -106,9 +106,9 @@ def _dump_call(payload: Payload, around: TaskRunContext) -> bytes:
 def _unpicklable_arguments(payload: Payload, failure: Exception) -> SerializationError:
     name = payload.context.run.task_name  # type: ignore[union-attr]  # payloads of runners are of tasks
     for parameter, value in payload.context.parameters.items():
-        inner = unpicklable.failure_of(value)
+        inner = unpicklable.failure_of(value, pickling.dumps)
         if inner is not None:
-            what = unpicklable.described(parameter, value, inner)
+            what = unpicklable.described(parameter, value, inner, pickling.dumps)
             return SerializationError(
                 f"Argument {parameter!r} of task {name!r} can't be sent to another process: {what}. {_ADVICE}"
             )
@@ -140,7 +140,7 @@ def _pickled_task(task: Any) -> _Pickled:
     try:
         dumped: bytes = pickling.dumps(stripped)
     except Exception as failure:
-        what = unpicklable.described("its function", options.underlying(task.fn), failure)
+        what = unpicklable.described("its function", options.underlying(task.fn), failure, pickling.dumps)
         raise SerializationError(
             f"Task {task.name!r} can't be sent to another process: {what}. Make it inside the task, or pass it as an argument made there."
         ) from failure

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 
-from prefect_core.engine import pickling
+from prefect_core import pickling
 from prefect_core.errors import RemoteError, stand_in
 from prefect_core.logs import tracebacks
 

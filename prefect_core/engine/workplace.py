@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefect_core import context, history, settings, waiting
+from prefect_core import context, history, pickling, settings, unpicklable, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.engine import drive, pickling, remote, unpicklable
+from prefect_core.engine import drive, remote
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
 from prefect_core.engine.nested import NestedDispatcher, run_attempt
@@ -288,7 +288,7 @@ class _Attempt:
         return pickle.dumps(tuple(reply)) + value
 
     def _unpicklable(self, value: Any, failure: Exception) -> SerializationError:
-        what = unpicklable.described("its result", value, failure)
+        what = unpicklable.described("its result", value, failure, pickling.dumps)
         return SerializationError(
             f"The result of task {self._task.name!r} can't be sent back from its worker process: {what}. Return plain data, or store what "
             "it is and return where."

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prefect_core.engine import pickling
+from prefect_core import pickling
 from prefect_core.engine.transport import Transport
 from prefect_core.errors import ConfigurationError, RunnerError, SerializationError, describe
 from prefect_core.payload import Payload, Receipt

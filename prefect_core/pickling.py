@@ -1,4 +1,4 @@
-"""Pickling for transport: cloudpickle, but for what it would change in silence on the way."""
+"""Pickling for transport and storage: cloudpickle, but for what it would change in silence on the way."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ _NO_FILE = "<dynamic-code>"
 _theirs: Any = cloudpickle.Pickler.dispatch_table
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
+    """Pickles by value what can't be imported, and refuses what would arrive as something else."""
+
     dispatch_table: ClassVar[ChainMap[type, Any]] = _theirs.new_child(
         {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view, CodeType: _reduce_code}
     )
@@ -43,5 +45,5 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
 def dumps(value: Any) -> bytes:
     """Return the value as bytes for `pickle.loads`: what can't be imported goes by value. Raises whatever a part of it raises."""
     with io.BytesIO() as stream:
-        _Pickler(stream).dump(value)
+        Pickler(stream).dump(value)
         return stream.getvalue()

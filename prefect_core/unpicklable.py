@@ -1,39 +1,46 @@
-"""Finding what in a value can't be pickled, so that an error can name it."""
+"""Finding what in a value can't be turned into bytes, so that an error can name it."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
-from prefect_core.engine import pickling
+Attempt = Callable[[Any], object]
+"""Turns a value into bytes, or raises: how it is tried whether a part is what fails."""
 
 _MOST_TRIES = 500
 _DEEPEST = 20
 
 
-def described(path: str, value: Any, failure: Exception) -> str:
-    """Say what in `value`, which `path` names, can't be pickled; `failure` is what pickling it raised."""
-    path, culprit, failure = _Search().innermost(path, value, failure, 0)
-    kind = type(culprit)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    article = "an" if f"{module}{kind.__qualname__}"[0] in "aeiouAEIOU" else "a"
-    return f"{path} is {article} {module}{kind.__qualname__} ({type(failure).__name__}: {failure})"
+def described(path: str, value: Any, failure: Exception, attempt: Attempt) -> str:
+    """Say what in `value`, which `path` names, can't be turned into bytes; `failure` is what trying it raised."""
+    path, culprit, failure = _Search(attempt).innermost(path, value, failure, 0)
+    name = type_name(culprit)
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    return f"{path} is {article} {name} ({type(failure).__name__}: {failure})"
 
 
-def failure_of(value: Any) -> Exception | None:
-    """Return what pickling the value raises, if it does."""
+def type_name(value: Any) -> str:
+    """Return the name of the value's type, with its module unless it is a built-in one."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def failure_of(value: Any, attempt: Attempt) -> Exception | None:
+    """Return what turning the value into bytes raises, if it does."""
     try:
-        pickling.dumps(value)
+        attempt(value)
     except Exception as failure:
         return failure
     return None
 
 
 class _Search:
-    def __init__(self) -> None:
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
         self._tries = 0
 
     def innermost(self, path: str, value: Any, failure: Exception, depth: int) -> tuple[str, Any, Exception]:
@@ -43,7 +50,7 @@ class _Search:
                 self._tries += 1
                 if self._tries > _MOST_TRIES:
                     break
-                inner = failure_of(part)
+                inner = failure_of(part, self._attempt)
                 if inner is not None:
                     return self.innermost(path + further, part, inner, depth + 1)
         return path, value, failure

@@ -1,0 +1,71 @@
+"""Which storage is meant by a path or a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect_core import settings
+from prefect_core.errors import ConfigurationError, shown
+from prefect_core.storage.interface import Storage
+from prefect_core.storage.local import LocalStorage, path_of_url
+from prefect_core.storage.memory import MemoryStorage
+from prefect_core.storage.remote import RemoteStorage
+
+StorageSpec = Storage | Path | str
+"""What `result_storage=` takes: a folder, a URL, or an object with the methods of `Storage`."""
+
+_by_url: dict[str, Storage] = {}
+
+
+def check_storage(spec: Any) -> Any:
+    """Return what was given as `result_storage`, which may be None. Raises `TypeError` for what can't be one; a URL is looked at later."""
+    if spec is None or isinstance(spec, Path | Storage) or (isinstance(spec, str) and spec):
+        return spec
+    raise TypeError(f"Expected a folder, a URL or a storage for 'result_storage'; got {shown(spec, 200)}.")
+
+
+def resolve_storage(spec: StorageSpec) -> Storage:
+    """Return the storage for a folder or a URL; the same one for equal URLs. Raises `ConfigurationError` or `TypeError`."""
+    check_storage(spec)
+    if not isinstance(spec, str | Path):
+        return spec
+    storage = _made(str(spec))
+    return _by_url.setdefault(storage.url, storage)
+
+
+def default_storage() -> Storage:
+    """Return the storage of results that name none: that of the setting `results_storage`, or the folder `storage` in the home."""
+    now = settings.current()
+    return resolve_storage(now.results_storage or now.home / "storage")
+
+
+def _made(spec: str) -> Storage:
+    protocol, separator, rest = spec.partition("://")
+    if not separator:
+        return LocalStorage(spec)
+    if protocol in {"file", "local"}:
+        try:
+            return LocalStorage(path_of_url(spec))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+    if protocol == "memory":
+        return MemoryStorage(rest)
+    _check_url(spec, protocol)
+    return RemoteStorage(spec)
+
+
+def _check_url(url: str, protocol: str) -> None:
+    if urlsplit(url).password:
+        place = url.replace(f":{urlsplit(url).password}@", ":...@")
+        raise ConfigurationError(
+            f"The storage {place} has a password in its URL, which is kept in the history. Leave it out, and put it where fsspec looks: in "
+            "~/.config/fsspec, or in the variables of the store's own library."
+        )
+    from fsspec import get_filesystem_class  # loads much, and most storages are folders
+
+    try:
+        get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(f"The storage {url} can't be used: {error}") from error
