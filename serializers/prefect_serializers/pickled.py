@@ -13,6 +13,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -179,10 +180,9 @@ def _exactly(source: Source, size: int) -> bytes:
 
 
 def _memory(source: Source, size: int) -> memoryview:
-    # Mapped memory is not filled with zeros before it is read into, as a bytearray is. It is private: after a fork each has its own.
     try:
         if size >= _LEAST_MAPPED:
-            memory = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            memory = memoryview(_mapped(size))
         else:
             memory = memoryview(bytearray(size))
     except (MemoryError, OverflowError, OSError) as error:
@@ -190,3 +190,13 @@ def _memory(source: Source, size: int) -> memoryview:
     if fill(source, memory) < size:
         raise SerializationError(f"This is no whole pickle: a buffer of {size} bytes ends early.")
     return memory
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Return memory that is not filled with zeros before it is read into, as a bytearray is."""
+    # Private: after a fork each process has its own.
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Large pages, as NumPy asks for: with small ones, the page faults cost as much as reading. Not every kernel has them.
+    with suppress(AttributeError, OSError):
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+    return mapped
