@@ -19,7 +19,7 @@ from typing import Any
 
 from prefect_core.buffers import Buffer, Source, fill
 from prefect_core.errors import SerializationError
-from prefect_core.importable import reference_of
+from prefect_core.importable import find_class, reference_of
 from prefect_core.pickling import Pickler
 from prefect_core.serializers import Serializer, check_code_is_allowed, describe_unserializable, import_library
 
@@ -89,9 +89,9 @@ class PickleSerializer(Serializer):
             return self._library.loads(source.read())
         head = source.read(len(MAGIC))
         if head != MAGIC:
-            return pickle.loads(head + source.read())
+            return _Loading(BytesIO(head + source.read())).load()
         pickled, buffers = self._parts(source)
-        return pickle.loads(pickled, buffers=buffers)
+        return _Loading(BytesIO(pickled), buffers=buffers).load()
 
     def _parts(self, source: Source) -> tuple[bytes, list[memoryview]]:
         length, count = _HEAD.unpack(_exactly(source, _HEAD.size))
@@ -134,6 +134,13 @@ class _Stored(Pickler):
     def reducer_override(self, obj: Any) -> Any:
         reference = reference_of(obj)
         return super().reducer_override(obj) if reference is None else reference
+
+
+class _Loading(pickle.Unpickler):
+    """Finds what a process called by its fixed name in the main script too, if that is the same file."""
+
+    def find_class(self, module_name: str, name: str, /) -> Any:
+        return find_class(module_name, name, super().find_class)
 
 
 def _is_plain(value: Any) -> bool:
