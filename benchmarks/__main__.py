@@ -17,6 +17,7 @@ QUESTIONS = (
     "scaling",
     "memory",
     "start_up",
+    "input_hash",
 )
 
 
