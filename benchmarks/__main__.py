@@ -18,6 +18,7 @@ QUESTIONS = (
     "scaling",
     "memory",
     "start_up",
+    "input_hash",
 )
 
 
