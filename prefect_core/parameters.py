@@ -191,19 +191,38 @@ def _encode_further(value: Any) -> Any:
         raise TypeError(str(error)) from error
 
 
+_SHOWN_BYTES = 1000
+"""What is still shown of a parameter, once all of them together are too large."""
+
+
+def abridged(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return encoded parameters as they may be recorded: of those that `check_size` would refuse, the large ones by their size alone."""
+    if not _excess(encoded):
+        return dict(encoded)
+    sizes = {name: _json_size(value) for name, value in encoded.items()}
+    return {
+        name: value if sizes[name] <= _SHOWN_BYTES else f"<{sizes[name]:,} bytes>" for name, value in encoded.items()
+    }
+
+
 def check_size(encoded: Mapping[str, Any]) -> None:
     """Raise `ValueError` if encoded parameters are larger than the setting `max_parameter_bytes`; it names the largest."""
-    limit = settings().max_parameter_bytes
-    if not limit or not encoded:
-        return
-    total = _json_size(encoded)
-    if total > limit:
+    total = _excess(encoded)
+    if total:
+        limit = settings().max_parameter_bytes
         sizes = {name: _json_size(value) for name, value in encoded.items()}
         largest = max(sizes, key=sizes.__getitem__)
         raise ValueError(
             f"Flow run parameters must be less than {limit:,} bytes when serialized (got {total} bytes). The largest is "
             f"{largest!r} with {sizes[largest]} bytes: pass a reference to the data, such as a path, and load it in the flow."
         )
+
+
+def _excess(encoded: Mapping[str, Any]) -> int:
+    """Return the size of encoded parameters if it is more than is allowed, else 0."""
+    limit = settings().max_parameter_bytes
+    total = _json_size(encoded) if limit and encoded else 0
+    return total if total > limit else 0
 
 
 def _json_size(value: Any) -> int:

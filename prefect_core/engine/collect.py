@@ -23,7 +23,7 @@ from prefect_core.state_kinds import PAUSED, SCHEDULED, UNSUCCESSFUL
 from prefect_core.states import State
 
 CREATED, ENTERED, RENAMED, LOGGED, SHOWN, COUNTED = range(6)
-"""(CREATED, outline, state), (ENTERED, uid, state, course, error), (RENAMED, uid, name),
+"""(CREATED, outline, state), (ENTERED, uid, state, course, error), (RENAMED, uid, name, parameters of a flow run or None),
 (LOGGED, uid or 0, level, logger, message, timestamp_us), (SHOWN, uid or 0, fields of the log record), (COUNTED, uid)."""
 Event = tuple[Any, ...]
 
@@ -109,7 +109,7 @@ class WorkerRecorder:
     def renamed(self, run: Run) -> None:
         collector = self.collector_of(run)
         if collector is not None:
-            collector.add((RENAMED, run.uid, run.name))
+            collector.add((RENAMED, run.uid, run.name, run.parameters if isinstance(run, FlowRun) else None))
         elif self.behind is not None and run.key:
             self.behind.renamed(run)
 

@@ -14,7 +14,7 @@ from prefect_core.engine.upstreams import of_call
 from prefect_core.errors import NestingTooDeep
 from prefect_core.futures import PrefectFuture
 from prefect_core.names import new_name
-from prefect_core.parameters import as_json
+from prefect_core.parameters import abridged, as_json
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import CRASHED, PENDING, RUNNING
@@ -91,7 +91,8 @@ class FlowCall:
         run = FlowRun(State(PENDING), new_name(), flow.name, context.current_tags(), self.tracking)
         run.flow_version = flow.version
         run.entrypoint = flow.entrypoint
-        run.parameters = as_json(parameters)
+        # As given, until its inputs are there and checked. What is too large is refused then, and must not be recorded now.
+        run.parameters = abridged(as_json(parameters))
         self.context = FlowRunContext(flow, run, parameters, flow.logs_prints(self.parent), self.parent)
         recorder = history.current()
         if self.tracking is not None:

@@ -105,15 +105,16 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     except Exception as error:
         message = f"Validation of flow parameters failed with error: {describe(error)}"
         return call.enter(State(FAILED, None, message, data=error))
+    failure: State | None = None
     try:
         if flow.flow_run_name is not None:
             before = run.name
             run.name = flow.run_name_for(call.context)
             logs.flow_renamed(call.context, before)
-        history.current().renamed(run)
     except Exception as error:
-        return call.enter(State(FAILED, None, f"Flow run encountered an exception: {describe(error)}", data=error))
-    return None
+        failure = State(FAILED, None, f"Flow run encountered an exception: {describe(error)}", data=error)
+    history.current().renamed(run)
+    return call.enter(failure) if failure is not None else None
 
 
 def _take_parameters(call: FlowCall) -> None:
@@ -122,8 +123,9 @@ def _take_parameters(call: FlowCall) -> None:
     if flow.validates_parameters:
         parameters = flow.validator.validate(parameters)
         call.args, call.kwargs = flow.binder.unbind(parameters)
-    call.run.parameters = as_json(parameters)
-    check_size(call.run.parameters)
+    encoded = as_json(parameters)
+    check_size(encoded)
+    call.run.parameters = encoded
     call.context.parameters = parameters
 
 

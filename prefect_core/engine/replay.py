@@ -136,10 +136,12 @@ class Replay:
             if flow_context is not None and isinstance(flow_context.dispatcher, _Afar):
                 flow_context.dispatcher.tally.add(context.task_run)
 
-    def _rename(self, uid: int, name: str) -> None:
+    def _rename(self, uid: int, name: str, parameters: dict[str, Any] | None) -> None:
         run = self._known.get(uid)
         if run is not None:
             run.name = name
+            if isinstance(run, FlowRun) and parameters is not None:
+                run.parameters = parameters
             history.current().renamed(run)
 
     def _log(self, uid: int, level: int, logger: str, message: str, timestamp_us: int) -> None:

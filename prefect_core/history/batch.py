@@ -1,7 +1,8 @@
 """What the recorder hands to a store in one transaction: finished rows, in columns that every store agrees on.
 
 A store writes a batch as a whole or not at all, and writing it twice is the same as writing it once (a run and an attempt by key, the
-last row wins; states and log records never change), so a batch whose commit ended in an unclear error is simply written again.
+last row wins; states and log records never change), so a batch whose commit ended in an unclear error is simply written again. A flow
+run keeps its parameters when a later row has none, `{}`.
 
 Most task runs of a large flow have nothing to tell but their times. They travel as short rows (see `plain`), from which a store makes the
 rows that `expand`, `expand_begun` and `end` show: it may know a way to do so that costs half as much.

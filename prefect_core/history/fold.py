@@ -106,6 +106,7 @@ class Fold:
             trace = self._traces[run] = self._begin(run, group)
         for event in group:
             if event[0] == RENAMED:
+                trace.parameters = event[2] or trace.parameters
                 continue
             if event[0] == CREATED and event[9] is not None:
                 trace.parameters = event[9]

@@ -50,11 +50,7 @@ class MemoryStore:
     def write(self, batch: Batch) -> None:
         with self._lock:
             for row in map(flow_run_row, batch.flow_runs):
-                before = self._flow_runs.get(row.key)
-                # Of a run that was let go, the recorder no longer knows the parameters.
-                self._flow_runs[row.key] = (
-                    row if before is None else replace(row, parameters_text=before.parameters_text)
-                )
+                self._flow_runs[row.key] = _after(self._flow_runs.get(row.key), row)
                 if row.parent_task_run is not None:
                     self._children[row.parent_task_run] = row.key
             self._add(batch.task_runs, batch.attempts, batch.states)
@@ -201,6 +197,13 @@ class MemoryStore:
             problems = [f"{len(keys)} runs have rows of {table} only." for table, keys in loose.items() if keys]
             stateless = runs - self._states.keys()
             return [*problems, f"{len(stateless)} runs have no state."] if stateless else problems
+
+
+def _after(before: FlowRunRow | None, row: FlowRunRow) -> FlowRunRow:
+    # Of a run that was let go, the recorder no longer knows the parameters.
+    if before is None or row.parameters_text != "{}":
+        return row
+    return replace(row, parameters_text=before.parameters_text)
 
 
 def _matches(row: FlowRunRow | TaskRunRow, wanted: RunFilter, name: str, flow_run: int | None) -> bool:

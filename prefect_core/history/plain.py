@@ -17,7 +17,8 @@ from prefect_core.state_kinds import COMPLETED, PENDING, RUNNING
 
 Event = tuple[Any, ...]
 """(CREATED, run, type, name, message, timestamp_us, attempt, run_count, details, parameters of a flow run or None),
-(ENTERED, run, type, name, message, timestamp_us, attempt, run_count, details, worker) or (RENAMED, run)."""
+(ENTERED, run, type, name, message, timestamp_us, attempt, run_count, details, worker) or
+(RENAMED, run, parameters of a flow run or None)."""
 
 CREATED, ENTERED, RENAMED = range(3)
 

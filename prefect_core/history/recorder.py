@@ -63,7 +63,7 @@ class Recorder(Protocol):
         ...
 
     def renamed(self, run: Run) -> None:
-        """Record that a run has another name now."""
+        """Record that a run has another name now, or a flow run other parameters."""
         ...
 
     def logged(self, run: Run | None, level: int, logger: str, message: str, timestamp_us: int) -> None:
@@ -136,7 +136,8 @@ class StoreRecorder:
             self._ring()
 
     def renamed(self, run: Run) -> None:
-        self._queue.append((RENAMED, run))
+        parameters = parameters_text(run.parameters) if type(run) is FlowRun else None
+        self._queue.append((RENAMED, run, parameters))
         if len(self._queue) > self._ring_at:
             self._ring()
 

@@ -269,6 +269,23 @@ def test_a_flow_run_renamed_after_its_end_keeps_all_else(store: HistoryStore, re
     assert len(store.states(run.key)) == 3
 
 
+def test_a_flow_run_may_get_other_parameters_and_keeps_them(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
+) -> None:
+    run = begin_flow_run(recorder, parameters={"n": "1"})
+    settle()
+    run.parameters = {"n": 1}
+    recorder.renamed(run)
+    settle()
+    go_through(recorder, run, [RUNNING, COMPLETED])
+    recorder.flush()
+    assert store.flow_run(run.key).parameters == {"n": 1}
+    # Of a run that ended the recorder remembers nothing.
+    enter(recorder, run, RUNNING, "Rerunning")
+    recorder.flush()
+    assert store.flow_run(run.key).parameters == {"n": 1}
+
+
 def test_a_subflow_is_tied_to_its_parent(
     store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
 ) -> None:

@@ -307,7 +307,7 @@ def test_a_subflow_in_a_body_runs_there_on_its_own_runner_and_is_recorded_whole(
 
     @task
     def outer() -> tuple[int, int]:
-        return inner(3), inner.submit(4).result()
+        return inner("3"), inner.submit("4").result()
 
     @flow(task_runner="processes:1", name="main")
     def run() -> Any:
@@ -317,6 +317,7 @@ def test_a_subflow_in_a_body_runs_there_on_its_own_runner_and_is_recorded_whole(
     store = history.open_store()
     subflows = [row for row in store.flow_runs() if row.flow_name == "inner"]
     assert [row.state_name for row in subflows] == ["Completed"] * 2
+    assert [row.parameters for row in subflows] == [{"number": 4}, {"number": 3}]
     assert {row.parent_flow_run for row in subflows} == {store.flow_runs()[-1].key}
     assert sorted(len(store.task_runs(RunFilter(flow_run=row.key))) for row in subflows) == [3, 4]
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, v1
+from pydantic import BaseModel, BeforeValidator, Field, v1
 
 from prefect_core import flow, task
 from prefect_core.context import get_run_context
@@ -384,6 +384,41 @@ def test_the_run_shows_coerced_values_and_defaults() -> None:
     assert body("5") == {"x": 5, "y": "default"}
 
 
+def test_the_history_shows_the_values_that_the_body_gets(recorded) -> None:
+    seen = []
+
+    @flow(flow_run_name="on {day:%A}")
+    def body(n: int, day: dt.date, model: Model, upstream: float, y: str = "default"):
+        seen.append(recorded.flow_runs("body")[0].parameters)
+
+    flow(lambda: body("5", "2021-01-01", {"a": "1"}, task(lambda: "2.5").submit()))()
+    expected = {"n": 5, "day": "2021-01-01", "model": {"a": 1, "b": 1.5}, "upstream": 2.5, "y": "default"}
+    row = recorded.flow_runs("body")[0]
+    assert [*seen, row.parameters] == [expected, expected]
+    assert row.name == "on Friday"
+
+
+def test_the_history_shows_parameters_that_were_refused_as_they_were_given(recorded) -> None:
+    flow(lambda x: x, name="named", flow_run_name="{y}")("5", return_state=True)
+
+    @flow(name="typed")
+    def body(x: int, y: int):
+        pass
+
+    body("five", "6", return_state=True)
+    assert [row.parameters for row in recorded.flow_runs()] == [{"x": "5"}, {"x": "five", "y": "6"}]
+
+
+def test_the_history_shows_coerced_parameters_of_a_run_whose_name_can_not_be_made(recorded) -> None:
+    @flow(flow_run_name="{nowhere}")
+    def body(x: int):
+        pass
+
+    assert body("5", return_state=True).is_failed()
+    assert recorded.flow_runs()[0].parameters == {"x": 5}
+    assert recorded.states_of(recorded.flow_runs()[0]) == ["Pending", "Failed"]
+
+
 def test_the_instance_of_a_method_is_not_a_parameter(recorded) -> None:
     class Pipeline:
         @flow
@@ -439,6 +474,35 @@ def test_more_than_512_kib_are_refused_before_anything_runs(recorded, length: in
     assert "'large'" in text
     assert "bytes" in text
     assert recorded.states_of(recorded.flow_runs()[0]) == ["Pending", "Failed"]
+    assert recorded.flow_runs()[0].parameters == {"small": 1, "large": f"<{length + 2:,} bytes>"}
+
+
+def padded(value: int) -> str:
+    return "x" * value
+
+
+def test_parameters_that_grow_too_large_by_their_inputs_or_by_validation_are_refused_too(recorded) -> None:
+    @flow(name="inner")
+    def body(small, large: Annotated[str, BeforeValidator(padded)]):
+        raise AssertionError("the body must not run")
+
+    @flow(name="outer")
+    def outer():
+        return body(1, task(lambda: 600_000).submit(), return_state=True).message
+
+    assert "'large' with 600002 bytes" in outer()
+    row = recorded.flow_runs("inner")[0]
+    assert recorded.states_of(row) == ["Pending", "Failed"]
+    assert len(row.parameters_text) < 100
+
+
+def test_many_parameters_that_are_too_large_together_stay_small_in_the_history(recorded) -> None:
+    def body(**kwargs):
+        raise AssertionError("the body must not run")
+
+    kwargs = {f"name_{n}": "x" * 900 for n in range(1000)}
+    assert flow(body)(**kwargs, return_state=True).is_failed()
+    assert len(recorded.flow_runs()[0].parameters_text) < 100
 
 
 def test_just_under_the_limit_runs() -> None:

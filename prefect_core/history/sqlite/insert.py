@@ -103,5 +103,8 @@ def _statement(table: str, columns: tuple[str, ...], length: int) -> str:
         return text
     if table in _CHANGING:
         changes = ", ".join(f"{name} = excluded.{name}" for name in _CHANGING[table])
+        if table == "flow_run":
+            # Of a run that was let go, the recorder no longer knows the parameters.
+            changes += ", parameters = coalesce(nullif(excluded.parameters, '{}'), parameters)"
         return f"{text} ON CONFLICT ({_KEYS[table]}) DO UPDATE SET {changes}"
     return f"{text} ON CONFLICT DO NOTHING"
