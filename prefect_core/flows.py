@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from prefect_core import context, loops, options
@@ -169,10 +170,13 @@ class Flow(Generic[P, R]):
         fn: Any = self.fn
         if instance is None and not isinstance(fn, classmethod | staticmethod):
             return self
+        return self._bound_to(fn.__get__(instance, owner))
+
+    def _bound_to(self, method: Callable[..., R]) -> Flow[..., R]:
         bound = copy.copy(self)
         for cached in ("binder", "validator"):
             bound.__dict__.pop(cached, None)
-        bound.fn = fn.__get__(instance, owner)
+        bound.fn = method
         return bound
 
     @overload
@@ -192,6 +196,9 @@ class Flow(Generic[P, R]):
         `return_state=True` returns the final state instead. `wait_for` names futures to wait for whose values aren't passed; only a
         flow inside another may have some.
         """
+        if self.binder.lacks_class and args and isinstance(args[0], type):
+            # @classmethod over @flow, from Python 3.13 on: the class is no parameter.
+            return self._bound_to(MethodType(self.fn, args[0]))(*args[1:], **kwargs)
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         parent = context.current()
         if wait_for is not None and parent is None:

@@ -38,6 +38,9 @@ class Binder:
         self.function = function
         self.signature = signature or inspect.signature(function)
         self._fast = _with_fresh_defaults(_compile(self.signature), self.signature)
+        self.lacks_class = _lacks_class(function, self.signature)
+        if self.lacks_class:
+            self._fast = _with_class_checked(self._fast)
         kinds = [parameter.kind for parameter in self.signature.parameters.values()]
         self._is_plain = all(
             kind not in (_VAR_POSITIONAL, _VAR_KEYWORD, _POSITIONAL_ONLY, _KEYWORD_ONLY) for kind in kinds
@@ -81,9 +84,11 @@ class Binder:
         except TypeError as clearer:
             error = clearer
         name = getattr(self.function, "__name__", repr(self.function))
+        cure = f"\n{_CLASS_IS_LOST}" if self.lacks_class else ""
         return ParameterBindError(
             f"Error binding parameters for function {name!r}: {error}.\nFunction {name!r} has signature "
             f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {shown(args)} and kwargs: {list(kwargs)}."
+            f"{cure}"
         )
 
 
@@ -154,6 +159,32 @@ def _with_fresh_defaults(
         return bound
 
     return bind_afresh
+
+
+_CLASS_IS_LOST = (
+    "From Python 3.13 on, `submit`, `map` and `with_options` don't get the class of a method with @classmethod over our decorator: "
+    "put ours above @classmethod."
+)
+
+
+def _lacks_class(function: Callable[..., Any], signature: inspect.Signature) -> bool:
+    """Tell whether a function is written in a class as a class method, and not bound to one."""
+    if next(iter(signature.parameters), None) != "cls" or not inspect.isfunction(function):
+        return False
+    around = function.__qualname__.rpartition(".")[0]
+    return bool(around) and not around.endswith("<locals>")
+
+
+def _with_class_checked(bind: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Let a class method that was not given its class say so, and not take the first argument for it."""
+
+    def bind_checked(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = bind(*args, **kwargs)
+        if not isinstance(bound["cls"], type):
+            raise TypeError(f"'cls' is to be a class, and was given {shown(bound['cls'])}")
+        return bound
+
+    return bind_checked
 
 
 def as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:

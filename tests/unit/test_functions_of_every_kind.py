@@ -14,6 +14,7 @@ import trio
 
 from prefect_core import context, flow, task
 from prefect_core.context import get_run_context
+from prefect_core.errors import ParameterBindError
 
 pytestmark = pytest.mark.usefixtures("recorded")
 
@@ -205,7 +206,8 @@ METHODS = {
 }
 
 
-# From Python 3.13 on, `classmethod` hands out a bound method of its own around whatever it decorates, which can only be called.
+# From Python 3.13 on, `classmethod` hands out a bound method of its own around whatever it decorates, which can only be called:
+# asked for `submit`, it hands on that of the task, which never learns of the class.
 ONLY_CALLED = {"class_over_task", "class_over_flow"} if sys.version_info >= (3, 13) else set()
 
 
@@ -225,6 +227,38 @@ def test_class_and_static_methods_run_from_the_class(name: str) -> None:
     assert method(1) == 1 + offset
     if name not in ONLY_CALLED:
         assert method.submit(3).result() == 3 + offset
+
+
+@pytest.mark.parametrize("name", ["class_over_task", "class_over_flow"])
+def test_a_class_method_that_lost_its_class_says_so_and_takes_no_argument_for_it(recorded, name: str) -> None:
+    # What Python 3.13 and later make of `Pipeline.class_over_task.submit`; the same object on every version.
+    lost = vars(Pipeline)[name].__func__
+    for call in (lost.submit, lost.with_options(retries=1), lost):
+        with pytest.raises(ParameterBindError, match="put ours above @classmethod"):
+            call(1)
+        with pytest.raises(
+            ParameterBindError, match=r"'cls' is to be a class, and was given 1[^0-9][\s\S]*above @classmethod"
+        ):
+            call(1, 2)
+    with pytest.raises(ParameterBindError, match="put ours above @classmethod"):
+        lost.map([1, 2])
+    assert recorded.flow_runs() == recorded.task_runs() == []
+
+
+def test_the_class_of_a_class_method_is_no_parameter(recorded) -> None:
+    assert Pipeline.class_over_flow("1") == Pipeline.flow_over_class("1") == 101
+    assert Pipeline.flow_over_class.submit("1").result() == 101
+    # As from Python 3.13 on.
+    assert vars(Pipeline)["class_over_flow"].__func__(Pipeline, "1") == 101
+    assert [row.parameters for row in recorded.flow_runs()] == [{"x": 1}] * 4
+
+
+def test_a_parameter_called_cls_is_like_any_other_outside_of_a_class() -> None:
+    @task
+    def body(cls, x=1):
+        return cls, x
+
+    assert body.submit(5).result() == body(5) == (5, 1)
 
 
 def test_each_instance_has_a_method_of_its_own() -> None:
