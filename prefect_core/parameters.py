@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prefect_core.errors import ParameterBindError, ReservedArgumentError, SignatureMismatchError, shown
@@ -37,6 +37,7 @@ class Binder:
     def __init__(self, function: Callable[..., Any], signature: inspect.Signature | None = None) -> None:
         self.function = function
         self.signature = signature or inspect.signature(function)
+        self.has_fields = any(is_field(parameter.default) for parameter in self.signature.parameters.values())
         self._fast = _with_fresh_defaults(_compile(self.signature), self.signature)
         self.lacks_class = _lacks_class(function, self.signature)
         if self.lacks_class:
@@ -78,16 +79,35 @@ class Binder:
         )
         return bound.args, bound.kwargs
 
+    def arguments(
+        self, parameters: Mapping[str, Any], may_lack_values: bool = False
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments that call the function with what `bind` returned, for one that `has_fields`.
+
+        Python itself would pass it the `Field(...)` and not the default in it. Raises `ParameterBindError` for one that has neither a
+        value nor a default, unless validation is going to find that out.
+        """
+        from pydantic_core import PydanticUndefined
+
+        missing = [name for name, value in parameters.items() if value is PydanticUndefined]
+        if missing and not may_lack_values:
+            given = [name for name in parameters if name not in missing]
+            raise self._misfit((), given, f"missing a required argument: {missing[0]!r}")
+        return self.unbind(parameters)
+
     def _mismatch(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> ParameterBindError:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as clearer:
             error = clearer
+        return self._misfit(args, kwargs, str(error))
+
+    def _misfit(self, args: tuple[Any, ...], names: Iterable[str], reason: str) -> ParameterBindError:
         name = getattr(self.function, "__name__", repr(self.function))
         cure = f"\n{_CLASS_IS_LOST}" if self.lacks_class else ""
         return ParameterBindError(
-            f"Error binding parameters for function {name!r}: {error}.\nFunction {name!r} has signature "
-            f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {shown(args)} and kwargs: {list(kwargs)}."
+            f"Error binding parameters for function {name!r}: {reason}.\nFunction {name!r} has signature "
+            f"{', '.join(map(str, self.signature.parameters.values()))!r} but received args: {shown(args)} and kwargs: {list(names)}."
             f"{cure}"
         )
 
@@ -121,6 +141,11 @@ def _compile(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
 
 
 def _slow(signature: inspect.Signature) -> Callable[..., dict[str, Any]]:
+    # The signature that is shown in messages keeps its defaults as they are written.
+    signature = signature.replace(
+        parameters=[p.replace(default=_unwrapped_default(p.default)) for p in signature.parameters.values()]
+    )
+
     def bind(*args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -155,7 +180,8 @@ def _with_fresh_defaults(
         bound = bind(*args, **kwargs)
         for name, default in made.items():
             if bound[name] is default:
-                bound[name] = default.get_default(call_default_factory=True)
+                takes_others = getattr(default, "default_factory_takes_validated_data", False)
+                bound[name] = default.default_factory(bound) if takes_others else default.default_factory()
         return bound
 
     return bind_afresh

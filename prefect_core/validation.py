@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect_core.errors import ParameterTypeError
+from prefect_core.parameters import is_field
 
 
 class Validator:
@@ -26,7 +27,7 @@ class Validator:
         """Whether any parameter says what it should be."""
         empty = inspect.Parameter.empty
         return any(
-            parameter.annotation is not empty or type(parameter.default).__name__ == "FieldInfo"
+            parameter.annotation is not empty or is_field(parameter.default)
             for parameter in self._signature.parameters.values()
         )
 

@@ -54,6 +54,8 @@ class FlowCall:
         parent: RunContext | None,
     ) -> None:
         parameters = flow.binder.bind(args, kwargs)
+        if flow.binder.has_fields:
+            args, kwargs = flow.binder.arguments(parameters, may_lack_values=flow.validates_parameters)
         if parent is not None and parent.depth >= settings().max_nesting:
             raise NestingTooDeep(
                 f"Flow {flow.name!r} would run {parent.depth + 1} runs deep, and max_nesting is {settings().max_nesting}. "

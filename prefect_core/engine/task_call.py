@@ -50,6 +50,8 @@ class TaskCall:
         self.task = task
         self.args = args
         self.kwargs = kwargs
+        if task.binder.has_fields:
+            self.args, self.kwargs = task.binder.arguments(parameters)
         self.parent = parent
         self.upstreams: Upstreams | None = None
         self.is_submitted = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -291,6 +292,66 @@ def test_a_default_written_as_a_pydantic_field_is_unwrapped_and_made_anew_for_ea
 
     assert body() == (3, [3])
     assert body() == (3, [3])
+
+
+UNVALIDATED = pytest.mark.parametrize(
+    "decorate", [task, partial(flow, validate_parameters=False)], ids=["task", "flow without validation"]
+)
+
+
+@UNVALIDATED
+def test_a_default_written_as_a_pydantic_field_is_unwrapped_where_nothing_is_validated_too(decorate) -> None:
+    made = []
+
+    @decorate
+    def body(a, x: int = Field(default="3", gt=5), *rest, y=Field(default_factory=list), z: int = Field(7), **more):
+        made.append(y)
+        return a, x, rest, y, z, more
+
+    plain = (1, "3", (), [], 7, {})
+    assert body(1) == body.submit(1).result() == plain
+    assert body.map([1]).result() == [plain]
+    assert len({id(value) for value in made}) == 3
+    assert body(1, 2, 3, y=4, z=5, w=6) == (1, 2, (3,), 4, 5, {"w": 6})
+    assert body(a=flow(lambda: task(lambda: 1).submit())(), w=2) == (1, "3", (), [], 7, {"w": 2})
+
+
+@UNVALIDATED
+def test_a_field_without_a_default_is_required_where_nothing_is_validated_too(recorded, decorate) -> None:
+    @decorate
+    def body(a, /, x=Field(gt=3)):
+        return a, x
+
+    assert body(1, 2) == (1, 2)
+    for call in (body, body.submit):
+        with pytest.raises(ParameterBindError, match=r"missing a required argument: 'x'[\s\S]*kwargs: \['a'\]"):
+            call(1)
+    assert len(recorded.flow_runs()) + len(recorded.task_runs()) == 1
+
+
+def test_all_attempts_of_a_run_get_the_same_default() -> None:
+    seen = []
+
+    @task(retries=1)
+    def body(x=Field(default_factory=object)):
+        seen.append(x)
+        assert len(seen) > 1
+
+    body()
+    assert seen[0] is seen[1]
+
+
+@pytest.mark.skipif(
+    not hasattr(Field(default_factory=list), "default_factory_takes_validated_data"),
+    reason="pydantic passes nothing to a factory before 2.10",
+)
+@pytest.mark.parametrize("decorate", [task, flow], ids=["task", "flow"])
+def test_a_default_may_be_made_of_the_parameters_before_it(decorate) -> None:
+    @decorate
+    def body(x: int, y: int = Field(default_factory=lambda before: before["x"] * 2)):
+        return x, y
+
+    assert body(2) == (2, 4)
 
 
 def test_a_field_without_a_default_is_required_and_its_limits_hold() -> None:
