@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import sqlite3
 import stat
 import sys
 import tempfile
@@ -58,7 +57,7 @@ def examine() -> Iterator[Finding]:
 def _guarded(check: Callable[[Path], Finding], home: Path) -> Finding:
     try:
         return check(home)
-    except (OSError, sqlite3.Error, driver.Error, HistoryError) as error:
+    except (OSError, driver.Error, HistoryError) as error:
         name = check.__name__.strip("_").replace("_", " ")
         advice = "" if isinstance(error, HistoryError) else "Set PREFECT_CORE_HOME to a folder that can be written."
         return Finding(name, FAIL, str(error), advice)

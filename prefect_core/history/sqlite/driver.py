@@ -1,8 +1,11 @@
-"""The SQLite that is used: the one of package pysqlite3 (extra `sqlite`), which is newer, else the one Python was built with."""
+"""The SQLite that is used: the one of package pysqlite3 (extra `sqlite`), which is newer, else the one Python was built with.
+
+Never both for one file in one process: a lock is the process's, so neither would see the other's, and closing a file in one of them
+drops the locks of the other. Whoever opens the history's file inside this process, tests too, takes `sqlite3` from here.
+"""
 
 from __future__ import annotations
 
-import sqlite3 as standard
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +14,7 @@ else:
     try:
         from pysqlite3 import dbapi2 as sqlite3
     except ImportError:
-        sqlite3 = standard
+        import sqlite3
 
 __all__ = ["VERSION", "Error", "connect", "has_wal_reset_race", "is_busy", "is_damage", "sqlite3"]
 

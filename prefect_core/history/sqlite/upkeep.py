@@ -7,7 +7,6 @@ one that is interrupted leaves a smaller history without loose ends.
 from __future__ import annotations
 
 import os
-import sqlite3 as standard
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -131,7 +130,7 @@ def check(connections: Connections) -> list[str]:
         try:
             problems = _damage(connection)
             return problems or _loose_ends(connection)
-        except standard.DatabaseError as error:
+        except driver.sqlite3.DatabaseError as error:
             return [f"The file can't be read: {error}."]
 
 

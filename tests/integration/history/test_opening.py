@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 import threading
 from pathlib import Path
@@ -12,7 +11,9 @@ import pytest
 from prefect_core import history
 from prefect_core.errors import HistoryError
 from prefect_core.history.recorder import StoreRecorder
+from prefect_core.history.sqlite import upkeep
 from prefect_core.history.sqlite.connection import FILE_NAME
+from prefect_core.history.sqlite.driver import sqlite3
 from prefect_core.history.sqlite.migrate import Migration, migrations, statements
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.runs import FlowRun
@@ -92,11 +93,9 @@ def test_a_history_of_an_older_version_is_migrated(tmp_path: Path) -> None:
     assert store.stats().schema_version == 2
     assert store.flow_run(flow_run.key).state_name == "Completed"
     store.close()
-    rows = (
-        sqlite3.connect(tmp_path / FILE_NAME)
-        .execute("SELECT version, name, length(sha256) FROM schema_migration")
-        .fetchall()
-    )
+    outside = sqlite3.connect(tmp_path / FILE_NAME)
+    rows = outside.execute("SELECT version, name, length(sha256) FROM schema_migration").fetchall()
+    outside.close()
     assert rows == [(1, "0001_history.sql", 64), (2, "0002_colour.sql", 64)]
 
 
@@ -165,6 +164,16 @@ def test_check_names_loose_ends(tmp_path: Path) -> None:
     problems = store.check()
     assert any("task_run names a row of flow_run that is missing" in problem for problem in problems)
     assert "3 rows of state belong to no run." in problems
+    store.close()
+
+
+def test_a_file_that_can_not_even_be_checked_is_a_problem_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(_: object) -> list[str]:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(upkeep, "_damage", unreadable)
+    store = SqliteStore(tmp_path)
+    assert store.check() == ["The file can't be read: database disk image is malformed."]
     store.close()
 
 

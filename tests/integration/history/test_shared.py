@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import pytest
 from prefect_core import history
 from prefect_core.history.sqlite import connection
 from prefect_core.history.sqlite.connection import FILE_NAME
+from prefect_core.history.sqlite.driver import sqlite3
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import RunFilter
 from prefect_core.state_kinds import COMPLETED, RUNNING

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 
 import pytest
 
 from prefect_core import clock, history
 from prefect_core.history.batch import Batch
+from prefect_core.history.sqlite.driver import sqlite3
 
 
 def test_the_statistics_count_rows_and_bytes(call, ran, home):
