@@ -234,5 +234,7 @@ def _open_below(folder: int, name: str) -> int:
         return os.open(name, _BELOW, dir_fd=folder)
     except OSError as error:
         if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-            raise NotADirectoryError(errno.ENOTDIR, f"{shown(name, 100)} is a file, where a folder of the storage should be") from error
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"{shown(name, 100)} is a file, where a folder of the storage should be"
+            ) from error
         raise

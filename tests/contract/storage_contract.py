@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from io import BytesIO
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -159,7 +158,9 @@ class StorageContract:
         assert found.size == 5
         assert abs(found.modified_us / 1e6 - began) < 60
 
-    @pytest.mark.parametrize("key", ["a b", "ä/ö", "*", "a?b[c]", "50%", "%41", "#1", "a::b", "~", "-", "a..b", "...", "'\"`{}|<>^&$;"])
+    @pytest.mark.parametrize(
+        "key", ["a b", "ä/ö", "*", "a?b[c]", "50%", "%41", "#1", "a::b", "~", "-", "a..b", "...", "'\"`{}|<>^&$;"]
+    )
     def test_odd_characters_in_a_key_stand_for_themselves(self, storage: Storage, key: str) -> None:
         storage.write("neighbour", [b"0"])
         storage.write(key, [b"1"])
@@ -176,7 +177,12 @@ class StorageContract:
 
     @pytest.mark.parametrize("key", LEADING_OUT, ids=range(len(LEADING_OUT)))
     def test_a_key_that_leads_elsewhere_is_refused_by_every_method(self, storage: Storage, key: str) -> None:
-        for call in (lambda: storage.write(key, [b"x"]), lambda: storage.open(key), lambda: storage.size(key), lambda: storage.delete(key)):
+        for call in (
+            lambda: storage.write(key, [b"x"]),
+            lambda: storage.open(key),
+            lambda: storage.size(key),
+            lambda: storage.delete(key),
+        ):
             with pytest.raises(ValueError, match="storage key .* is refused: ") as refused:
                 call()
             assert len(str(refused.value)) < 300
@@ -232,27 +238,28 @@ class StorageContract:
         assert content(storage, "a/k") == b"x"
 
     def test_any_objects_are_kept_apart(self, make: MakeStorage) -> None:
-        parts = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"), min_size=1, max_size=20).filter(
-            lambda part: part not in {".", ".."} and not part.startswith(".tmp-")
-        )
+        parts = st.text(
+            st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"), min_size=1, max_size=20
+        ).filter(lambda part: part not in {".", ".."} and not part.startswith(".tmp-"))
         # A key can't go through another one as its folder, which file systems don't have.
-        paths = st.lists(parts, min_size=1, max_size=3).map(lambda path: "/".join(["d" + name for name in path[:-1]] + ["f" + path[-1]]))
+        paths = st.lists(parts, min_size=1, max_size=3).map(
+            lambda path: "/".join(["d" + name for name in path[:-1]] + ["f" + path[-1]])
+        )
         storage = make()
 
         @hypothesis_settings(
-            max_examples=self.examples, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+            max_examples=self.examples,
+            suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
         )
         @given(st.dictionaries(paths, st.binary(max_size=100), max_size=4))
         def check(objects: dict[str, bytes]) -> None:
             written = {key: storage.write(key, [data]) for key, data in objects.items()}
             for key, data in objects.items():
                 assert read_checked(storage, key, written[key], lambda source: source.read()) == data
-            assert {found.key: found.size for found in storage.objects()} == {key: len(data) for key, data in objects.items()}
+            assert {found.key: found.size for found in storage.objects()} == {
+                key: len(data) for key, data in objects.items()
+            }
             for key in objects:
                 assert storage.delete(key)
 
         check()
-
-
-def reader_of(data: bytes, expected: Written | None = None) -> CheckedReader:
-    return CheckedReader(BytesIO(data), expected)

@@ -37,7 +37,17 @@ def write(folder: Path, *options: object, crash_at: str = "", inject: str = "") 
         calls = inject.partition(":")[0]
         tracer = [STRACE, "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={inject}"]
     ended = subprocess.run(
-        [*tracer, sys.executable, "-B", "-m", "tests.integration.storage.writing", str(folder), KEY, str(NEW), *map(str, options)],
+        [
+            *tracer,
+            sys.executable,
+            "-B",
+            "-m",
+            "tests.integration.storage.writing",
+            str(folder),
+            KEY,
+            str(NEW),
+            *map(str, options),
+        ],
         cwd=ROOT,
         env={**os.environ, crash_points.VARIABLE: crash_at, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -21,7 +21,9 @@ from tests.integration.history.test_disturbed import needs_mount, small_disk
 from tests.integration.storage import program
 from tests.integration.storage.program import EARLIER, KEY, NEW
 
-needs_strace = pytest.mark.skipif(program.STRACE is None, reason="strace, which makes system calls fail, is not installed")
+needs_strace = pytest.mark.skipif(
+    program.STRACE is None, reason="strace, which makes system calls fail, is not installed"
+)
 
 
 @pytest.fixture
@@ -87,7 +89,10 @@ def test_a_full_disk_keeps_the_earlier_object_and_no_part_of_the_new_one(tmp_pat
         storage.write(KEY, [b"\1" * program.SIZE])
         with (
             settings.temporary_settings(storage_retry_seconds=0.2),
-            pytest.raises(StorageError, match=r"can't write 'run/object': No space left on device \(tried .* Free some space there"),
+            pytest.raises(
+                StorageError,
+                match=r"can't write 'run/object': No space left on device \(tried .* Free some space there",
+            ),
         ):
             storage.write(KEY, [bytes(9 << 20)])
         assert program.temporary_files(disk) == []
@@ -117,7 +122,9 @@ def test_a_read_only_folder_is_refused_at_once(tmp_path: Path) -> None:
         storage = LocalStorage(disk / "s")
         storage.write(KEY, [b"\1" * program.SIZE])
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        with pytest.raises(StorageError, match=r"can't write 'run/object': Read-only file system \(tried once\)\. Make it writable"):
+        with pytest.raises(
+            StorageError, match=r"can't write 'run/object': Read-only file system \(tried once\)\. Make it writable"
+        ):
             storage.write(KEY, [b"\2"])
         assert program.found(disk / "s") == EARLIER
         with pytest.raises(StorageError, match=r"can't delete 'run/object': Read-only file system"):

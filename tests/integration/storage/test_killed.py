@@ -16,7 +16,9 @@ BEFORE_ITS_NAME = ["storage.before_write", "storage.after_write", "storage.after
 WITH_ITS_NAME = ["storage.after_rename", "storage.after_folder"]
 # How often the program makes each call: an interpreter that starts and writes no bytecode makes none of these.
 CALLS = {"write": 3, "fsync": 4, "rename,renameat,renameat2": 1, "mkdir,mkdirat": 1}
-needs_strace = pytest.mark.skipif(program.STRACE is None, reason="strace, which kills at a chosen system call, is not installed")
+needs_strace = pytest.mark.skipif(
+    program.STRACE is None, reason="strace, which kills at a chosen system call, is not installed"
+)
 
 
 def kill_and_judge(folder: Path, *, earlier: bool, crash_at: str = "", inject: str = "") -> tuple[bool, int | None]:
@@ -45,7 +47,9 @@ def tidy_up_and_go_on(folder: Path) -> None:
 
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize("point", BEFORE_ITS_NAME)
-def test_a_kill_before_the_object_has_its_name_leaves_the_earlier_one(tmp_path: Path, point: str, earlier: bool) -> None:
+def test_a_kill_before_the_object_has_its_name_leaves_the_earlier_one(
+    tmp_path: Path, point: str, earlier: bool
+) -> None:
     assert kill_and_judge(tmp_path / "s", earlier=earlier, crash_at=point) == (True, EARLIER if earlier else None)
 
 
@@ -57,7 +61,11 @@ def test_a_kill_after_that_leaves_the_new_one(tmp_path: Path, point: str, earlie
 
 @needs_strace
 @pytest.mark.parametrize("earlier", [False, True])
-@pytest.mark.parametrize(("calls", "count"), [(calls, count) for calls, most in CALLS.items() for count in range(1, most + 1)])
-def test_a_kill_at_a_system_call_leaves_a_whole_object_or_none(tmp_path: Path, calls: str, count: int, earlier: bool) -> None:
+@pytest.mark.parametrize(
+    ("calls", "count"), [(calls, count) for calls, most in CALLS.items() for count in range(1, most + 1)]
+)
+def test_a_kill_at_a_system_call_leaves_a_whole_object_or_none(
+    tmp_path: Path, calls: str, count: int, earlier: bool
+) -> None:
     was_killed, _ = kill_and_judge(tmp_path / "s", earlier=earlier, inject=f"{calls}:signal=SIGKILL:when={count}")
     assert was_killed

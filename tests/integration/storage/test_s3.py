@@ -45,7 +45,9 @@ class TestS3(StorageContract):
 def proxy(port: int) -> Iterator[Proxy]:
     proxy = Proxy(port)
     # Its own retries would hide ours.
-    with reached_through(proxy.port, config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 2, "read_timeout": 2}):
+    with reached_through(
+        proxy.port, config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 2, "read_timeout": 2}
+    ):
         yield proxy
     proxy.be_gone()
 
@@ -74,7 +76,10 @@ def test_a_store_that_stays_away_is_a_clear_error_in_time(proxy: Proxy, storage:
     proxy.be_gone()
     with (
         settings.temporary_settings(storage_retry_seconds=0.5),
-        pytest.raises(StorageError, match=rf"The storage s3://{BUCKET}/.* can't write 'k': .*tried .* See to it that it can be reached"),
+        pytest.raises(
+            StorageError,
+            match=rf"The storage s3://{BUCKET}/.* can't write 'k': .*tried .* See to it that it can be reached",
+        ),
     ):
         storage.write("k", [b"x"])
     proxy.come_back()
@@ -87,7 +92,10 @@ def test_a_store_that_says_nothing_is_not_waited_for(proxy: Proxy) -> None:
     proxy.be_gone()
     proxy.is_mute = True
     proxy.come_back()
-    with settings.temporary_settings(storage_retry_seconds=0), pytest.raises(StorageError, match="no answer for 0.3 seconds"):
+    with (
+        settings.temporary_settings(storage_retry_seconds=0),
+        pytest.raises(StorageError, match="no answer for 0.3 seconds"),
+    ):
         storage.write("k", [b"later"])
     proxy.be_gone()
     proxy.is_mute = False
