@@ -166,6 +166,8 @@ def _from_text(text: str) -> Serializer:
     kind, argument = _find(name)
     try:
         return kind.from_spec(argument, options)
+    except ConfigurationError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The serializer {text!r} can't be made: {error}") from error
 

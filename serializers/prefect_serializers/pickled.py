@@ -87,7 +87,7 @@ class PickleSerializer(Serializer):
         """Read all there is and then load it. Raises whatever loading a part raises, `SerializationError` if it is no such pickle."""
         if self._library is not None:
             return self._library.loads(source.read())
-        head = source.read(len(MAGIC))
+        head = _up_to(source, len(MAGIC))
         if head != MAGIC:
             return _Loading(BytesIO(head + source.read())).load()
         pickled, buffers = self._parts(source)
@@ -173,12 +173,17 @@ def _framed(pieces: list[Buffer], buffers: list[memoryview]) -> list[Buffer]:
     return framed
 
 
+def _up_to(source: Source, size: int) -> bytes:
+    """Read so many bytes, however many the source gives at once; fewer only at its end."""
+    data = source.read(size)
+    while len(data) < size and (more := source.read(size - len(data))):
+        data += more
+    return data
+
+
 def _exactly(source: Source, size: int) -> bytes:
-    """Read so many bytes, however many the source gives at once."""
     try:
-        data = source.read(size)
-        while len(data) < size and (more := source.read(size - len(data))):
-            data += more
+        data = _up_to(source, size)
     except (MemoryError, OverflowError) as error:
         raise SerializationError(f"This is no pickle of ours: {size} bytes can't be read.") from error
     if len(data) < size:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from io import BytesIO
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -264,7 +263,3 @@ class StorageContract:
                 assert storage.delete(key)
 
         check()
-
-
-def reader_of(data: bytes, expected: Written | None = None) -> CheckedReader:
-    return CheckedReader(BytesIO(data), expected)
