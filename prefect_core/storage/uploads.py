@@ -56,8 +56,10 @@ def write_and_move(fs: Any, path: str, pieces: list[Buffer], moved: Callable[[],
 
 
 def _move(fs: Any, temporary: str, path: str) -> None:
+    # Where there is both, this one renames, and `mv` copies what others may see half-done.
+    move = getattr(fs, "mv_file", fs.mv)
     try:
-        fs.mv(temporary, path)
+        move(temporary, path)
     except FileExistsError:
         is_moved = False
     else:
@@ -65,7 +67,7 @@ def _move(fs: Any, temporary: str, path: str) -> None:
     if not is_moved:
         # A server that does not replace: without the earlier object first, then.
         fs.rm_file(path)
-        fs.mv(temporary, path)
+        move(temporary, path)
 
 
 def _write_to(file: Any, pieces: list[Buffer], moved: Callable[[], None]) -> Written:
