@@ -165,7 +165,7 @@ def named(name: str, **fields: Any) -> Exception:
         (named("ClientResponseError", status=403), False),
         (named("HttpResponseError", status_code=404), False),
         (ValueError(), False),
-        (NotImplementedError(), False),
+        (RuntimeError(), False),
         (ImportError(), False),
     ],
     ids=repr,
