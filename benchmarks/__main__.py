@@ -17,6 +17,7 @@ QUESTIONS = (
     "scaling",
     "memory",
     "start_up",
+    "stored_arrays",
 )
 
 
