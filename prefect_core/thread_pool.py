@@ -82,6 +82,13 @@ class ThreadPool:
                     self._given_back += 1
                     self._staff()
 
+    def is_behind_loop(self, call: Call) -> bool:
+        """Tell whether a call can't begin before an event loop goes on, whose bodies have all the places."""
+        with self._lock:
+            return call in self._queued and self._limit <= sum(
+                place.is_lent_to_loop and not place.is_given_back for place in self._places
+            )
+
     def close(self) -> None:
         """Take no more calls; idle threads end now, busy ones when their body ends."""
         with self._lock:
@@ -198,7 +205,7 @@ class ThreadPool:
 class Place:
     """The place of the body that a thread runs; what its waits give back (`futures.Slot`)."""
 
-    __slots__ = ("_pool", "call", "is_abandoned", "is_after_body", "is_given_back", "next")
+    __slots__ = ("_pool", "call", "is_abandoned", "is_after_body", "is_given_back", "is_lent_to_loop", "next")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
@@ -207,6 +214,7 @@ class Place:
         self.is_after_body = False
         self.is_given_back = False
         self.is_abandoned = False
+        self.is_lent_to_loop = False  # its body runs on an event loop, and this thread only waits for it
 
     def takes_next(self, pool: ThreadPool, call: Call) -> bool:
         """Keep a call that was submitted between two bodies for this thread itself, if it has none yet."""

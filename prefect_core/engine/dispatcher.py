@@ -142,7 +142,7 @@ class Dispatcher:
         self._counters = _Refusing()
 
     def loop(self) -> object:
-        """Return the event loop that async bodies run on."""
+        """Return the event loop that `spawn` runs things on (`task_runners.Host`)."""
         return (self._host or portal.host()).loop
 
     def next_index(self, name: str) -> int:
@@ -171,13 +171,6 @@ class Dispatcher:
         """Let a task run start when its inputs are there; returns its future at once."""
         call.is_submitted = True
         call.variables = contextvars.copy_context()
-        if (
-            call.task.is_async
-            and call.task.task_runner is None
-            and self.runner.shares_memory
-            and not self.runner.runs_on_submit
-        ):
-            call.depends_on_loop = self.loop()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()

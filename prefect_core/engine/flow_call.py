@@ -34,11 +34,11 @@ class FlowCall:
         "args",
         "cancel",
         "context",
-        "depends_on_loop",
         "dispatcher",
         "flow",
         "host",
         "kwargs",
+        "loop",
         "parent",
         "run",
         "tracking",
@@ -66,7 +66,7 @@ class FlowCall:
         self.parent = parent
         self.host: portal.LoopHost | None = None
         self.dispatcher: Dispatcher | None = None
-        self.depends_on_loop: object | None = None
+        self.loop: object | None = None  # that a submitted async flow runs on
         self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.tracking = self._track() if parent is not None else None
@@ -137,6 +137,10 @@ class FlowCall:
         """Return the inputs that are still under way."""
         upstreams = self.upstreams  # another thread may resolve them meanwhile
         return upstreams.still_open() if upstreams is not None else []
+
+    def loop_needed(self) -> object | None:
+        """Return the event loop that this call can't go on without."""
+        return self.loop
 
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""

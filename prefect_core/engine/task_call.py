@@ -26,7 +26,6 @@ class TaskCall:
     __slots__ = (
         "args",
         "context",
-        "depends_on_loop",
         "is_submitted",
         "kwargs",
         "parent",
@@ -56,7 +55,6 @@ class TaskCall:
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
-        self.depends_on_loop: object | None = None
         self.run = self._open_run(parameters, wait_for)
 
     def _open_run(self, parameters: dict[str, Any], wait_for: Any) -> TaskRun:
@@ -87,6 +85,12 @@ class TaskCall:
         """Return the inputs that are still under way."""
         upstreams = self.upstreams  # another thread may resolve them meanwhile
         return upstreams.still_open() if upstreams is not None else []
+
+    def loop_needed(self) -> object | None:
+        """Return the event loop that this call can't go on without, as its runner says once it has it."""
+        runner, payload = self.runner, self.payload
+        needed: object | None = runner.loop_needed(payload) if runner is not None and payload is not None else None
+        return needed
 
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from prefect_core import endless_waits
 from prefect_core.engine import remote
 from prefect_core.errors import ConfigurationError, RunnerError
 from prefect_core.loops import LoopFlag
@@ -73,6 +74,12 @@ class ConcurrentTaskRunner(TaskRunner):
         if self._pool is not None and not payload.is_async:
             self._pool.abandon(payload.handle)
 
+    def loop_needed(self, payload: Payload) -> object | None:
+        if self._host is None or self._pool is None:
+            return None
+        is_needed = payload.is_async or (self.max_workers is not None and self._pool.is_behind_loop(payload.handle))
+        return self._host.loop() if is_needed else None
+
     def stop(self) -> None:
         if self._pool is not None:
             self._pool.close()
@@ -89,6 +96,8 @@ def _await(host: Host, payload: Payload, done: Callable[[Receipt], None]) -> Cal
     ended = threading.Lock()
     ended.acquire()
     payload.handle = host.spawn(_arun, payload, done, _AsyncPlace(current_slot(), ended))
+    if endless_waits.blocked_loops:
+        endless_waits.look_again(host.loop())
     ended.acquire()
     return _nothing
 
@@ -116,6 +125,7 @@ class _AsyncPlace:
     def __init__(self, place: Place, ended: threading.Lock) -> None:
         self._place = place
         self._ended = ended
+        place.is_lent_to_loop = True
 
     def give_back(self) -> None:
         self._place.give_back()
@@ -126,6 +136,8 @@ class _AsyncPlace:
             await granted.wait()
 
     def leave(self) -> None:
+        # Here and not by the thread, which may come to it late: code on the loop may be about to wait for what is next.
+        self._place.is_lent_to_loop = False
         self._ended.release()
 
 
