@@ -87,7 +87,7 @@ class TaskRunner(ABC):
         return False
 
     def interrupt(self, payload: Payload) -> None:
-        """Stop an attempt that runs, if this runner can. Its `done` may still be called."""
+        """Stop an attempt that runs or is about to, if this runner can. Its `done` may still be called."""
 
     def abandon(self, payload: Payload) -> None:
         """Give the place of an attempt that is late to others. Its `done` may still be called."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from prefect_core import endless_waits, loops
 from prefect_core.stripes import Stripes
 
-_ROUND_SECONDS = 0.5
+_ROUND_SECONDS = 0.1
 
 
 class Slot(Protocol):

@@ -122,6 +122,9 @@ class Flight:
             receipt.began = False
             done(receipt)
         else:
+            if self._call.is_hurried:
+                # It could not be told while it was on its way.
+                self._call.hurry()
             if endless_waits.blocked_loops:
                 endless_waits.look_again(runner.loop_needed(payload))
 

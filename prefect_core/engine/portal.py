@@ -30,7 +30,8 @@ class LoopHost:
         self._lock = threading.Lock()
         self._is_woken = False
         self._arrival: Any = None
-        self._receiver = _Spawned(self._door, self._receive, ())
+        # Whoever cancels the group must not keep what other threads spawned from starting: somebody waits for its end.
+        self._receiver = _Spawned(self._door, self._receive, (), shield=True)
         self.loop = loops.running_loop()
         group.start_soon(self._receiver.run)
 
@@ -71,12 +72,15 @@ class LoopHost:
 class _Spawned:
     """A coroutine function on its way to a loop, or running there."""
 
-    __slots__ = ("_args", "_door", "_function", "_is_cancelled", "_scope")
+    __slots__ = ("_args", "_door", "_function", "_is_cancelled", "_scope", "_shield")
 
-    def __init__(self, door: loops.Door, function: AsyncFunction[None], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, door: loops.Door, function: AsyncFunction[None], args: tuple[Any, ...], shield: bool = False
+    ) -> None:
         self._door = door
         self._function = function
         self._args = args
+        self._shield = shield
         self._scope: Any = None
         self._is_cancelled = False
 
@@ -84,7 +88,7 @@ class _Spawned:
         import anyio  # only async code comes here
 
         # A cancel scope can be made on its own loop only.
-        with anyio.CancelScope() as self._scope:
+        with anyio.CancelScope(shield=self._shield) as self._scope:
             if self._is_cancelled:
                 self._scope.cancel()
             await self._function(*self._args)

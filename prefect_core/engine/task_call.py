@@ -26,6 +26,7 @@ class TaskCall:
     __slots__ = (
         "args",
         "context",
+        "is_hurried",
         "is_submitted",
         "kwargs",
         "parent",
@@ -52,6 +53,7 @@ class TaskCall:
         self.parent = parent
         self.upstreams: Upstreams | None = None
         self.is_submitted = False
+        self.is_hurried = False
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
@@ -132,7 +134,8 @@ class TaskCall:
         return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
 
     def hurry(self) -> None:
-        """Stop a body that an event loop of this process runs."""
+        """Stop a body that an event loop of this process runs, or is about to run."""
+        self.is_hurried = True
         if self.payload is not None and self.payload.is_async and self.runner is not None and self.runner.shares_memory:
             self.runner.interrupt(self.payload)
 
