@@ -109,7 +109,11 @@ class _OnLoop:
         """Let it run in the place of this thread, which waits until it has ended."""
         ended = threading.Lock()
         ended.acquire()
-        self.start(_AsyncPlace(current_slot(), ended))
+        try:
+            self.start(_AsyncPlace(current_slot(), ended))
+        except RuntimeError:
+            # The loop has ended, and the flow run with it, which has given this attempt up.
+            return _nothing
         if endless_waits.blocked_loops:
             endless_waits.look_again(self._host.loop())
         ended.acquire()
