@@ -9,9 +9,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect_core import loops
+from prefect_core import loops, waiting
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -95,7 +96,9 @@ class _Spawned:
 
     def cancel(self) -> None:
         self._is_cancelled = True
-        self._door.call_soon(self._cancel_here)
+        # The loop may have ended, and this with it.
+        with suppress(RuntimeError):
+            self._door.call_soon(self._cancel_here)
 
     def _cancel_here(self) -> None:
         if self._scope is not None:
@@ -149,7 +152,8 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
     import anyio  # only async code comes here
 
     outcome: list[Any] = []
-    over = threading.Event()
+    over = threading.Lock()
+    over.acquire()
 
     async def carry_out() -> None:
         try:
@@ -159,7 +163,7 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
         finally:
-            over.set()
+            over.release()
 
     portal = _portal.host()
     if loops.running_loop() is portal.loop:
@@ -167,7 +171,7 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
     else:
         cancel = portal.spawn(carry_out)
         try:
-            over.wait()
+            waiting.acquire(over, None)
         except BaseException:
             cancel()
             raise

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_core import loops, waiting
-from prefect_core.engine.deadlines import may_interrupt
+from prefect_core.engine.deadlines import forget_frame, may_interrupt
 from prefect_core.errors import TerminationSignal
 
 _noted: list[int] = []
@@ -139,6 +139,7 @@ def _end() -> None:
         if signal.getsignal(number) in (_on_interrupt, _on_terminate):
             signal.signal(number, before)
     _before.clear()
+    forget_frame()
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
