@@ -101,7 +101,10 @@ class TaskRunner(ABC):
         return None
 
     def stop(self) -> None:
-        """Let go of threads, processes and connections. Called once; no attempt is under way but abandoned ones."""
+        """Let go of threads, processes and connections.
+
+        Called once, also after a `start` that failed, which may have got anywhere; no attempt is under way but abandoned ones.
+        """
 
     def options(self) -> dict[str, Any]:
         """Return what this runner was made with; runners with equal options are equal."""

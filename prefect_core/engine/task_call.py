@@ -133,6 +133,9 @@ class TaskCall:
             return kind is RUNNING
         return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
 
+    def cancel_unstarted(self, reason: str) -> None:
+        """Do nothing: what its body submits is in the dispatcher that asks."""
+
     def hurry(self) -> None:
         """Stop a body that an event loop of this process runs, or is about to run."""
         self.is_hurried = True
