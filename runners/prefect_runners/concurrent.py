@@ -164,7 +164,12 @@ class _AsyncPlace:
     async def take_again(self) -> None:
         granted = LoopFlag()
         if not self._place.ask_back(granted.set):
-            await granted.wait()
+            try:
+                await granted.wait()
+            except BaseException:
+                # A cancelled body goes on without, until it waits again or ends.
+                self._place.ask_no_more(granted.set)
+                raise
 
     def leave(self) -> None:
         # Here and not by the thread, which may come to it late: code on the loop may be about to wait for what is next.

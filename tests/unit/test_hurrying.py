@@ -9,10 +9,11 @@ import threading
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
-from prefect_core import flow, task
+from prefect_core import flow, quote, task
 from prefect_core.errors import TerminationSignal
 from prefect_core.settings import temporary_settings
 from prefect_core.task_runners import ConcurrentTaskRunner
@@ -214,3 +215,55 @@ def test_a_signal_does_not_interrupt_what_cleans_up_after_the_cancellation(recor
     with pytest.raises(error):
         run_async(body)
     assert steps == ["cleaned up"]
+
+
+@pytest.mark.parametrize("has_asked_back", [False, True], ids=["while it awaits", "while it wants its place again"])
+def test_an_async_task_that_is_cancelled_without_its_place_leaves_the_bound_as_it_was(
+    recorded, run_async, has_asked_back: bool
+) -> None:
+    may_end, has_begun = threading.Event(), threading.Event()
+    at_once, most = [], []
+
+    @task
+    def held():
+        has_begun.set()
+        assert may_end.wait(GRACE_SECONDS)
+
+    @task
+    def count():
+        at_once.append(True)
+        # Long enough for another thread, if there were a second place.
+        time.sleep(0.005)
+        most.append(len(at_once))
+        at_once.pop()
+
+    @task
+    async def gives_up(scope, future):
+        with scope:
+            await future
+
+    @task(task_runner="concurrent")
+    async def until(end):
+        await end.wait()
+
+    @flow(task_runner="concurrent:1")
+    async def body():
+        scope, end = anyio.CancelScope(), anyio.Event()
+        elsewhere = until.submit(end)
+        waiting, holder = gives_up.submit(scope, quote(elsewhere)), held.submit()
+        while not has_begun.is_set():
+            await anyio.sleep(0.001)
+        if has_asked_back:
+            end.set()
+            await elsewhere
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+        scope.cancel()
+        await waiting
+        end.set()
+        may_end.set()
+        for future in [holder, *[count.submit() for _ in range(6)]]:
+            await future
+
+    run_async(body)
+    assert set(most) == {1}
