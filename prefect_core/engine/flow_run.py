@@ -134,8 +134,8 @@ def _attempts(call: FlowCall) -> Life[State]:
     run, flow = call.run, call.flow
     while True:
         run.attempt += 1
-        state = yield from _attempt(call)
-        if state.type is not FAILED or run.attempt > flow.retries:
+        state = yield from _attempt_inside(call)
+        if state.type is not FAILED or run.attempt > flow.retries or call.refusal is not None:
             return call.enter(state)
         delay = flow.retry_delay_seconds
         when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
@@ -146,12 +146,28 @@ def _attempts(call: FlowCall) -> Life[State]:
         call.enter(AwaitingRetry(scheduled_time=due, message=state.message))
         if delay:
             yield Sleep(delay)
+            if run.state.is_final():
+                raise transitions.RunIsOver
+
+
+def _attempt_inside(call: FlowCall) -> Life[State]:
+    """Do one attempt, known meanwhile to the run around it, which ends it when it ends itself."""
+    taker = call.parent.dispatcher if call.parent is not None else None
+    if taker is None:
+        return (yield from _attempt(call))
+    taker.enter(call)
+    try:
+        return (yield from _attempt(call))
+    finally:
+        taker.leave(call)
 
 
 def _attempt(call: FlowCall) -> Life[State]:
     """Run the body once, on a runner of its own, and wait for all that it submitted."""
     flow, around = call.flow, call.context
     dispatcher = call.dispatcher = around.dispatcher = Dispatcher(_runner_of(call), call.host, call.parent)
+    if call.refusal is not None:
+        dispatcher.cancel_unstarted(call.refusal)
     call.run.runner_name = dispatcher.runner.name
     logs.flow_started(around)
     payload = Payload(flow.fn, call.args, call.kwargs, around, flow.is_async)
