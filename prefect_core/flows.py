@@ -283,7 +283,7 @@ class Flow(Generic[P, R]):
         call = FlowCall(self, args, kwargs, wait_for, parent)
         future: PrefectFlowRunFuture[Any] = PrefectFlowRunFuture(call.tracking, call.run, call)
         if self.is_async:
-            call.depends_on_loop = taker.loop()
+            call.loop = taker.loop()
         if taker.admit(call, future):
             still_open = call.still_open()
             variables = contextvars.copy_context()

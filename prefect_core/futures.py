@@ -91,7 +91,7 @@ class PrefectFuture(Signal, Generic[R]):
 
     def loop_needed(self) -> object | None:
         call = self._call_in_progress
-        return None if call is None else call.depends_on_loop
+        return None if call is None else call.loop_needed()
 
     def upstreams(self) -> Collection[Signal]:
         call = self._call_in_progress
@@ -131,6 +131,9 @@ class PrefectFlowRunFuture(PrefectFuture[R]):
     @property
     def state(self) -> State:
         return self.flow_run.state
+
+    def run_uid(self) -> int:
+        return self.flow_run.uid
 
     def _repr_html_(self) -> str:
         return f"<div>Future of {self.flow_run._repr_html_()}</div>"

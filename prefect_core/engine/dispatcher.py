@@ -50,6 +50,14 @@ class OpenCall(Protocol):
     def let_go(self, reason: str) -> None: ...
 
 
+class InnerCall(OpenCall, Protocol):
+    """A call of a flow inside, submitted or direct, which has children of its own; or a direct one of a task in a task's body."""
+
+    parent: RunContext | None
+
+    def cancel_unstarted(self, reason: str) -> None: ...
+
+
 RUN_HAS_ENDED = "The flow run had ended when this task run was submitted."
 
 
@@ -117,6 +125,7 @@ class Dispatcher:
         self.first_index: Callable[[str], int] | None = None
         """Says from where runs of a name are counted, in a flow run that is run again."""
         self._open: dict[OpenCall, PrefectFuture[Any]] = {}
+        self._inner: dict[InnerCall, None] = {}
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
         self._idle: Signal | None = None
         self._refusal: str | None = None
@@ -147,7 +156,7 @@ class Dispatcher:
         self._counters = _Refusing()
 
     def loop(self) -> object:
-        """Return the event loop that async bodies run on."""
+        """Return the event loop that `spawn` runs things on (`task_runners.Host`)."""
         return (self._host or portal.host()).loop
 
     def next_index(self, name: Hashable) -> int:
@@ -177,13 +186,6 @@ class Dispatcher:
         """Let a task run start when its inputs are there; returns its future at once."""
         call.is_submitted = True
         call.variables = contextvars.copy_context()
-        if (
-            call.task.is_async
-            and call.task.task_runner is None
-            and self.runner.shares_memory
-            and not self.runner.runs_on_submit
-        ):
-            call.depends_on_loop = self.loop()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
@@ -220,6 +222,17 @@ class Dispatcher:
         """Count a child that was called directly and has ended."""
         self.tally.add(run)
 
+    def enter(self, call: InnerCall) -> None:
+        """Take note that a call inside is under way, which ends early when this run does."""
+        # In this order, and the other way round in `cancel_unstarted`.
+        self._inner[call] = None
+        if self._refusal is not None:
+            call.cancel_unstarted(self._refusal)
+
+    def leave(self, call: InnerCall) -> None:
+        """Take note that it is no longer."""
+        self._inner.pop(call, None)
+
     def idle(self) -> Signal:
         """Return what fires when no call is open."""
         signal = self._idle = Signal()
@@ -228,22 +241,24 @@ class Dispatcher:
         return signal
 
     def cancel_unstarted(self, reason: str) -> None:
-        """Cancel every call that has not begun, and whatever is still submitted."""
+        """Cancel every call that has not begun, and whatever is still submitted, here and in the flows inside."""
         self._refusal = reason
         calls = list(self._open)
         for call in calls:
             if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
                 self.closed(call)
+        for inner in list(self._inner):
+            inner.cancel_unstarted(reason)
 
     def hurry(self) -> None:
         """Stop what event loops run: unlike a thread, it can be told to, and needs no grace."""
-        for call in list(self._open):
+        for call in {*self._open, *self._inner}:
             call.hurry()
 
     def let_go(self, reason: str) -> None:
-        """End every call that is still open, Crashed."""
-        calls = list(self._open)
-        for call in calls:
+        """End every call that is still open, Crashed, and what their bodies called directly."""
+        called = [call for call in list(self._inner) if isinstance(call.parent, context.TaskRunContext)]
+        for call in [*self._open, *called]:
             call.let_go(reason)
             self.closed(call)
 

@@ -95,10 +95,12 @@ async def arun(life: Life[T]) -> T:
 
 
 async def _aperform(step: Step) -> Any:
-    import anyio  # only async code comes here
+    import anyio.lowlevel  # only async code comes here
 
     match step:
         case Call(payload=payload):
+            # What cancelled the run while a shielded step went on is heard before the body: it may block the loop from its first line.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             return await remote.arun_attempt(payload) if payload.is_async else _perform(step)
         case Block(work=work, is_async=is_async):
             with anyio.CancelScope(shield=True):

@@ -28,8 +28,8 @@ class TaskCall:
     __slots__ = (
         "args",
         "context",
-        "depends_on_loop",
         "earlier_count",
+        "is_hurried",
         "is_submitted",
         "keeping",
         "kwargs",
@@ -60,10 +60,10 @@ class TaskCall:
             self.args, self.kwargs = task.binder.arguments(parameters)
         self.parent = parent
         self.is_submitted = False
+        self.is_hurried = False
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
-        self.depends_on_loop: object | None = None
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, task.name)
         self.keeping: Keeping | None = None
         if task.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
@@ -117,6 +117,12 @@ class TaskCall:
         upstreams = self.upstreams  # another thread may resolve them meanwhile
         return upstreams.still_open() if upstreams is not None else []
 
+    def loop_needed(self) -> object | None:
+        """Return the event loop that this call can't go on without, as its runner says once it has it."""
+        runner, payload = self.runner, self.payload
+        needed: object | None = runner.loop_needed(payload) if runner is not None and payload is not None else None
+        return needed
+
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
         assert self.upstreams is not None
@@ -156,8 +162,12 @@ class TaskCall:
             return kind is RUNNING
         return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
 
+    def cancel_unstarted(self, reason: str) -> None:
+        """Do nothing: what its body submits is in the dispatcher that asks."""
+
     def hurry(self) -> None:
-        """Stop a body that an event loop of this process runs."""
+        """Stop a body that an event loop of this process runs, or is about to run."""
+        self.is_hurried = True
         if self.payload is not None and self.payload.is_async and self.runner is not None and self.runner.shares_memory:
             self.runner.interrupt(self.payload)
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
+from prefect_core.context import TaskRunContext
 from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -41,6 +42,10 @@ def task_life(call: TaskCall) -> Life[State]:
         return run.state
     except BaseException as error:
         return _crash(call, error)
+    taker = call.parent.dispatcher if not call.is_submitted and isinstance(call.parent, TaskRunContext) else None
+    if taker is not None:
+        # The body that called it is one that the flow run may let go, and this run with it.
+        taker.enter(call)
     try:
         if call.keeping is not None:
             known = yield from call.keeping.reuse()
@@ -54,6 +59,9 @@ def task_life(call: TaskCall) -> Life[State]:
         state = _crash(call, error)
     else:
         logs.task_finished(call.context, state)
+    finally:
+        if taker is not None:
+            taker.leave(call)
     hooks = task.hooks_for(state.type)
     if hooks:
         yield from call_hooks(hooks, task, state, call.context)
