@@ -6,8 +6,6 @@ the run as it was. Of several processes that try at once, one gets it.
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from prefect_core.engine.ledger import Ledger, flow_run_of, reopening
 from prefect_core.entrypoints import load_flow
 from prefect_core.errors import NotRunnableAgain, describe
 from prefect_core.flows import Flow
-from prefect_core.history.process import ProcessIdentity, is_gone
+from prefect_core.history.process import ProcessIdentity, is_gone, this_user
 from prefect_core.history.rows import FlowRunRow
 from prefect_core.results.kept import KeptValue
 
@@ -72,7 +70,7 @@ def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
     """
     recorder = history.current()
     stored = recorder.stored()
-    claimed = stored.reopen_run(again.row.key, recorder.process, _asker(), _is_gone_or_forced if force else is_gone)
+    claimed = stored.reopen_run(again.row.key, recorder.process, this_user(), _is_gone_or_forced if force else is_gone)
     with reopening(flow_run_of(claimed.run, None, claimed.attempts), Ledger(again.row.key, stored)):
         yield
 
@@ -80,11 +78,3 @@ def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
 def _is_gone_or_forced(process: ProcessIdentity) -> bool | None:
     gone = is_gone(process)
     return True if gone is None else gone
-
-
-def _asker() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}, process {os.getpid()}"

@@ -23,7 +23,9 @@ from prefect_core.cli.run import replaced_runners, tell
     metavar="[SUBFLOW=]RUNNER",
     help="Where tasks run instead, such as concurrent:8; with a name, the tasks of that subflow; repeatable.",
 )
-@click.option("--force", is_flag=True, help="Take it that the run's last process has ended, where that can't be known from here.")
+@click.option(
+    "--force", is_flag=True, help="Take it that the run's last process has ended, where that can't be known from here."
+)
 @click.option("--progress", is_flag=True, help="Show what becomes of the task runs, on standard error.")
 @output.json_option
 def retry(run: str, runners: tuple[str, ...], force: bool, progress: bool, as_json: bool) -> int:
