@@ -9,6 +9,7 @@ from importlib import import_module
 
 QUESTIONS = (
     "direct_calls",
+    "stored_results",
     "submitted",
     "graphs",
     "many_submitted",
@@ -17,6 +18,7 @@ QUESTIONS = (
     "scaling",
     "memory",
     "start_up",
+    "input_hash",
 )
 
 

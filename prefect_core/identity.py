@@ -47,7 +47,7 @@ _SHOWN = 12
 
 
 class _IsLate(BaseException):
-    """Ends the encoding of an argument that holds a future without an identity yet; no exception, which would stand for a failed encoding."""
+    """Ends the encoding of an argument that holds a future without an identity yet. An `Exception` would stand for a failed encoding."""
 
 
 def root_path(uid: int) -> bytes:

@@ -54,11 +54,6 @@ def _goes_by_value(module_name: str) -> bool:
     )
 
 
-def module_of(kind: type) -> str:
-    """Return the name of the module under which stored values name this class."""
-    return module_names.module_name_of(kind)
-
-
 def underlying(function: Any) -> Any:
     """Return the plain function behind a partial, method, class or static method, or callable object."""
     while True:

@@ -166,6 +166,8 @@ def _from_text(text: str) -> Serializer:
     kind, argument = _find(name)
     try:
         return kind.from_spec(argument, options)
+    except ConfigurationError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"The serializer {text!r} can't be made: {error}") from error
 
@@ -209,33 +211,29 @@ def _installed() -> EntryPoints:
 def _check_is_found_again(serializer: Serializer) -> None:
     """Raise unless the serializer's name leads to the methods that it has: what it writes would be read by another one."""
     kind, found = type(serializer), _find(serializer.name)[0]
-    if any(getattr(kind, method) is not getattr(found, method) for method in _METHODS) and _full_name(
-        kind
-    ) != _full_name(found):
+    # A class that was defined again, as in a notebook, is the same one to whoever loads.
+    is_the_same = f"{kind.__module__}.{kind.__qualname__}" == f"{found.__module__}.{found.__qualname__}"
+    if not is_the_same and any(getattr(kind, method) is not getattr(found, method) for method in _METHODS):
         raise ConfigurationError(
-            f"{kind.__name__} has the name {serializer.name!r}, which is that of {_full_name(found)}: what it stores would be loaded by that "
-            "one. Give the class a `name` of its own."
+            f"{kind.__name__} has the name {serializer.name!r}, which is that of {found.__module__}.{found.__qualname__}: what it stores "
+            "would be loaded by that one. Give the class a `name` of its own."
         )
 
 
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def describe_unserializable(serializer: Serializer, value: Any, failure: Exception) -> str:
-    """Say what of a value a serializer can't take, and what to do; `failure` is what `dump` raised. A caller puts the task's name before it."""
+    """Say what of a value a serializer can't take, and what to do; `failure` is what `dump` raised. A caller puts the task's name first."""
     if isinstance(failure, SerializationError):
         return str(failure)
-    what = described("the value", value, failure, serializer.attempt)
+    what = described("value", value, failure, serializer.attempt)
     return f"the serializer {serializer.name!r} can't take it: {what}. {serializer.advice}"
 
 
 def import_library(option: str, name: str) -> Any:
     """Import the module with `dumps` and `loads` that an option names. Raises `ValueError`."""
     library = _imported(option, name, name)
-    for function in ("dumps", "loads"):
-        if not callable(getattr(library, function, None)):
-            raise ValueError(f"{option}={name!r} has no function {function!r}.")
+    missing = [function for function in ("dumps", "loads") if not callable(getattr(library, function, None))]
+    if missing:
+        raise ValueError(f"{option}={name!r} has no function {' and no '.join(map(repr, missing))}.")
     return library
 
 
@@ -243,9 +241,9 @@ def import_function(option: str, name: str) -> Any:
     """Import the function that an option names with its module. Raises `ValueError`."""
     module, _, attribute = name.rpartition(".")
     function = getattr(_imported(option, name, module), attribute, None) if module else None
-    if not callable(function):
-        raise ValueError(f"{option}={name!r} names no function; expected module.function.")
-    return function
+    if callable(function):
+        return function
+    raise ValueError(f"{option}={name!r} names no function; expected module.function.")
 
 
 def _imported(option: str, name: str, module: str) -> Any:

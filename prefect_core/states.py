@@ -10,10 +10,9 @@ of storage.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, ids
 from prefect_core.errors import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
@@ -33,9 +32,12 @@ from prefect_core.state_kinds import (
     UNSUCCESSFUL,
     StateType,
 )
+from prefect_core.stored import Stored
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from prefect_core.stored import Kept
 
 __all__ = [
     "AwaitingRetry",
@@ -58,28 +60,6 @@ __all__ = [
     "exception_of",
     "raise_state_exception",
 ]
-
-
-class Stored(ABC):
-    """A value kept elsewhere. A base class, not a protocol: a user's value may have a `load` of its own."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def load(self) -> Any:
-        """Fetch the value; raises what says why it can't be had."""
-
-
-class Kept(Protocol):
-    """What a completed run's value was kept as. `result` is the number that tells this making of the value from every other."""
-
-    result: int
-    inputs: tuple[int, ...]
-    """The makings of the inputs that it was computed from."""
-
-    def rows(self, run_key: int, attempt: int) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return what the history is to hold of it, for this run: tables of `history.batch.OF_RESULTS`, with a row each."""
-        ...
 
 
 class State:

@@ -69,3 +69,5 @@ def code_digest(function: Any) -> bytes:
         return sha256(of_code(function)).digest()[:16]
     except Refusal as refusal:
         raise refusal.error() from refusal.__cause__
+    except Exception as error:
+        raise Refusal(function, f"reading it raised {describe(error)}").error() from error

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sys import byteorder
 from typing import Any
 
-from prefect_core.encoding.pieces import DICT, FROZENSET, LIST, SET, TUPLE, record, size, sized, text
+from prefect_core.encoding.pieces import ATOMS, DICT, FROZENSET, LIST, SET, TUPLE, record, size, sized, text
 from prefect_core.encoding.refusals import Refusal
 from prefect_core.encoding.walk import How, Walk
 from prefect_core.errors import shown
@@ -53,9 +53,11 @@ def of_counter(value: dict[Any, Any], walk: Walk) -> bytes:
 def _pairs(value: dict[Any, Any], walk: Walk) -> list[bytes]:
     pairs = []
     for key, item in value.items():
-        name = walk.part(key, "{key}")
+        atom = ATOMS.get(type(key))
+        name = walk.part(key, "{key}") if atom is None else atom(key)
         try:
-            pairs.append(name + walk.encode(item))
+            atom = ATOMS.get(type(item))
+            pairs.append(name + (walk.encode(item) if atom is None else atom(item)))
         except Refusal as refusal:
             refusal.within(f"[{shown(key, 60)}]")
             raise

@@ -14,9 +14,10 @@ from prefect_core.importable import underlying
 
 def of_code(function: Any) -> bytes:
     """Return what stands for the code of a function and of all that it wraps; for one without code, its name. Raises `Refusal`."""
-    layers = []
-    inner = function
-    while inner is not None:
+    layers: list[bytes] = []
+    inner, seen = function, set[int]()
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
         inner = inner.fn if hasattr(inner, "with_options") and hasattr(inner, "fn") else inner
         plain = inner if hasattr(inner, "__wrapped__") else underlying(inner)
         code = getattr(plain, "__code__", None)

@@ -15,6 +15,7 @@ from prefect_core.encoding.pieces import record, text
 from prefect_core.encoding.refusals import Refusal
 from prefect_core.encoding.walk import Walk
 from prefect_core.importable import standing_at
+from prefect_core.module_names import module_name_of
 
 # What multiprocessing calls the main module in a process it has spawned.
 _MAIN = {"__mp_main__": "__main__"}
@@ -53,7 +54,8 @@ def name(thing: Any) -> bytes:
     found = standing_at(module_name, qualified)
     if found is not thing and not _stands_for(found, thing, module_name):
         raise Refusal(thing, f"what is called {module_name}.{qualified} is something else")
-    return text(module_name) + text(qualified)
+    # What `__main__` defines counts by the name that its file has when it is loaded as a module.
+    return text(module_name_of(module_name)) + text(qualified)
 
 
 def _words(thing: Any) -> tuple[str, str]:

@@ -36,11 +36,11 @@ _NAN = _double(nan)
 
 def size(number: int) -> bytes:
     """Return a count so that the reader knows where it ends: one byte, or 255 and eight more."""
-    return _SIZES[number] if number < 254 else b"\xff" + number.to_bytes(8, "little")
+    return SIZES[number] if number < 254 else b"\xff" + number.to_bytes(8, "little")
 
 
 # 254 is kept for columns, below.
-_SIZES = [bytes([number]) for number in range(254)]
+SIZES = [bytes([number]) for number in range(254)]
 _INT = [b"i" + size(number) for number in range(9)]
 _STR = [b"s" + size(number) for number in range(64)]
 
@@ -77,7 +77,10 @@ def _complex(value: complex) -> bytes:
 
 def text(value: str) -> bytes:
     """Return the piece of a string; a surrogate on its own, as in the name of a file, is a character like any other."""
-    raw = value.encode("utf-8", "surrogatepass")
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError:
+        raw = value.encode("utf-8", "surrogatepass")
     length = len(raw)
     return _STR[length] + raw if length < 64 else sized(b"s", raw)
 

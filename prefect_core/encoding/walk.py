@@ -14,6 +14,7 @@ from prefect_core.encoding.pieces import (
     ATOMS,
     COLUMN_FROM,
     LONGEST,
+    SIZES,
     SPECIAL,
     column,
     shortened,
@@ -106,7 +107,7 @@ class Walk:
         except Refusal as refusal:
             refusal.within(step(len(parts)))
             raise
-        return size(len(parts)) + b"".join(parts)
+        return (SIZES[length] if length < COLUMN_FROM else size(len(parts))) + b"".join(parts)
 
     def fields(self, values: Sequence[tuple[str, Any]], step: Callable[[str], str] = ".{}".format) -> bytes:
         """Return the number, names and pieces of named values, to go behind a tag."""

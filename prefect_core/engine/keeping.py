@@ -25,8 +25,9 @@ from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.serializers import describe_unserializable
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
-from prefect_core.states import NO_DATA, Kept, State, is_collection_of_states
+from prefect_core.states import NO_DATA, State, is_collection_of_states
 from prefect_core.storage import check_key
+from prefect_core.stored import Kept
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""

@@ -6,21 +6,23 @@ come in about that order again. Calls of an earlier attempt in this process are 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from prefect_core.history.rows import FlowRunRow, TaskRunRow
+from prefect_core.history.rows import FlowRunRow, inputs_of
 from prefect_core.results.kept import KeptValue
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, StateType
-from prefect_core.states import NO_DATA, Kept, State
+from prefect_core.states import NO_DATA, State
+from prefect_core.stored import Kept
 
 if TYPE_CHECKING:
     from prefect_core.history import HistoryStore
-    from prefect_core.history.stored import KnownCall
+    from prefect_core.history.stored import EarlierCall
 
 _AT_ONCE = 512
 
@@ -43,7 +45,7 @@ class Ledger:
         self._reading = threading.Lock()
         self._remembered: dict[bytes, Earlier] = {}
         self._keys: dict[bytes, int] = {}
-        self._read: dict[int, KnownCall] = {}
+        self._read: dict[int, EarlierCall] = {}
         self._indexes: dict[tuple[int, str], int] = {}
         if stored is not None:
             self._keys = stored.known_identities(root)
@@ -58,12 +60,12 @@ class Ledger:
         key = self._keys.pop(identity, None) if self._keys else None
         return None if key is None else _revived(self._read_call(key), flow_run)
 
-    def _read_call(self, key: int) -> KnownCall:
+    def _read_call(self, key: int) -> EarlierCall:
         with self._reading:
             if key not in self._read:
                 assert self._stored is not None
                 for call in self._stored.known_calls(self._root, key, _AT_ONCE):
-                    self._read[call.run.key] = call
+                    self._read[call.key] = call
             return self._read.pop(key)
 
     def child_of(self, run: TaskRun) -> FlowRun | None:
@@ -117,40 +119,31 @@ def take_reopened() -> Reopening | None:
     return again
 
 
-def _revived(call: KnownCall, flow_run: FlowRun | None) -> Earlier:
-    row = call.run
-    run = TaskRun(_state_of(row), row.task_name, row.task_key, flow_run, row.index, frozenset(row.tags))
-    _take_course(run, row)
-    run.attempt = call.attempts
-    run.inputs = tuple((one.parameter, one.kind, one.uid) for one in row.inputs)
-    run.worker = row.worker
-    if row.name != run.name:
-        run.name = row.name
-    run.state.task_uid = run.uid
-    is_kept = call.kept is not None and run.state.type is COMPLETED
-    return Earlier(
-        run, KeptValue.of_kept_row(call.kept) if is_kept and call.kept is not None else None, call.identity.code
-    )
+def _revived(call: EarlierCall, flow_run: FlowRun | None) -> Earlier:
+    state = State(StateType(call.state_type), call.state_name, call.state_message, data=NO_DATA)
+    state.timestamp_us = call.state_us
+    tags = frozenset(json.loads(call.tags)) if call.tags else frozenset()
+    run = TaskRun(state, call.task_name, call.task_key, flow_run, call.number, tags)
+    run.uid, run.key = int.from_bytes(call.uid, "big"), call.key
+    run.created_us, run.started_us, run.ended_us = call.created_us, call.started_us or 0, call.ended_us or 0
+    run.run_count, run.attempt, run.worker = call.run_count, call.attempts or 0, call.worker
+    if call.inputs:
+        run.inputs = tuple([(one.parameter, one.kind, one.uid) for one in inputs_of(call.inputs)])
+    if call.name:
+        run.name = call.name
+    state.task_uid = run.uid
+    return Earlier(run, KeptValue.of_call(call) if state.type is COMPLETED else None, call.code)
 
 
 def flow_run_of(row: FlowRunRow, parent: TaskRun | None, attempts: int | None = None) -> FlowRun:
     """Return the record of a flow run that the history knows."""
-    run = FlowRun(_state_of(row), row.name, row.flow_name, frozenset(row.tags), parent)
-    _take_course(run, row)
+    state = State(StateType(row.state_type), row.state_name, row.state_message, data=NO_DATA)
+    state.timestamp_us = row.state_us
+    run = FlowRun(state, row.name, row.flow_name, frozenset(row.tags), parent)
+    run.uid, run.key, run.created_us = row.uid, row.key, row.created_us
+    run.started_us, run.ended_us, run.run_count = row.started_us or 0, row.ended_us or 0, row.run_count
     run.attempt = row.run_count if attempts is None else attempts
     run.flow_version, run.entrypoint, run.runner_name = row.flow_version, row.entrypoint, row.runner
     run.parameters = row.parameters
     run.state.flow_uid = run.uid
     return run
-
-
-def _state_of(row: TaskRunRow | FlowRunRow) -> State:
-    state = State(StateType(row.state_type), row.state_name, row.state_message, data=NO_DATA)
-    state.timestamp_us = row.state_us
-    return state
-
-
-def _take_course(run: Any, row: TaskRunRow | FlowRunRow) -> None:
-    run.uid, run.key, run.created_us = row.uid, row.key, row.created_us
-    run.started_us, run.ended_us = row.started_us or 0, row.ended_us or 0
-    run.run_count = row.run_count

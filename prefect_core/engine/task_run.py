@@ -141,7 +141,7 @@ _PLAIN_RESULTS: frozenset[type] = frozenset({type(None), bool, int, float, str, 
 
 def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
     """Return the seconds to wait before the next attempt, or None if there is to be none."""
-    task, run = call.task, call.run
+    task = call.task
     if call.keeping is not None and isinstance(state.data, SerializationError):
         # A body that ran once more would only return the same again.
         return None

@@ -13,12 +13,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect_core import settings
 from prefect_core.history.recorder import Durable, Recorder, StoreRecorder
 from prefect_core.history.store import HistoryStore
 
 __all__ = ["Durable", "HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store", "reading"]
+
+if TYPE_CHECKING:
+    from prefect_core.history.sqlite.writer import SqliteWriter
 
 _current: Recorder | None = None
 _opening = threading.RLock()
@@ -62,6 +66,12 @@ def reading() -> Iterator[HistoryStore]:
         store.close()
 
 
+def _reader_beside(writer: SqliteWriter) -> HistoryStore:
+    from prefect_core.history.sqlite.store import SqliteStore  # what readers load, which most runs never need
+
+    return SqliteStore.beside(writer)
+
+
 def _open() -> Recorder:
     global _current
     from prefect_core.history.sqlite.writer import SqliteWriter  # as above
@@ -69,7 +79,10 @@ def _open() -> Recorder:
     with _opening:
         if _current is None:
             now = settings.current()
-            _current = StoreRecorder(SqliteWriter(now.home), now.recorder_queue, now.history_retry_seconds)
+            writer = SqliteWriter(now.home)
+            _current = StoreRecorder(
+                writer, now.recorder_queue, now.history_retry_seconds, lambda: _reader_beside(writer)
+            )
             _close_at_exit()
         return _current
 

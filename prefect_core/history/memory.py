@@ -78,9 +78,6 @@ class MemoryStore(MemoryStoredResults):
         for state in states:
             self._states.setdefault(state[0], {}).setdefault(state[1], StateRow(*state))
 
-    def stored(self) -> MemoryStore:
-        return self
-
     def _task_run_rows(self, root: int) -> list[TaskRunRow]:
         with self._lock:
             parents = {row.key: row.parent_flow_run for row in self._flow_runs.values()}

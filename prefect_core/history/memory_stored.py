@@ -12,6 +12,7 @@ from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import TaskRunRow
 from prefect_core.history.stored import (
     CacheRow,
+    EarlierCall,
     IdentityRow,
     KeptRow,
     KnownCall,
@@ -20,6 +21,24 @@ from prefect_core.history.stored import (
     UnheldRow,
     VerdictRow,
 )
+
+
+def _flat(call: KnownCall) -> EarlierCall:
+    identity, run, attempts, kept = call
+    inputs = json.dumps([[one.parameter, one.kind, str(one.id)] for one in run.inputs]) if run.inputs else None
+    course = (run.created_us, run.started_us, run.ended_us, run.run_count)
+    state = (run.state_type, run.state_name, run.state_message, run.state_us)
+    place = (run.key, run.uid.to_bytes(16, "big"), run.task_name, run.task_key, run.index, run.name)
+    tags = json.dumps(run.tags) if run.tags else None
+    result = kept.result if kept is not None else None
+    what = (
+        (None,) * 7
+        if result is None
+        else (result.key, result.serializer, result.storage, result.object, result.value, result.size, result.sha256)
+    )
+    kept_inputs = json.dumps(kept.inputs) if kept is not None else None
+    known = (identity.identity, identity.code)
+    return EarlierCall(*known, *place, tags, inputs, *course, *state, run.worker, attempts, kept_inputs, *what)  # type: ignore[arg-type]  # nulls where nothing was kept
 
 
 class MemoryStoredResults(MemoryHousekeeping):
@@ -72,9 +91,9 @@ class MemoryStoredResults(MemoryHousekeeping):
         found = [self.identity(run.key) for run in self._task_run_rows(root)]
         return {one.identity: one.run for one in found if one is not None and one.identity is not None}
 
-    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
         runs = [run for run in self._task_run_rows(root) if run.key >= first]
-        return [call for call in map(self._known_call, runs) if call is not None][:most]
+        return [_flat(call) for call in map(self._known_call, runs) if call is not None][:most]
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         highest: dict[tuple[int, str], int] = {}

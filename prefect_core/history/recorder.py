@@ -21,7 +21,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from prefect_core import waiting
 from prefect_core.errors import HistoryError
@@ -34,7 +34,7 @@ from prefect_core.state_kinds import PAUSED, SCHEDULED
 from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prefect_core.history.batch import Batch, Row
     from prefect_core.history.store import HistoryStore, HistoryWriter
@@ -139,8 +139,16 @@ class _Flush:
 class StoreRecorder:
     """A `Recorder` that writes to a store, which it owns."""
 
-    def __init__(self, store: HistoryWriter, queue_bound: int = 100_000, retry_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        store: HistoryWriter,
+        queue_bound: int = 100_000,
+        retry_seconds: float = 5.0,
+        reader: Callable[[], HistoryStore] | None = None,
+    ) -> None:
+        """`reader` opens the same history for reading, when that is first asked for; without it, `store` is a whole `HistoryStore`."""
         self.store = store
+        self._open_reader = reader or (lambda: cast("HistoryStore", store))
         self._bound = max(queue_bound, 1)
         self._ease = min(self._bound, EASE)
         first = _first_key(store)
@@ -208,7 +216,7 @@ class StoreRecorder:
 
     def stored(self) -> HistoryStore:
         if self._stored is None:
-            self._stored = self.store.stored()
+            self._stored = self._open_reader()
         return self._stored
 
     def durable(self) -> Durable:

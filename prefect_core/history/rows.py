@@ -229,7 +229,7 @@ def task_run_row(row: Row, child_flow_run: int | None) -> TaskRunRow:
         index=row[6],
         name=row[7] or f"{row[4]}-{row[6]}",
         tags=_texts(row[8]),
-        inputs=_inputs(row[9]),
+        inputs=inputs_of(row[9]),
         created_us=row[10],
         started_us=row[11],
         ended_us=row[12],
@@ -250,7 +250,8 @@ def _texts(raw: str | None) -> tuple[str, ...]:
     return tuple(json.loads(raw)) if raw else ()
 
 
-def _inputs(raw: str | None) -> tuple[Input, ...]:
+def inputs_of(raw: str | None) -> tuple[Input, ...]:
+    """Return the inputs that the history holds as text."""
     if not raw:
         return ()
     return tuple(Input(parameter, kind, int(text.replace("-", ""), 16)) for parameter, kind, text in json.loads(raw))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
     from prefect_core.history.stored import (
         CacheRow,
+        EarlierCall,
         IdentityRow,
         KeptRow,
         KnownCall,
@@ -82,10 +83,6 @@ class HistoryWriter(Protocol):
         """Return the number of a run's last state and its first start (0 = none), or None if the run is unknown."""
         ...
 
-    def stored(self) -> HistoryStore:
-        """Return this history for reading, from any thread."""
-        ...
-
     def checkpoint(self) -> None:
         """Tidy up after a write, if it is time and nobody is in the way. Never raises, never waits long."""
         ...
@@ -122,7 +119,7 @@ class StoredResults(Protocol):
         """Return the task runs, by identity, of a flow run and all flow runs in it."""
         ...
 
-    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
         """Return at most so many of these task runs with keys from `first`, by key."""
         ...
 

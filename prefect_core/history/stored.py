@@ -76,6 +76,39 @@ class KnownCall(NamedTuple):
     kept: KeptRow | None
 
 
+class EarlierCall(NamedTuple):
+    """A task run of an earlier execution, flat, since there may be very many: its identity, its run, and what was kept (or nulls)."""
+
+    identity: bytes | None
+    code: bytes | None
+    key: int
+    uid: bytes
+    task_name: str
+    task_key: str
+    number: int
+    name: str | None
+    tags: str | None
+    inputs: str | None
+    created_us: int
+    started_us: int | None
+    ended_us: int | None
+    run_count: int
+    state_type: str
+    state_name: str
+    state_message: str | None
+    state_us: int
+    worker: str
+    attempts: int | None
+    kept_inputs: str | None
+    result: int | None
+    serializer: str
+    storage: str | None
+    object: str | None
+    value: bytes | None
+    size: int
+    sha256: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class CacheRow:
     """A result by its cache key."""

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import clock
 from prefect_core.errors import ObjectDamaged
 from prefect_core.serializers import resolve_serializer
-from prefect_core.states import Stored
+from prefect_core.settings import current as settings
 from prefect_core.storage import Written, read_checked, resolve_storage
+from prefect_core.stored import Stored
 
 if TYPE_CHECKING:
     from prefect_core.buffers import Buffer
     from prefect_core.history.batch import Row
-    from prefect_core.history.stored import KeptRow, ResultRow
+    from prefect_core.history.stored import EarlierCall, ResultRow
+    from prefect_core.serializers import Serializer
+    from prefect_core.settings import Settings
 
 _memory_only = itertools.count(-1, -1)
 
@@ -37,6 +40,25 @@ class Remembered:
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
         return []
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    return tuple(json.loads(text)) if text and text != "[]" else ()
+
+
+_found: tuple[Settings | None, dict[str, Serializer]] = (None, {})
+
+
+def _serializer_called(spec: str) -> Serializer:
+    """Return a serializer by its spec; found once for as long as the settings, which may forbid some, are the same."""
+    global _found
+    now = settings()
+    if _found[0] is not now:
+        _found = (now, {})
+    known = _found[1].get(spec)
+    if known is None:
+        known = _found[1][spec] = resolve_serializer(spec)
+    return known
 
 
 class KeptValue(Stored):
@@ -77,9 +99,14 @@ class KeptValue(Stored):
         return kept
 
     @classmethod
-    def of_kept_row(cls, row: KeptRow) -> KeptValue:
-        """Return the value that was kept of a run."""
-        return cls.of_row(row.result, row.inputs)
+    def of_call(cls, call: EarlierCall) -> KeptValue | None:
+        """Return the value that was kept of an earlier call, or None."""
+        if call.result is None:
+            return None
+        kept = cls(call.result, call.serializer, _numbers(call.kept_inputs))
+        kept.storage, kept.object, kept.value = call.storage, call.object, call.value
+        kept.size, kept.sha256, kept.is_new = call.size, call.sha256, False
+        return kept
 
     @property
     def is_inside(self) -> bool:
@@ -88,7 +115,7 @@ class KeptValue(Stored):
 
     def load(self) -> Any:
         """Return the value. Raises `ObjectMissing`, `ObjectDamaged`, `StorageError`, or what the serializer raises."""
-        serializer = resolve_serializer(self.serializer)
+        serializer = _serializer_called(self.serializer)
         if self.value is not None:
             if hashlib.sha256(self.value).digest() != self.sha256:
                 raise ObjectDamaged(f"The stored result {self.result} in the history is not what was written.")

@@ -30,7 +30,7 @@ def load_result(run_id: UUID | str) -> Any:
         if kept is None:
             raise MissingResult(f"There is no result of {run.name} ({run.id}): {_why_none(store, run)}")
         try:
-            return KeptValue.of_kept_row(kept).load()
+            return KeptValue.of_row(kept.result).load()
         except (ObjectMissing, ObjectDamaged) as error:
             raise MissingResult(
                 f"The stored result of {run.name} ({run.id}) can't be had any more: {describe(error)}"

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from prefect_core.buffers import Source
-from prefect_core.errors import ObjectDamaged
+from prefect_core.errors import ObjectDamaged, shown
 from prefect_core.storage.chunks import CHUNK
 from prefect_core.storage.interface import Storage, Written
 from prefect_core.storage.persistence import persistently
@@ -91,7 +91,7 @@ def read_checked(storage: Storage, key: str, written: Written, load: Callable[[S
     Raises `ObjectMissing`, `ObjectDamaged`, `StorageError` once reading has failed for `storage_retry_seconds`, or what `load` raises for
     bytes that are the right ones.
     """
-    name = f"The object {key!r} in {storage.url}"
+    name = f"The object {shown(key, 100)} in {storage.url}"
 
     def once() -> tuple[V, None] | tuple[None, Exception]:
         with closing(storage.open(key)) as stream:
@@ -109,7 +109,7 @@ def read_checked(storage: Storage, key: str, written: Written, load: Callable[[S
             reader.verify(*written)
             return value, None
 
-    value, error = persistently(storage.url, f"read {key!r}", once)
+    value, error = persistently(storage.url, f"read {shown(key, 100)}", once)
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # with no error there is a value

@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from prefect_core.buffers import Buffer, Source
 from prefect_core.crash_points import crash_point
-from prefect_core.errors import ObjectMissing
+from prefect_core.errors import ObjectMissing, shown
 from prefect_core.storage.chunks import write_chunks
 from prefect_core.storage.interface import StoredObject, Written
 from prefect_core.storage.keys import check_key, is_temporary, temporary_name
@@ -57,7 +57,7 @@ class LocalStorage:
         """Write a file, and return once it and its name are on the disk."""
         *folders, name = check_key(key).split("/")
         kept = list(pieces)
-        return persistently(self.url, f"write {key!r}", lambda: self._write(folders, name, kept))
+        return persistently(self.url, f"write {shown(key, 100)}", lambda: self._write(folders, name, kept))
 
     def _write(self, folders: list[str], name: str, pieces: list[Buffer]) -> Written:
         crash_point("storage.before_write")
@@ -78,7 +78,7 @@ class LocalStorage:
     def open(self, key: str) -> Source:
         """Open the file."""
         *folders, name = check_key(key).split("/")
-        return persistently(self.url, f"read {key!r}", lambda: self._open(folders, name, key))
+        return persistently(self.url, f"read {shown(key, 100)}", lambda: self._open(folders, name, key))
 
     def _open(self, folders: list[str], name: str, key: str) -> Source:
         try:
@@ -87,10 +87,10 @@ class LocalStorage:
         except OSError as error:
             if error.errno not in _NO_OBJECT:
                 raise
-            raise ObjectMissing(f"The storage {self.url} has no object {key!r}.") from error
+            raise ObjectMissing(f"The storage {self.url} has no object {shown(key, 100)}.") from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise ObjectMissing(f"The storage {self.url} has no object {key!r}: that is a folder.")
+            raise ObjectMissing(f"The storage {self.url} has no object {shown(key, 100)}: that is a folder.")
         return os.fdopen(descriptor, "rb")
 
     def size(self, key: str) -> int | None:
@@ -105,7 +105,7 @@ class LocalStorage:
                 return None
             return found.st_size if stat.S_ISREG(found.st_mode) else None
 
-        return persistently(self.url, f"look for {key!r}", once)
+        return persistently(self.url, f"look for {shown(key, 100)}", once)
 
     def delete(self, key: str) -> bool:
         """Remove the file. Its folder stays, since somebody may be about to write into it."""
@@ -119,7 +119,7 @@ class LocalStorage:
                 return False
             return True
 
-        return persistently(self.url, f"delete {key!r}", once)
+        return persistently(self.url, f"delete {shown(key, 100)}", once)
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the files, folder by folder."""
@@ -234,5 +234,7 @@ def _open_below(folder: int, name: str) -> int:
         return os.open(name, _BELOW, dir_fd=folder)
     except OSError as error:
         if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-            raise NotADirectoryError(errno.ENOTDIR, f"{name!r} is no folder of the storage") from error
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"{shown(name, 100)} is a file, where a folder of the storage should be"
+            ) from error
         raise

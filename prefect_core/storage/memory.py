@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect_core import clock
 from prefect_core.buffers import Buffer, Source
-from prefect_core.errors import ObjectMissing
+from prefect_core.errors import ObjectMissing, shown
 from prefect_core.storage.chunks import write_chunks
 from prefect_core.storage.interface import StoredObject, Written
 from prefect_core.storage.keys import check_key
@@ -38,7 +38,7 @@ class MemoryStorage:
             # `open` of fsspec would give all readers one and the same stream.
             return BytesIO(_file_system().cat_file(self._path(key)))
         except FileNotFoundError as error:
-            raise ObjectMissing(f"The storage {self.url} has no object {key!r}.") from error
+            raise ObjectMissing(f"The storage {self.url} has no object {shown(key, 100)}.") from error
 
     def size(self, key: str) -> int | None:
         """Return the number of bytes."""

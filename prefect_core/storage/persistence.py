@@ -55,6 +55,8 @@ _LASTING_WORDS = ("authentication", "authorized", "credential", "denied", "forbi
 
 _CURES = {
     errno.EACCES: "Make it readable and writable for this user",
+    errno.EISDIR: "Choose another key",
+    errno.ENOTDIR: "Choose another key",
     errno.EDQUOT: "Free some space there",
     errno.ENOSPC: "Free some space there",
     errno.EPERM: "Make it readable and writable for this user",
@@ -106,8 +108,9 @@ def _failed(url: str, what: str, error: Exception, tries: int, seconds: float) -
     number = error.errno if isinstance(error, OSError) else None
     reason = error.strerror if isinstance(error, OSError) and error.strerror else describe(error)
     tried = f"tried {tries} times in {seconds:.1f} s" if tries > 1 else "tried once"
+    patience = " PREFECT_CORE_STORAGE_RETRY_SECONDS says how long it is tried." if is_passing(error) else ""
     cure = _CURES.get(number or 0, "See to it that it can be reached")
     return StorageError(
-        f"The storage {url} can't {what}: {reason} ({tried}). {cure}, or choose another place: result_storage=, or "
-        "PREFECT_CORE_RESULTS_STORAGE; PREFECT_CORE_STORAGE_RETRY_SECONDS says how long it is tried."
+        f"The storage {url} can't {what}: {reason} ({tried}). {cure}, or choose another place (result_storage=, "
+        f"PREFECT_CORE_RESULTS_STORAGE).{patience}"
     )

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 from prefect_core import clock
 from prefect_core.buffers import Buffer, Source
-from prefect_core.errors import ObjectMissing
+from prefect_core.errors import ObjectMissing, shown
 from prefect_core.storage.interface import StoredObject, Written
 from prefect_core.storage.keys import check_key, is_temporary
 from prefect_core.storage.persistence import persistently
@@ -59,7 +59,7 @@ class RemoteStorage:
                 raise OSError(f"{written.size} bytes were sent, and the store says that the object has {size}")
             return written
 
-        return self._persistently(f"write {key!r}", once)
+        return self._persistently(f"write {shown(key, 100)}", once)
 
     def open(self, key: str) -> Source:
         """Return a stream that asks the store for a few megabytes at a time."""
@@ -68,18 +68,23 @@ class RemoteStorage:
         options = {"cache_type": "none"} if self._is_object_store else {}
 
         def once(fs: Any, root: str, moved: Callable[[], None]) -> Any:
+            missing = ObjectMissing(f"The storage {self.url} has no object {shown(key, 100)}.")
             try:
-                return fs.open(f"{root}/{name}", "rb", **options)
-            except (FileNotFoundError, IsADirectoryError) as error:
-                raise ObjectMissing(f"The storage {self.url} has no object {key!r}.") from error
+                file = fs.open(f"{root}/{name}", "rb", **options)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise missing from error
+            if self._is_object_store and file.details.get("type") == "directory":
+                # What other keys begin with can be opened too.
+                raise missing
+            return file
 
-        file = self._persistently(f"read {key!r}", once)
+        file = self._persistently(f"read {shown(key, 100)}", once)
         return cast("Source", io.BufferedReader(Stream(file, self._stall_seconds), STEP))
 
     def size(self, key: str) -> int | None:
         """Ask the store for the object's size."""
         name = _escaped(check_key(key))
-        return self._persistently(f"look for {key!r}", lambda fs, root, _: size_of(fs, f"{root}/{name}"))
+        return self._persistently(f"look for {shown(key, 100)}", lambda fs, root, _: size_of(fs, f"{root}/{name}"))
 
     def delete(self, key: str) -> bool:
         """Remove the object."""
@@ -96,7 +101,7 @@ class RemoteStorage:
                 fs.rm_file(f"{root}/{name}")
             return True
 
-        return self._persistently(f"delete {key!r}", once)
+        return self._persistently(f"delete {shown(key, 100)}", once)
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield what a listing of the store shows."""

@@ -18,7 +18,10 @@ STEP = 8 << 20
 
 
 def upload(fs: Any, path: str, pieces: list[Buffer], moved: Callable[[], None]) -> Written:
-    """Upload to an object store, where nothing is seen of it before the file is closed."""
+    """Upload to an object store, where nothing is seen of it before the file is closed.
+
+    Once it is being closed, an upload that is given up may still arrive, whole: then the checksum tells it from what was acknowledged.
+    """
     file = fs.open(path, "wb")
     try:
         written = _write_to(file, pieces, moved)
@@ -81,7 +84,7 @@ def size_of(fs: Any, path: str) -> int | None:
     fs.invalidate_cache()
     try:
         info = fs.info(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return None if info.get("type") == "directory" else int(info["size"])
 

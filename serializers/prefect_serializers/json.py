@@ -54,8 +54,8 @@ class JSONSerializer(Serializer):
         self._library = json if jsonlib == "json" else import_library("jsonlib", jsonlib)
         self._encoder = import_function("object_encoder", object_encoder) if object_encoder else None
         self._decoder = import_function("object_decoder", object_decoder) if object_decoder else None
-        if jsonlib == "json":
-            self._to_text = {"separators": (",", ":"), **self._to_text}
+        if jsonlib == "json" and not dumps_kwargs:
+            self._to_text = {"separators": (",", ":")}
 
     def options(self) -> dict[str, Any]:
         """Return what was given."""

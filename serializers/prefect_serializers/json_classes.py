@@ -12,7 +12,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from prefect_core.errors import SerializationError
-from prefect_core.importable import module_of
+from prefect_core.module_names import module_name_of
 
 
 def object_to_tree(value: Any) -> tuple[str, Any]:
@@ -54,7 +54,7 @@ def tree_to_object(name: str, state: Any) -> Any:
 
 
 def _name_of(kind: type) -> str:
-    module, name = module_of(kind), kind.__qualname__
+    module, name = module_name_of(kind), kind.__qualname__
     found: Any = sys.modules.get(module)
     try:
         found = reduce(getattr, name.split("."), found)

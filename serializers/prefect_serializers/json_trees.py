@@ -28,7 +28,8 @@ from prefect_serializers.json_classes import object_to_tree, tree_to_object
 TAG = "__class__"
 DATA = "data"
 
-_STANDING_FOR_THEMSELVES = frozenset({type(None), bool, int, str})
+_STANDING_FOR_THEMSELVES = frozenset({type(None), bool, int})
+_HALVES = ("utf-8", "surrogatepass")
 
 
 class _Form(NamedTuple):
@@ -42,11 +43,13 @@ def to_tree(value: Any) -> Any:
     kind = type(value)
     if kind in _STANDING_FOR_THEMSELVES:
         return value
+    if kind is str and _is_text(value):
+        return value
     if kind is float and math.isfinite(value):
         return value
     if kind is list:
         return [to_tree(item) for item in value]
-    if kind is dict and TAG not in value and all(type(key) is str for key in value):
+    if kind is dict and TAG not in value and all(type(key) is str and _is_text(key) for key in value):
         return {key: to_tree(item) for key, item in value.items()}
     form = _FORMS.get(kind)
     if form is not None:
@@ -71,6 +74,17 @@ def from_tree(tree: Any) -> Any:
         return tree_to_object(name, from_tree(data)) if form is None else form.read(data)
     except (AttributeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise SerializationError(f"This is no value of ours: no {name!r} can be made of its data ({error}).") from error
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether the string is valid Unicode: JSON would make one character of two halves that stand side by side."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _trees(items: Any) -> list[Any]:
@@ -109,6 +123,9 @@ def _zone_key(zone: ZoneInfo) -> str:
 
 _FORMS: dict[type, _Form] = {
     float: _Form("float", repr, float),
+    str: _Form(
+        "str", lambda value: b64encode(value.encode(*_HALVES)).decode(), lambda data: b64decode(data).decode(*_HALVES)
+    ),
     complex: _Form("complex", lambda value: _trees([value.real, value.imag]), lambda data: complex(*_values(data))),
     tuple: _Form("tuple", _trees, lambda data: tuple(_values(data))),
     set: _Form("set", _trees, lambda data: set(_values(data))),

@@ -13,12 +13,13 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
 from prefect_core.buffers import Buffer, Source, fill
 from prefect_core.errors import SerializationError
-from prefect_core.importable import reference_of
+from prefect_core.importable import find_class, reference_of
 from prefect_core.pickling import Pickler
 from prefect_core.serializers import Serializer, check_code_is_allowed, describe_unserializable, import_library
 
@@ -86,11 +87,11 @@ class PickleSerializer(Serializer):
         """Read all there is and then load it. Raises whatever loading a part raises, `SerializationError` if it is no such pickle."""
         if self._library is not None:
             return self._library.loads(source.read())
-        head = source.read(len(MAGIC))
+        head = _up_to(source, len(MAGIC))
         if head != MAGIC:
-            return pickle.loads(head + source.read())
+            return _Loading(BytesIO(head + source.read())).load()
         pickled, buffers = self._parts(source)
-        return pickle.loads(pickled, buffers=buffers)
+        return _Loading(BytesIO(pickled), buffers=buffers).load()
 
     def _parts(self, source: Source) -> tuple[bytes, list[memoryview]]:
         length, count = _HEAD.unpack(_exactly(source, _HEAD.size))
@@ -135,6 +136,13 @@ class _Stored(Pickler):
         return super().reducer_override(obj) if reference is None else reference
 
 
+class _Loading(pickle.Unpickler):
+    """Finds what a process called by its fixed name in the main script too, if that is the same file."""
+
+    def find_class(self, module_name: str, name: str, /) -> Any:
+        return find_class(module_name, name, super().find_class)
+
+
 def _is_plain(value: Any) -> bool:
     """Tell whether the value is plain data at a glance, which needs no pickler of ours."""
     kind = type(value)
@@ -165,12 +173,17 @@ def _framed(pieces: list[Buffer], buffers: list[memoryview]) -> list[Buffer]:
     return framed
 
 
+def _up_to(source: Source, size: int) -> bytes:
+    """Read so many bytes, however many the source gives at once; fewer only at its end."""
+    data = source.read(size)
+    while len(data) < size and (more := source.read(size - len(data))):
+        data += more
+    return data
+
+
 def _exactly(source: Source, size: int) -> bytes:
-    """Read so many bytes, however many the source gives at once."""
     try:
-        data = source.read(size)
-        while len(data) < size and (more := source.read(size - len(data))):
-            data += more
+        data = _up_to(source, size)
     except (MemoryError, OverflowError) as error:
         raise SerializationError(f"This is no pickle of ours: {size} bytes can't be read.") from error
     if len(data) < size:
@@ -179,10 +192,9 @@ def _exactly(source: Source, size: int) -> bytes:
 
 
 def _memory(source: Source, size: int) -> memoryview:
-    # Mapped memory is not filled with zeros before it is read into, as a bytearray is. It is private: after a fork each has its own.
     try:
         if size >= _LEAST_MAPPED:
-            memory = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            memory = memoryview(_mapped(size))
         else:
             memory = memoryview(bytearray(size))
     except (MemoryError, OverflowError, OSError) as error:
@@ -190,3 +202,13 @@ def _memory(source: Source, size: int) -> memoryview:
     if fill(source, memory) < size:
         raise SerializationError(f"This is no whole pickle: a buffer of {size} bytes ends early.")
     return memory
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Return memory that is not filled with zeros before it is read into, as a bytearray is."""
+    # Private: after a fork each process has its own.
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Large pages, as NumPy asks for: with small ones, the page faults cost as much as reading. Not every kernel has them.
+    with suppress(AttributeError, OSError):
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+    return mapped

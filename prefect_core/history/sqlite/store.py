@@ -13,6 +13,7 @@ from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
 from prefect_core.history.stored import (
     CacheRow,
+    EarlierCall,
     IdentityRow,
     KeptRow,
     KnownCall,
@@ -25,6 +26,13 @@ from prefect_core.history.stored import (
 
 class SqliteStore(SqliteHousekeeping, SqliteWriter):
     """A `HistoryStore` in the file `history.db` of a folder."""
+
+    @classmethod
+    def beside(cls, writer: SqliteWriter) -> SqliteStore:
+        """Return a store that reads through the connections of a writer."""
+        store = cls.__new__(cls)
+        store._connections = writer._connections
+        return store
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
         with self._connections.reading() as connection:
@@ -88,7 +96,7 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
         with self._connections.reading() as connection:
             return stored.known_identities(connection, root)
 
-    def known_calls(self, root: int, first: int, most: int) -> list[KnownCall]:
+    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
         with self._connections.reading() as connection:
             return stored.known_calls(connection, root, first, most)
 

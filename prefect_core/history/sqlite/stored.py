@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from prefect_core.history.batch import OF_RESULTS, TASK_RUN
 from prefect_core.history.rows import task_run_row
 from prefect_core.history.sqlite.read import TREE
-from prefect_core.history.stored import CacheRow, IdentityRow, KeptRow, KnownCall, ResultRow, UnheldRow, VerdictRow
+from prefect_core.history.stored import (
+    CacheRow,
+    EarlierCall,
+    IdentityRow,
+    KeptRow,
+    KnownCall,
+    ResultRow,
+    UnheldRow,
+    VerdictRow,
+)
 
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
@@ -73,12 +82,18 @@ def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, i
     return dict(rows.fetchall())
 
 
-def known_calls(connection: sqlite3.Connection, root: int, first: int, most: int) -> list[KnownCall]:
+_EARLIER = f"""SELECT identity.identity, identity.code, task_run.key, task_run.uid, task_name, task_key, idx, name, tags, task_run.inputs,
+        task_run.created_us, started_us, ended_us, run_count, state_type, state_name, state_message, state_us, worker,
+        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), kept.inputs,
+        {", ".join(f"result.{column}" for column in OF_RESULTS["result"][:-1])}
+    FROM identity JOIN task_run ON task_run.key = identity.run
+    LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result
+    WHERE identity.run >= ? AND {_IN_TREE} ORDER BY identity.run LIMIT ?"""
+
+
+def known_calls(connection: sqlite3.Connection, root: int, first: int, most: int) -> list[EarlierCall]:
     """Return task runs in a flow run, by key."""
-    rows = connection.execute(
-        f"{TREE} {_CALLS} WHERE identity.run >= ? AND {_IN_TREE} ORDER BY identity.run LIMIT ?", (root, first, most)
-    )
-    return [_call(row) for row in rows]
+    return list(map(EarlierCall._make, connection.execute(f"{TREE} {_EARLIER}", (root, first, most))))
 
 
 _FIRST = len(TASK_RUN) + 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import prefect_core
 from prefect_core import clock
@@ -12,9 +12,6 @@ from prefect_core.history.process import this_process
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.insert import insert
 from prefect_core.history.sqlite.migrate import Migration, migrations
-
-if TYPE_CHECKING:
-    from prefect_core.history.store import HistoryStore
 
 _KEYS_PER_PROCESS = 1 << 32
 
@@ -52,13 +49,6 @@ class SqliteWriter:
                 "SELECT max(seq), min(CASE type WHEN 'RUNNING' THEN timestamp_us END) FROM state WHERE run = ?", (key,)
             ).fetchone()
         return None if row[0] is None else (row[0], row[1] or 0)
-
-    def stored(self) -> HistoryStore:
-        from prefect_core.history.sqlite.store import SqliteStore  # what readers load, which most runs never need
-
-        reader = SqliteStore.__new__(SqliteStore)
-        reader._connections = self._connections
-        return reader
 
     def checkpoint(self) -> None:
         self._connections.checkpoint()

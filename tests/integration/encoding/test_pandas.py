@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import pytz
 
 from prefect_core.encoding import NotEncodable, digest
 
@@ -146,6 +148,15 @@ def test_moments_differ_by_zone_and_unit() -> None:
         pd.NA,
     ]
     assert len({digest(moment) for moment in moments}) == len(moments)
+
+
+def test_zones_of_pytz_count_by_name_and_offset() -> None:
+    berlin = pytz.timezone("Europe/Berlin")
+    winter, summer = (berlin.localize(dt.datetime.fromisoformat(f"2020-{month}-01")) for month in ("01", "07"))
+    zones = [berlin, winter.tzinfo, summer.tzinfo, pytz.UTC, pytz.FixedOffset(60), pytz.timezone("Europe/Paris")]
+    assert len({digest(zone) for zone in zones}) == len({str(zone) + repr(zone) for zone in zones})
+    assert digest(winter) != digest(summer)
+    assert digest(pd.Timestamp(winter)) == digest(pd.Timestamp("2020-01-01", tz=berlin))
 
 
 def test_the_error_names_the_column_and_the_row() -> None:

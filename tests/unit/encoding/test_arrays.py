@@ -91,7 +91,7 @@ GROUPS: dict[str, list[Any]] = {
     "times": [
         np.datetime64("2020"),
         np.datetime64("2020-01"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
         np.timedelta64(1, "s"),
         np.timedelta64(1, "ms"),
     ],

@@ -131,3 +131,20 @@ def test_a_function_without_code_counts_by_its_name() -> None:
     assert code_digest(len) == code_digest(len)
     with pytest.raises(NotEncodable, match="builtin_function_or_method has no stable encoding"):
         code_digest([].append)
+
+
+def test_a_function_that_says_it_wraps_itself_is_read_once() -> None:
+    fn = made()
+    fn.__wrapped__ = fn
+    assert code_digest(fn) == code_digest(made())
+
+
+class Broken:
+    def __getattr__(self, name):
+        raise ValueError(name)
+
+
+def test_what_user_code_raises_is_the_cause() -> None:
+    with pytest.raises(NotEncodable, match="reading it raised ValueError") as raised:
+        code_digest(Broken())
+    assert isinstance(raised.value.__cause__, ValueError)
