@@ -129,7 +129,11 @@ class _Pruning:
             self._chosen += [row for row in rows if row.key in loose]
 
     def carry_out(self) -> None:
-        gone = set(self._store.drop_results([row.key for row in self._chosen], f"by {this_user()}", is_gone))
+        gone = set(
+            self._store.drop_results(
+                [row.key for row in self._chosen], f"by results prune, asked for by {this_user()}", is_gone
+            )
+        )
         self._chosen = [row for row in self._chosen if row.key in gone]
         swept = sweep(self._store)
         self.deleted_objects, self.problems = swept.deleted, swept.problems
@@ -174,7 +178,12 @@ class _Pruning:
             output.say(problem)
 
     def _in_words(self) -> str:
-        text = f"{len(self._chosen):,} stored results ({output.size(sum(row.size for row in self._chosen))})"
+        size = output.size(sum(row.size for row in self._chosen))
+        text = f"{_count(len(self._chosen), 'stored result')} ({size})"
         if self._with_orphans:
-            text += f" and {self.orphans:,} orphans ({output.size(self.orphan_bytes)})"
+            text += f" and {_count(self.orphans, 'orphan')} ({output.size(self.orphan_bytes)})"
         return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
