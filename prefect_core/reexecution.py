@@ -50,7 +50,6 @@ def find(name: str | int, *, force: bool = False) -> Again:
             )
         flow = load_flow(row.entrypoint)
         parameters = _parameters(stored, row)
-    _warn_if_changed(row, flow)
     return Again(row, flow, *_arguments(row, flow, parameters))
 
 
@@ -87,16 +86,6 @@ def _arguments(row: FlowRunRow, flow: Flow[..., Any], parameters: dict[str, Any]
     return list(args), dict(kwargs)
 
 
-def _warn_if_changed(row: FlowRunRow, flow: Flow[..., Any]) -> None:
-    if row.flow_version is not None and flow.version != row.flow_version:
-        logs.engine_line(
-            None,
-            logs.WARNING,
-            f"Flow {row.flow_name!r} has changed since {row.name!r} began (version {row.flow_version}, now {flow.version}); results that "
-            "are taken over were made by the earlier one.",
-        )
-
-
 @contextmanager
 def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
     """Claim the run for this process; the first flow that is called in the block goes on with it, with the tags that it had.
@@ -112,6 +101,14 @@ def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
     finally:
         own.close()
     run = flow_run_of(claimed.run, None, claimed.attempts)
+    before, now = run.flow_version, again.flow.version
+    if before is not None and before != now:
+        logs.engine_line(
+            run,
+            logs.WARNING,
+            f"Flow {run.flow_name!r} has changed since {run.name!r} began (version {before}, now {now}); results that are taken over were "
+            "made by the earlier one.",
+        )
     with tags(*claimed.run.tags), reopening(run, Ledger(again.row.key, stored)):
         yield
 
