@@ -171,7 +171,7 @@ def test_an_input_that_did_not_complete_is_said(main):
 def test_a_result_whose_input_fails_now_is_not_taken(main, call):
     main.flow("count.submit(fickle.submit(1)).wait()")
     (main.folder / "go").touch()
-    assert call("flow-run", "retry", main.run).code == 0
+    assert call("flow-run", "retry", main.run).code == 1
     explained = main.of("count-0")
     assert explained["verdict"] == "did not run"
     assert explained["reasons"][1] == "Its earlier result was not taken: an input did not complete."
