@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect_core import history
 from prefect_core.errors import MissingResult, ObjectDamaged, ObjectMissing, ObjectNotFound, describe
@@ -11,21 +13,19 @@ from prefect_core.results.kept import KeptValue
 from prefect_core.state_kinds import COMPLETED
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from prefect_core.history import HistoryStore
     from prefect_core.history.rows import FlowRunRow, TaskRunRow
 
 
 def load_result(run_id: UUID | str) -> Any:
-    """Return the stored value of a completed task run or flow run, given its id, the unique start of one, or its name.
+    """Return the stored value of a completed task run or flow run, given its id.
 
     Loading a pickle is loading code: only read from histories and storages that you trust, or set `results_json_only`. Raises
     `ObjectNotFound` if there is no such run, `MissingResult` if it has no value that could be had, `StorageError` if the storage can't
     be read, and what its serializer raises.
     """
     with history.reading() as store:
-        run = _find(store, str(run_id))
+        run = _find(store, run_id)
         kept = store.kept(run.key) if run.state_type == COMPLETED.value else None
         if kept is None:
             raise MissingResult(f"There is no result of {run.name} ({run.id}): {_why_none(store, run)}")
@@ -37,14 +37,19 @@ def load_result(run_id: UUID | str) -> Any:
             ) from error
 
 
-def _find(store: HistoryStore, name: str) -> FlowRunRow | TaskRunRow:
+def _find(store: HistoryStore, run_id: UUID | str) -> FlowRunRow | TaskRunRow:
     try:
-        return store.task_run(name)
+        full_id = str(run_id if isinstance(run_id, UUID) else UUID(run_id))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ObjectNotFound(
+            f"Expected the id of a run, such as state.state_details.task_run_id; got {run_id!r}."
+        ) from error
+    try:
+        return store.task_run(full_id)
     except ObjectNotFound:
-        try:
-            return store.flow_run(name)
-        except ObjectNotFound as error:
-            raise ObjectNotFound(f"The history holds no run with id or name {name!r}.") from error
+        with suppress(ObjectNotFound):
+            return store.flow_run(full_id)
+    raise ObjectNotFound(f"The history holds no run with id {full_id}.")
 
 
 def _why_none(store: HistoryStore, run: FlowRunRow | TaskRunRow) -> str:

@@ -351,5 +351,5 @@ def test_commands_that_change_the_history_do_not_unpickle_either(call, ran, neve
 
 def test_the_check_on_unpickling_would_notice(ran, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    load_result("large-0")
+    load_result(history.current().stored().task_run("large-0").id)
     assert Path("exploded").exists()
