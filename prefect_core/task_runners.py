@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from prefect_core.errors import ConfigurationError, UnknownRunnerError
+from prefect_core.errors import RunnerArgumentError, UnknownRunnerError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -61,8 +61,8 @@ class TaskRunner(ABC):
 
     @classmethod
     def from_argument(cls, argument: str) -> Self:
-        """Make one from the part behind the colon in a name such as "concurrent:8". Raises `ConfigurationError`."""
-        raise ConfigurationError(f"{cls.__name__} takes no argument in its name, got {argument!r}.")
+        """Make one from the part behind the colon in a name such as "concurrent:8". Raises `RunnerArgumentError`."""
+        raise RunnerArgumentError(f"{cls.__name__} takes no argument in its name, got {argument!r}.")
 
     @abstractmethod
     def duplicate(self) -> Self:
@@ -111,7 +111,12 @@ RunnerSpec = TaskRunner | type[TaskRunner] | str
 
 
 def check_runner(spec: Any) -> Any:
-    """Return what was given as `task_runner`, which may be None. Raises `TypeError` for what can't be one; a name is looked up later."""
+    """Return what was given as `task_runner`, which may be None. Raises `TypeError` for what can't be one.
+
+    A name is looked up later, since it may be that of a plug-in; of ours, a bad argument is a `RunnerArgumentError` at once.
+    """
+    if isinstance(spec, str) and ":" in spec and spec.partition(":")[0] in BUILT_IN:
+        _by_name(spec)
     is_class = isinstance(spec, type) and issubclass(spec, TaskRunner)
     if spec is None or is_class or isinstance(spec, TaskRunner | str):
         return spec

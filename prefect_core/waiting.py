@@ -79,6 +79,9 @@ class Signal:
 
     __slots__ = ("_callbacks", "_done")
 
+    is_hurried = False
+    """Whether the thread on which it happens must not be kept: callbacks do no more than wake another one."""
+
     def __init__(self) -> None:
         self._done = False
         self._callbacks: list[Callable[[Any], object]] | None = None

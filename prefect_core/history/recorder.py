@@ -111,6 +111,8 @@ class Durable(Signal):
 
     __slots__ = ("error",)
 
+    is_hurried = True
+
     def __init__(self) -> None:
         super().__init__()
         self.error: HistoryError | None = None

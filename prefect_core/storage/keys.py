@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+import os
 
 from prefect_core.errors import shown
 
@@ -22,7 +22,7 @@ def check_key(key: str) -> str:
 
 def temporary_name() -> str:
     """Return a name under which nothing is yet, and which no key has."""
-    return f"{TEMPORARY}{uuid4().hex}"
+    return f"{TEMPORARY}{os.urandom(16).hex()}"
 
 
 def is_temporary(name: str) -> bool:

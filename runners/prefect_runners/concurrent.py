@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from prefect_core.engine import remote
-from prefect_core.errors import ConfigurationError, RunnerError
+from prefect_core.errors import RunnerArgumentError, RunnerError
 from prefect_core.loops import LoopFlag
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
@@ -38,7 +38,7 @@ class ConcurrentTaskRunner(TaskRunner):
         try:
             return cls(int(argument))
         except ValueError as error:
-            raise ConfigurationError(f"Expected a number of workers, as in concurrent:8; got {argument!r}.") from error
+            raise RunnerArgumentError(f"Expected a number of workers, as in concurrent:8; got {argument!r}.") from error
 
     def options(self) -> dict[str, Any]:
         return {"max_workers": self.max_workers}

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNNERS = entry_points(group="prefect_core.task_runners")
+SERIALIZERS = entry_points(group="prefect_core.serializers")
 
 
 def test_the_oldest_dependencies_under_test_are_the_lower_bounds() -> None:
@@ -25,6 +26,12 @@ def test_each_runner_of_the_metadata_can_be_loaded() -> None:
     assert {"sequential", "concurrent", "processes"} <= RUNNERS.names
     for runner in RUNNERS:
         assert isinstance(runner.load(), type)
+
+
+def test_each_serializer_of_the_metadata_can_be_loaded() -> None:
+    assert {"pickle", "json", "compressed"} <= SERIALIZERS.names
+    for serializer in SERIALIZERS:
+        assert isinstance(serializer.load(), type)
 
 
 def test_the_command_of_the_metadata_can_be_loaded() -> None:
