@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
@@ -32,6 +32,9 @@ from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING
 from prefect_core.states import AwaitingRetry, State
 from prefect_core.task_runners import RunnerSpec, resolve_runner
+
+if TYPE_CHECKING:
+    from prefect_core.flows import Flow
 
 runner_overrides: dict[str, RunnerSpec] = {}
 """Runners that replace what flows say, by flow name; "" is the root flow's. Set by the command line."""
@@ -135,8 +138,13 @@ def _take_parameters(call: FlowCall) -> None:
     call.context.parameters = parameters
     if call.parent is None:
         # Only such a run can be run again by itself.
-        restore = flow.validator.validate if flow.validates_parameters else dict
-        call.unheld = unheld(parameters, encoded, restore)
+        call.unheld = unheld(parameters, encoded, partial(_restored, flow))
+
+
+def _restored(flow: Flow[Any, Any], encoded: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as a call gets them that another process makes with what JSON holds of them."""
+    parameters = flow.binder.bind(*flow.binder.unbind(encoded))
+    return flow.validator.validate(parameters) if flow.validates_parameters else parameters
 
 
 def _attempts(call: FlowCall) -> Life[State]:

@@ -18,6 +18,7 @@ from prefect_core.engine import transitions
 from prefect_core.engine.ledger import Earlier, Ledger
 from prefect_core.engine.steps import Block, Life, Wait
 from prefect_core.errors import NotEncodable, SerializationError, StorageError, describe
+from prefect_core.history.stored import AGAIN, TAKEN
 from prefect_core.identity import CallIdentity, code_of, root_path, site_of
 from prefect_core.results.kept import KeptValue, Remembered
 from prefect_core.results.rules import Plan, Scope, outermost
@@ -31,7 +32,6 @@ from prefect_core.stored import Kept
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
-TAKEN, AGAIN = "taken over", "runs again"
 
 if TYPE_CHECKING:
     from prefect_core.engine.flow_call import FlowCall
@@ -102,7 +102,8 @@ class Keeping:
         if self.earlier is None or self.earlier.code != self._code:
             self._record_identity()
         if self.earlier is not None and self.earlier.kept is None:
-            self.run_again(f"it had ended {run.state}")
+            is_complete = run.state.type is COMPLETED
+            self.run_again("nothing is stored of its value" if is_complete else f"it had ended {run.state}")
 
     def _record_identity(self) -> None:
         identity = self.identity
@@ -125,11 +126,11 @@ class Keeping:
             return None
         reason = self._why_not(self.earlier.kept, identity)
         if reason is None:
-            state = yield from self._take(self.earlier)
-            if state is not None:
-                self._ended(state)
-                return state
-            reason = "its stored result can't be used"
+            taken = yield from self._take(self.earlier)
+            if isinstance(taken, State):
+                self._ended(taken)
+                return taken
+            reason = taken
         self.run_again(reason)
         return None
 
@@ -143,7 +144,8 @@ class Keeping:
             return f"{identity.first_changed_input(kept.inputs)} was made anew"
         return None
 
-    def _take(self, earlier: Earlier) -> Life[State | None]:
+    def _take(self, earlier: Earlier) -> Life[State | str]:
+        """Return the state that has the earlier value, or why that can't be had."""
         before, kept = earlier.run.state, earlier.kept
         assert kept is not None
         value = before.data
@@ -156,10 +158,12 @@ class Keeping:
                     logs.WARNING,
                     f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
                 )
-                return None
+                return f"its stored result can't be used: {describe(error)}"
             if not self._plan.in_memory:
                 value = kept
+        reason = f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs"
         if earlier.code != self._code:
+            reason += "; its body has changed since"
             logs.note(
                 self.context,
                 logs.WARNING,
@@ -167,7 +171,7 @@ class Keeping:
                 "with refresh_cache=True it runs again.",
             )
         self.was_taken = True
-        self._judge(TAKEN, f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs")
+        self._judge(TAKEN, reason)
         return self._state_taken(earlier.run, kept, value)
 
     def _state_taken(self, before: TaskRun, kept: Kept, value: Any) -> State:
@@ -192,8 +196,7 @@ class Keeping:
             self.run_again("an input did not complete")
 
     def _judge(self, verdict: str, reason: str) -> None:
-        if self._plan.stores:
-            history.current().noted([("verdict", (self.run.key, clock.now_us(), verdict, reason))])
+        history.current().noted([("verdict", (self.run.key, clock.now_us(), verdict, reason))])
 
     # When its body has ended.
 
@@ -209,14 +212,14 @@ class Keeping:
             state.kept = Remembered(inputs)
             return state
         try:
-            state.kept = kept = yield from self._store(value, inputs)
+            state.kept = kept = yield from self._store(value, inputs, self._object_key)
         except (StorageError, SerializationError, KeyError, TypeError, ValueError) as error:
             return State(FAILED, None, f"The result could not be stored: {describe(error)}", data=error)
         if not self._plan.in_memory:
             state.data = kept
         return state
 
-    def _store(self, value: Any, inputs: tuple[int, ...]) -> Life[KeptValue]:
+    def _store(self, value: Any, inputs: tuple[int, ...], object_key: Callable[[], str]) -> Life[KeptValue]:
         plan = self._plan
         serializer = plan.serializer
         try:
@@ -229,7 +232,7 @@ class Keeping:
         if sum(memoryview(piece).nbytes for piece in pieces) <= plan.most_inside:
             kept.put_inside(pieces)
         else:
-            storage, key = plan.storage, check_key(self._object_key())
+            storage, key = plan.storage, check_key(object_key())
             written = yield Block(partial(storage.write, key, pieces))
             kept.put_outside(storage.url, key, written)
         return kept
@@ -239,17 +242,21 @@ class Keeping:
         if not self._plan.stores:
             return None
         try:
-            return (yield from self._store(value, ()))
+            # Not under the key that the user chose for results.
+            return (yield from self._store(value, (), lambda: f"{self._own_key()}.parameters"))
         except (StorageError, SerializationError) as error:
             logs.note(self.context, logs.WARNING, f"The parameters could not be stored: {describe(error)}")
             return None
 
-    def _object_key(self) -> str:
+    def _own_key(self) -> str:
         run = self.context.run
+        flow_run = run if isinstance(run, FlowRun) else run.flow_run
+        root = flow_run.root if flow_run is not None else run
+        return f"{ids.as_text(root.uid)}/{ids.as_text(run.uid)}.{run.attempt}"
+
+    def _object_key(self) -> str:
         if self._plan.key_template is None:
-            flow_run = run if isinstance(run, FlowRun) else run.flow_run
-            root = flow_run.root if flow_run is not None else run
-            return f"{ids.as_text(root.uid)}/{ids.as_text(run.uid)}.{run.attempt}"
+            return self._own_key()
         token = context.enter(self.context)
         try:
             return self._plan.key_template.format(

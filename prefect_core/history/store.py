@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefect_core.errors import ObjectNotFound
+from prefect_core.history.housekeeping import ResultsHousekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,12 +149,12 @@ class StoredResults(Protocol):
         """
         ...
 
-    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
-        """Return stored results, newest first; of these runs, or all. `value` is left out."""
+    def results(self, flow_run: int | None = None, limit: int | None = None) -> list[ResultRow]:
+        """Return stored results, newest first: of a flow run and all runs in it, or all. `value` is left out."""
         ...
 
 
-class HistoryStore(HistoryWriter, StoredResults, Protocol):
+class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Protocol):
     """A history."""
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
 from prefect_core.history.sqlite import read, reopen, stored, upkeep
+from prefect_core.history.sqlite.housekeeping import SqliteHousekeeping
 from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
 from prefect_core.history.stored import (
@@ -23,7 +24,7 @@ from prefect_core.history.stored import (
 )
 
 
-class SqliteStore(SqliteWriter):
+class SqliteStore(SqliteHousekeeping, SqliteWriter):
     """A `HistoryStore` in the file `history.db` of a folder."""
 
     @classmethod
@@ -115,9 +116,9 @@ class SqliteStore(SqliteWriter):
         with self._connections.reading() as connection:
             return stored.cached(connection, key)
 
-    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
+    def results(self, flow_run: int | None = None, limit: int | None = None) -> list[ResultRow]:
         with self._connections.reading() as connection:
-            return stored.results(connection, runs)
+            return stored.results(connection, flow_run, limit)
 
     def reopen_run(
         self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
