@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
@@ -25,6 +24,8 @@ from prefect_core.module_names import module_name_of
 from prefect_core.options import Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
 from prefect_core.results.rules import rules_of
+from prefect_core.retry_delays import RetryDelay, checked_delays, checked_jitter, jittered
+from prefect_core.retry_delays import exponential_backoff as exponential_backoff
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, StateType
 from prefect_core.states import State
@@ -38,10 +39,6 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
-RetryDelay = float | Sequence[float] | Callable[[int], Sequence[float]]
-_MOST_DELAYS = 50
-
-
 class TaskOptions(SharedOptions, total=False):
     """What `@task` and `Task.with_options` take. An option that is left out has the default, or in `with_options` its old value."""
 
@@ -53,12 +50,6 @@ class TaskOptions(SharedOptions, total=False):
     task_runner: RunnerSpec | None
     refresh_cache: bool | None
     key: str | None
-
-
-def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
-    """Make retry delays of `backoff_factor` seconds that double with every retry, at most 50 of them."""
-    options.seconds("backoff_factor", backoff_factor)
-    return lambda retries: [backoff_factor * 2**attempt for attempt in range(min(retries, _MOST_DELAYS))]
 
 
 class Task(Generic[P, R]):
@@ -98,8 +89,8 @@ class Task(Generic[P, R]):
     def _set_retries(self, given: TaskOptions) -> None:
         retries = given.get("retries")
         self.retries = settings().task_default_retries if retries is None else options.whole_number("retries", retries)
-        self.retry_delay_seconds = _checked_delays(given.get("retry_delay_seconds"), self.retries)
-        self.retry_jitter_factor = _checked_jitter(given.get("retry_jitter_factor"))
+        self.retry_delay_seconds = checked_delays(given.get("retry_delay_seconds"), self.retries)
+        self.retry_jitter_factor = checked_jitter(given.get("retry_jitter_factor"))
         condition = given.get("retry_condition_fn")
         if condition is not None and not callable(condition):
             raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
@@ -370,44 +361,10 @@ def _check_depth(name: str, parent: RunContext) -> None:
     make_room_for_frames(parent)
 
 
-def jittered(delay: float, factor: float) -> float:
-    """Draw a delay around `delay` seconds: exponential, between `delay*log2(2**k/(2**k-1))` and `delay*k` with k = 1 + factor."""
-    import random  # few tasks want jitter
-
-    most = 1.0 + factor
-    least = -math.log1p(-(2.0**-most)) / math.log(2)
-    return min(max(random.expovariate(1.0 / delay), delay * least), delay * most)
-
-
 def _checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
     if isinstance(tags, str):
         raise TypeError(f"Expected a list of strings for 'tags'; got the string {tags!r}. Write tags=[{tags!r}].")
     return frozenset(tags or ())
-
-
-def _checked_jitter(given: Any) -> float | None:
-    if given is None:
-        return None
-    if not isinstance(given, int | float) or isinstance(given, bool):
-        raise TypeError(f"`retry_jitter_factor` must be a number; got {given!r}.")
-    if not 0 <= given < float("inf"):
-        raise ValueError(f"`retry_jitter_factor` must be >= 0, and finite; got {given!r}.")
-    return float(given)
-
-
-def _checked_delays(given: RetryDelay | None, retries: int) -> float | list[float]:
-    if given is None:
-        return float(settings().task_default_retry_delay_seconds)
-    delays = given(retries) if callable(given) else given
-    if isinstance(delays, int | float):
-        return options.seconds("retry_delay_seconds", delays)
-    if isinstance(delays, str) or not isinstance(delays, Sequence):
-        raise TypeError(
-            f"Invalid `retry_delay_seconds` provided; must be an int, float, list or callable. Received type {type(delays)}"
-        )
-    if len(delays) > _MOST_DELAYS:
-        raise ValueError("Can not configure more than 50 retry delays per task.")
-    return [options.seconds("retry_delay_seconds", delay) for delay in delays]
 
 
 @overload
