@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from prefect_core.importable import underlying as underlying
@@ -140,6 +141,20 @@ def name_from(option: str, source: str | Callable[..., str], parameters: dict[st
             f"Callable {source} for '{option}' returned type {type(name).__name__} but a string is required."
         )
     return name
+
+
+def hook_name(hook: Any) -> str:
+    """Return how logs name a hook: its function's name, a partial's function's, or its class's."""
+    while isinstance(hook, partial):
+        hook = hook.func
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def final_state_source(value: Any) -> FinalStateFrom:

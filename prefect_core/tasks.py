@@ -39,6 +39,7 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
+
 class TaskOptions(SharedOptions, total=False):
     """What `@task` and `Task.with_options` take. An option that is left out has the default, or in `with_options` its old value."""
 

@@ -25,6 +25,7 @@ CREATE TABLE result (
     sha256 BLOB NOT NULL,
     created_us INTEGER NOT NULL
 );
+CREATE INDEX result_by_object ON result (object) WHERE object IS NOT NULL;
 
 -- Runs by the result they ended with. inputs is a JSON array with the results that its inputs had.
 CREATE TABLE kept (
@@ -78,10 +79,12 @@ CREATE TABLE doomed (
     PRIMARY KEY (storage, object)
 ) WITHOUT ROWID;
 
--- Who computes the value of a cache key, or is inside a transaction with it.
+-- Who computes the value of a cache key, or is inside a transaction with it. expires_us is the end that the holder has set, if any;
+-- renewed_us when its process last said that it still holds it.
 CREATE TABLE lock (
     key TEXT PRIMARY KEY,
     holder TEXT NOT NULL,
     process INTEGER NOT NULL,
-    expires_us INTEGER
+    expires_us INTEGER,
+    renewed_us INTEGER NOT NULL
 ) WITHOUT ROWID;
