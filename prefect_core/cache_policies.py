@@ -15,10 +15,12 @@ task itself always joins the key (`address`). A function of your own (`cache_key
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from prefect_core import encoding
 from prefect_core.identity import code_of
@@ -32,6 +34,7 @@ CacheKeyFn = Callable[["TaskRunContext", dict[str, Any]], str | None]
 """Called with the context of the task run and its parameters, resolved; returns the key, or None for no caching."""
 _LONGEST = 256
 _database = DatabaseLockManager()
+_log = logging.getLogger("prefect_core.tasks")
 
 
 @dataclass
@@ -263,20 +266,60 @@ def address_of(key: str) -> str:
     return f"sha256:{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def check_policy(given: Mapping[str, Any]) -> CachePolicy | None:
-    """Return the option `cache_policy`, or one made of `cache_key_fn`, which counts if both are given. Raises `TypeError`."""
+class Chosen(NamedTuple):
+    """What the options of a task say of caching."""
+
+    policy: CachePolicy
+    persists: bool | None
+    """The option `persist_result`; True if it was not given and results have to be stored to be cached."""
+    is_why_stored: bool
+    """Whether that is why."""
+
+
+_STORING = ("persist_result", "result_storage", "result_serializer", "result_storage_key")
+
+
+def chosen_policy(given: Mapping[str, Any], name: str) -> Chosen:
+    """Return the cache policy that the options of a task mean. Raises `TypeError`; warns of options that don't go together."""
+    policy, persists = _policy_of(given, name), given.get("persist_result")
+    if not is_real(policy):
+        return Chosen(NO_CACHE, persists, is_why_stored=False)
+    if persists is False:
+        _log.warning("Ignoring `cache_policy` because `persist_result` is False (task %r).", name)
+        return Chosen(NO_CACHE, persists, is_why_stored=False)
+    is_why = all(given.get(option) is None for option in _STORING) and given.get("cache_result_in_memory", True)
+    return Chosen(policy, True, is_why_stored=is_why)
+
+
+def _policy_of(given: Mapping[str, Any], name: str) -> CachePolicy:
     policy, key_fn = given.get("cache_policy"), given.get("cache_key_fn")
     if policy is not None and not isinstance(policy, CachePolicy):
         raise TypeError(
             f"Expected a cache policy for 'cache_policy', such as INPUTS or NO_CACHE from prefect_core.cache_policies; got {policy!r}."
         )
     if key_fn is None:
-        return policy
+        return policy or NO_CACHE
     if not callable(key_fn):
         raise TypeError(f"Expected a callable for 'cache_key_fn'; got {key_fn!r}.")
+    if policy is not None:
+        _log.warning(
+            "Both `cache_policy` and `cache_key_fn` are set on task %r. `cache_key_fn` will be used.",
+            name,
+        )
     return CacheKeyFnPolicy(key_fn)
 
 
-def is_real(policy: CachePolicy | None) -> bool:
+def is_real(policy: CachePolicy) -> bool:
     """Tell whether a policy caches anything."""
-    return policy is not None and not isinstance(policy, _None)
+    return not isinstance(policy, _None)
+
+
+def checked_expiration(given: Any) -> timedelta | None:
+    """Return the option `cache_expiration`. Raises `TypeError` or `ValueError`."""
+    if given is None:
+        return None
+    if not isinstance(given, timedelta):
+        raise TypeError(f"Expected a timedelta for 'cache_expiration'; got {given!r}.")
+    if given <= timedelta(0):
+        raise ValueError(f"'cache_expiration' must be longer than no time, or None for never; got {given!r}.")
+    return given

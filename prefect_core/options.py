@@ -19,6 +19,9 @@ T = TypeVar("T")
 Hook = Callable[[Any, Any, State], Any]
 """Called with the flow or task, its run and the state it entered; may be async."""
 
+TransactionHook = Callable[[Any], Any]
+"""Called with the transaction; may be async."""
+
 FinalStateFrom = Literal["children", "return_value"]
 
 
@@ -103,7 +106,7 @@ def timeout(option: str, value: Any) -> float | None:
     return number
 
 
-def hooks(option: str, value: Any, decorator: str) -> list[Hook]:
+def hooks(option: str, value: Any, decorator: str) -> list[Any]:
     """Return the hooks of a state as a list. Raises `TypeError`."""
     if value is None:
         return []

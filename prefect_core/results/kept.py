@@ -44,7 +44,9 @@ class KeptValue(Stored):
 
     __slots__ = (
         "_later",
+        "_source",
         "_waiting",
+        "around",
         "cached",
         "inputs",
         "is_new",
@@ -71,6 +73,9 @@ class KeptValue(Stored):
         """The cache key that finds the value, and when it expires, in wall microseconds."""
         self._later: list[bytes] | None = None
         self._waiting: list[tuple[int, int]] | None = None
+        self._source: KeptValue | None = None
+        self.around: int | None = None
+        """Of a value that is no run's: the run around it, 0 for none."""
 
     def put_inside(self, pieces: list[Buffer]) -> None:
         """Keep the bytes in the history, with the state that announces them."""
@@ -99,9 +104,16 @@ class KeptValue(Stored):
         self._later = [bytes(piece) for piece in pieces]
         self.storage, self.object = storage, key
 
+    def shared(self) -> KeptValue:
+        """Return what another run keeps of the same value while that is held back."""
+        twin = KeptValue(self.result, self.serializer, ())
+        twin._source = self
+        twin.is_new = False
+        return twin
+
     def write_object(self) -> bool:
-        """Write the object that was put off, if there is one. Raises `StorageError`."""
-        if self._later is None:
+        """Write the object that was put off, if there is one and somebody refers to it. Raises `StorageError`."""
+        if self._later is None or not (self._waiting or self.around is not None):
             return False
         assert self.storage is not None
         assert self.object is not None
@@ -116,11 +128,12 @@ class KeptValue(Stored):
         assert self.object is not None
         resolve_storage(self.storage).delete(self.object)
 
-    def release(self, run_key: int) -> list[tuple[str, Row]]:
-        """Return the rows that were kept back, of all runs that refer to the value; `run_key` is the run around it, if it is no run's."""
+    def release(self) -> list[tuple[str, Row]]:
+        """Return the rows that were kept back."""
         waiting, self._waiting = self._waiting or [], None
-        rows = [row for run in waiting for row in self.rows(*run)]
-        return rows or self._first_rows(run_key)
+        if self.around is not None:
+            return self._first_rows(self.around)
+        return [row for run in waiting for row in self.rows(*run)]
 
     @classmethod
     def of_row(cls, row: ResultRow, inputs: tuple[int, ...] = ()) -> KeptValue:
@@ -143,6 +156,8 @@ class KeptValue(Stored):
     def load(self) -> Any:
         """Return the value. Raises `ObjectMissing`, `ObjectDamaged`, `StorageError`, or what the serializer raises."""
         serializer = resolve_serializer(self.serializer)
+        if self._source is not None:
+            return self._source.load()
         if self._later is not None:
             return serializer.load(io.BytesIO(b"".join(self._later)))
         if self.value is not None:
@@ -165,7 +180,7 @@ class KeptValue(Stored):
         return rows
 
     def _first_rows(self, run_key: int) -> list[tuple[str, Row]]:
-        """Return what is told once: of the value itself, and under which key it is found. `run_key` is 0 where it belongs to no run."""
+        """Return what is told once: of the value itself, and under which key it is found."""
         rows = self.own_rows()
         if self.cached is not None:
             (key, expires_us), self.cached = self.cached, None

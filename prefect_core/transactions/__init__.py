@@ -49,9 +49,9 @@ def transaction(
     """Return a transaction, to be entered by `with`.
 
     `key` names a value that is staged in it and found by later transactions of that key: in the history, or in `store` (a folder, a URL
-    or a `ResultStore`). A transaction whose key has a value is committed when it begins. `commit_mode` and `isolation_level` are those of the
-    transaction around where they are not given. Further options: `overwrite=True` leaves an earlier value alone until it is replaced,
-    `write_on_commit=False` keeps none, `logger` takes the lines about this transaction.
+    or a `ResultStore`). A transaction whose key has a value is committed when it begins. `commit_mode` and `isolation_level` are those
+    of the transaction around where they are not given. Further options: `overwrite=True` leaves an earlier value alone until it is
+    replaced, `write_on_commit=False` keeps none, `logger` takes the lines about this transaction.
     """
     _check(key, commit_mode, isolation_level, options)
     return Transaction(key, store, commit_mode, isolation_level, **options)

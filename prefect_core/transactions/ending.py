@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from prefect_core import context, logs
 from prefect_core.logs import prints
 from prefect_core.moments import Moments, Work
-from prefect_core.options import hook_name, is_async
+from prefect_core.options import TransactionHook, hook_name, is_async
 from prefect_core.transactions.kinds import ENDED, CommitMode, TransactionState
 from prefect_core.transactions.writing import wait_until, writing
 
 if TYPE_CHECKING:
-    from prefect_core.transactions.node import BaseTransaction, TransactionHook
+    from prefect_core.transactions.node import BaseTransaction
 
 _log = logging.getLogger("prefect_core.transactions")
 

@@ -87,6 +87,7 @@ class KeyOfTransaction:
         else:
             kept.put_outside_later(plan.storage.url, f"{file_name_of(self._key)}/{kept.result:x}", pieces)
         kept.cached = (self._address, None)
+        kept.around = self._node.around.run.key if self._node.around is not None else 0
         return kept
 
     def _plan(self) -> Plan:

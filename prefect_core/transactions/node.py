@@ -12,16 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_core.locking import IsolationLevel
-from prefect_core.options import NOT_SET
+from prefect_core.options import NOT_SET, TransactionHook
 from prefect_core.transactions.kinds import ENDED, CommitMode, TransactionState
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
     from prefect_core.futures import PrefectFuture
     from prefect_core.results.kept import KeptValue
-
-TransactionHook = Callable[[Any], Any]
-"""Called with the transaction; may be async."""
 
 
 class Member(NamedTuple):

@@ -26,7 +26,7 @@ def writing(nodes: Sequence[BaseTransaction]) -> Moments[Durable | None]:
     try:
         yield Work(partial(_write_objects, nodes, written))
         crash_point("transaction.before_rows")
-        rows = [row for node in nodes for kept in node.held for row in kept.release(_run_key(node))]
+        rows = [row for node in nodes for kept in node.held for row in kept.release()]
         if not rows:
             return None
         recorder = history.current()
@@ -44,10 +44,6 @@ def _write_objects(nodes: Sequence[BaseTransaction], written: list[KeptValue]) -
     for node in nodes:
         node.take_value()
         written.extend(kept for kept in node.held if kept.write_object())
-
-
-def _run_key(node: BaseTransaction) -> int:
-    return node.around.run.key if node.around is not None else 0
 
 
 def delete_quietly(kept: KeptValue) -> None:
