@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import context, logs
@@ -27,6 +28,7 @@ from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
+from prefect_core.transactions import RunTransaction
 from prefect_core.waiting import Signal, block_until_done
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class InnerCall(OpenCall, Protocol):
     def cancel_unstarted(self, reason: str) -> None: ...
 
 
+BLOCK_HAS_FAILED = "The transaction that this run was submitted in was rolled back before it could start."
 RUN_HAS_ENDED = "The flow run had ended when this task run was submitted."
 
 
@@ -187,6 +190,7 @@ class Dispatcher:
         call.is_submitted = True
         call.variables = contextvars.copy_context()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
+        self.expect_in_block(call.context.transaction, call, future)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
             if len(self._open) > _MANY_OPEN and not len(self._open) % _GIVE_WAY_EVERY:
@@ -245,10 +249,20 @@ class Dispatcher:
         self._refusal = reason
         calls = list(self._open)
         for call in calls:
-            if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
-                self.closed(call)
+            self.withdraw(call, reason)
         for inner in list(self._inner):
             inner.cancel_unstarted(reason)
+
+    def withdraw(self, call: OpenCall, reason: str) -> None:
+        """Cancel a call if it has not begun."""
+        if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
+            self.closed(call)
+
+    def expect_in_block(self, node: Any, call: OpenCall, future: PrefectFuture[Any]) -> None:
+        """Let the transaction that a call takes part in, if any, wait for its end."""
+        block = node.parent if isinstance(node, RunTransaction) else node
+        if block is not None:
+            block.expect(future, context.current(), partial(self.withdraw, call, BLOCK_HAS_FAILED))
 
     def hurry(self) -> None:
         """Stop what event loops run: unlike a thread, it can be told to, and needs no grace."""

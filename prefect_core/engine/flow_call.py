@@ -24,6 +24,7 @@ from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import CRASHED, FINAL, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import State
+from prefect_core.transactions import enclosing
 
 if TYPE_CHECKING:
     from prefect_core.flows import Flow
@@ -120,6 +121,7 @@ class FlowCall:
         self.context = FlowRunContext(self.flow, run, parameters, self.flow.logs_prints(self.parent), self.parent)
         self.context.ledger = ledger_of(self.parent) or (again.ledger if again is not None else Ledger())
         self.context.scope = self._scope()
+        self.context.transaction = enclosing(self.parent)
         if earlier is None:
             self._record_new(run)
         elif self.keeping is None or self.keeping.earlier is None or self.keeping.earlier.kept is None:
