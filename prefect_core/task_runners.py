@@ -42,6 +42,10 @@ class Host(Protocol):
         """
         ...
 
+    def loop(self) -> object:
+        """Return what identifies that event loop."""
+        ...
+
 
 class TaskRunner(ABC):
     """Where task bodies run.
@@ -83,13 +87,24 @@ class TaskRunner(ABC):
         return False
 
     def interrupt(self, payload: Payload) -> None:
-        """Stop an attempt that runs, if this runner can. Its `done` may still be called."""
+        """Stop an attempt that runs or is about to, if this runner can. Its `done` may still be called."""
 
     def abandon(self, payload: Payload) -> None:
         """Give the place of an attempt that is late to others. Its `done` may still be called."""
 
+    def loop_needed(self, payload: Payload) -> object | None:
+        """Return the host's loop if an attempt that has been submitted can't begin or end, as things are, while that is blocked.
+
+        Asked before code on that loop's thread is let wait, and after each submit meanwhile; a runner that gives the last place to
+        something on the loop says so by `endless_waits.look_again`. Without an answer such a wait never ends.
+        """
+        return None
+
     def stop(self) -> None:
-        """Let go of threads, processes and connections. Called once; no attempt is under way but abandoned ones."""
+        """Let go of threads, processes and connections.
+
+        Called once, also after a `start` that failed, which may have got anywhere; no attempt is under way but abandoned ones.
+        """
 
     def options(self) -> dict[str, Any]:
         """Return what this runner was made with; runners with equal options are equal."""

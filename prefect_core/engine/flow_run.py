@@ -152,10 +152,10 @@ def _attempts(call: FlowCall) -> Life[State]:
     run, flow = call.run, call.flow
     while True:
         run.attempt += 1
-        state = yield from _attempt(call)
+        state = yield from _attempt_inside(call)
         if state.type is COMPLETED and call.keeping is not None:
             state = yield from call.keeping.keep(state)
-        if state.type is not FAILED or call.tries > flow.retries:
+        if state.type is not FAILED or call.tries > flow.retries or call.refusal is not None:
             call.enter(state)
             if call.keeping is not None:
                 yield from call.keeping.settled(state)
@@ -169,6 +169,20 @@ def _attempts(call: FlowCall) -> Life[State]:
         call.enter(AwaitingRetry(scheduled_time=due, message=state.message))
         if delay:
             yield Sleep(delay)
+            if run.state.is_final():
+                raise transitions.RunIsOver
+
+
+def _attempt_inside(call: FlowCall) -> Life[State]:
+    """Do one attempt, known meanwhile to the run around it, which ends it when it ends itself."""
+    taker = call.parent.dispatcher if call.parent is not None else None
+    if taker is None:
+        return (yield from _attempt(call))
+    taker.enter(call)
+    try:
+        return (yield from _attempt(call))
+    finally:
+        taker.leave(call)
 
 
 def _attempt(call: FlowCall) -> Life[State]:
@@ -176,6 +190,8 @@ def _attempt(call: FlowCall) -> Life[State]:
     flow, around = call.flow, call.context
     dispatcher = call.dispatcher = around.dispatcher = Dispatcher(_runner_of(call), call.host, call.parent)
     dispatcher.first_index = partial(around.ledger.first_index, call.run.key)
+    if call.refusal is not None:
+        dispatcher.cancel_unstarted(call.refusal)
     call.run.runner_name = dispatcher.runner.name
     logs.flow_started(around)
     payload = Payload(flow.fn, call.args, call.kwargs, around, flow.is_async)

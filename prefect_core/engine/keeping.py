@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import clock, context, history, ids, logs, runtime
+from prefect_core import clock, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import transitions
 from prefect_core.engine.ledger import Earlier, Ledger
 from prefect_core.engine.steps import Block, Life, Wait
+from prefect_core.engine.storing import storing
 from prefect_core.errors import NotEncodable, SerializationError, StorageError, describe
-from prefect_core.history.stored import AGAIN, TAKEN
+from prefect_core.history.stored import AGAIN, ROLLED_BACK, TAKEN
 from prefect_core.identity import CallIdentity, code_of, root_path, site_of
 from prefect_core.results.kept import KeptValue, Remembered
 from prefect_core.results.rules import Plan, Scope, outermost
 from prefect_core.runs import FlowRun, Run, TaskRun
-from prefect_core.serializers import describe_unserializable
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
 from prefect_core.states import NO_DATA, State, is_collection_of_states
-from prefect_core.storage import check_key
 from prefect_core.stored import Kept
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
+ROLLED_BACK_REASON = "the transaction that it took part in was rolled back"
 
 if TYPE_CHECKING:
     from prefect_core.engine.flow_call import FlowCall
@@ -46,19 +45,26 @@ class Keeping:
     __slots__ = (
         "_code",
         "_count",
+        "_judged_us",
         "_ledger",
         "_plan",
         "_refreshes",
         "_remembers",
+        "_stores",
         "context",
         "earlier",
         "identity",
+        "is_placed",
         "run",
         "was_taken",
     )
 
     def __init__(self, plan: Plan, parent: RunContext | None, code: bytes | None, refreshes: bool) -> None:
         self._plan = plan
+        self._stores = plan.stores
+        self.is_placed = False
+        """Whether the value has to be an object, for others to find it there."""
+        self._judged_us = 0
         # A task that is tried again calls what it called before; in a flow that does, all calls are remembered.
         is_tried_again = isinstance(parent, TaskRunContext) and parent.task.retries > 0
         self._remembers = plan.remembers or (plan.stores and is_tried_again)
@@ -128,7 +134,7 @@ class Keeping:
         if reason is None:
             taken = yield from self._take(self.earlier)
             if isinstance(taken, State):
-                self._ended(taken)
+                self.ended(taken)
                 return taken
             reason = taken
         self.run_again(reason)
@@ -159,7 +165,7 @@ class Keeping:
                     f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
                 )
                 return f"its stored result can't be used: {describe(error)}"
-            if not self._plan.in_memory:
+            if not self.in_memory:
                 value = kept
         reason = f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs"
         if earlier.code != self._code:
@@ -171,7 +177,7 @@ class Keeping:
                 "with refresh_cache=True it runs again.",
             )
         self.was_taken = True
-        self._judge(TAKEN, reason)
+        self.judge(TAKEN, reason)
         return self._state_taken(earlier.run, kept, value)
 
     def _state_taken(self, before: TaskRun, kept: Kept, value: Any) -> State:
@@ -188,17 +194,50 @@ class Keeping:
         earlier = self.earlier
         if earlier is not None and earlier.run is self.run:
             transitions.reopen(self.run, State(PENDING, message=f"Runs again: {reason}."))
-        self._judge(AGAIN, reason)
+        self.judge(AGAIN, reason)
 
     def give_up(self) -> None:
         """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""
         if self.earlier is not None and self.earlier.kept is not None:
             self.run_again("an input did not complete")
 
-    def _judge(self, verdict: str, reason: str) -> None:
-        history.current().noted([("verdict", (self.run.key, clock.now_us(), verdict, reason))])
+    def judge(self, verdict: str, reason: str) -> None:
+        """Record whether an earlier result was used, and why."""
+        # Verdicts of a run never share a moment, by which they are told apart.
+        self._judged_us = max(clock.now_us(), self._judged_us + 1)
+        history.current().noted([("verdict", (self.run.key, self._judged_us, verdict, reason))])
 
     # When its body has ended.
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the state holds the value, and not only where it is stored."""
+        return self._plan.in_memory
+
+    def makings(self) -> tuple[int, ...]:
+        """Return from which makings of its inputs the value is computed."""
+        makings = self.identity.provenance() if self.identity is not None else None
+        return _NEVER if makings is None else makings
+
+    def forgo(self) -> None:
+        """Store nothing after all, if it was only to be stored for a cache key, which can't be had."""
+        scope = self.context.parent.scope if self.context.parent is not None else None
+        if isinstance(self.context, TaskRunContext) and self.context.task.stores_for_cache:
+            self._stores = (scope or outermost()).persists
+
+    def hold_back(self, kept: Kept) -> None:
+        """Let the transaction around the call, if there is one, decide whether the value is kept."""
+        node = self.context.transaction
+        if node is not None:
+            if isinstance(kept, KeptValue):
+                node.hold(kept)
+            node.undone.append(self._undo)
+
+    def _undo(self) -> None:
+        self.judge(ROLLED_BACK, ROLLED_BACK_REASON)
+        identity, ledger = self.identity, self._ledger
+        if self._remembers and identity is not None and identity.value is not None and ledger is not None:
+            ledger.remember(identity.value, Earlier(self.run, None, self._code))
 
     def keep(self, state: State) -> Life[State]:
         """Return the completed state with its value kept, or the state that says why that failed."""
@@ -206,36 +245,22 @@ class Keeping:
         if isinstance(value, State) or is_collection_of_states(value):
             # What other runs gave is theirs to keep.
             return state
-        makings = self.identity.provenance() if self.identity is not None else None
-        inputs = _NEVER if makings is None else makings
-        if not self._plan.stores:
+        inputs = self.makings()
+        if not self._stores:
             state.kept = Remembered(inputs)
+            self.hold_back(state.kept)
             return state
         try:
-            state.kept = kept = yield from self._store(value, inputs, self._object_key)
+            later = self.context.transaction is not None
+            kept = yield from storing(self._plan, self.context, value, is_placed=self.is_placed, later=later)
         except (StorageError, SerializationError, KeyError, TypeError, ValueError) as error:
             return State(FAILED, None, f"The result could not be stored: {describe(error)}", data=error)
-        if not self._plan.in_memory:
+        kept.inputs = inputs
+        state.kept = kept
+        self.hold_back(kept)
+        if not self.in_memory:
             state.data = kept
         return state
-
-    def _store(self, value: Any, inputs: tuple[int, ...], object_key: Callable[[], str]) -> Life[KeptValue]:
-        plan = self._plan
-        serializer = plan.serializer
-        try:
-            pieces = serializer.dump(value)
-        except Exception as failure:
-            raise SerializationError(
-                f"The result of {self.context.run.name!r} can't be stored: {describe_unserializable(serializer, value, failure)}"
-            ) from failure
-        kept = KeptValue(history.current().new_key(), serializer.spec(), inputs)
-        if sum(memoryview(piece).nbytes for piece in pieces) <= plan.most_inside:
-            kept.put_inside(pieces)
-        else:
-            storage, key = plan.storage, check_key(object_key())
-            written = yield Block(partial(storage.write, key, pieces))
-            kept.put_outside(storage.url, key, written)
-        return kept
 
     def store_aside(self, value: Any) -> Life[KeptValue | None]:
         """Store something that is not the call's value; None if nothing is stored, or it can't be."""
@@ -243,38 +268,23 @@ class Keeping:
             return None
         try:
             # Not under the key that the user chose for results.
-            return (yield from self._store(value, (), lambda: f"{self._own_key()}.parameters"))
+            return (yield from storing(self._plan, self.context, value, suffix=".parameters"))
         except (StorageError, SerializationError) as error:
             logs.note(self.context, logs.WARNING, f"The parameters could not be stored: {describe(error)}")
             return None
 
-    def _own_key(self) -> str:
-        run = self.context.run
-        flow_run = run if isinstance(run, FlowRun) else run.flow_run
-        root = flow_run.root if flow_run is not None else run
-        return f"{ids.as_text(root.uid)}/{ids.as_text(run.uid)}.{run.attempt}"
-
-    def _object_key(self) -> str:
-        if self._plan.key_template is None:
-            return self._own_key()
-        token = context.enter(self.context)
-        try:
-            return self._plan.key_template.format(
-                flow_run=runtime.flow_run, task_run=runtime.task_run, parameters=self.context.parameters
-            )
-        finally:
-            context.leave(token)
-
     def settled(self, state: State) -> Life[None]:
         """Wait until the value of a completed run is durable, before anybody hears of it."""
-        if state.kept is not None and self._plan.stores:
+        kept = state.kept
+        if isinstance(kept, KeptValue) and not kept.is_held:
             done = history.current().durable()
             yield Wait([done], shield=True)
             if done.error is not None:
                 logs.note(self.context, logs.WARNING, f"A result could not be recorded: {done.error}")
-        self._ended(state)
+        self.ended(state)
 
-    def _ended(self, state: State) -> None:
+    def ended(self, state: State) -> None:
+        """Remember the call for a later attempt in this process, if there may be one."""
         identity = self.identity
         if identity is None:
             return

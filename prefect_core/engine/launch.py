@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import clock, logs
+from prefect_core import clock, endless_waits, logs
 from prefect_core.engine import deadlines, portal, timers, trampoline
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import describe
@@ -125,6 +125,12 @@ class Flight:
             receipt = Receipt(error=error)
             receipt.began = False
             done(receipt)
+        else:
+            if self._call.is_hurried:
+                # It could not be told while it was on its way.
+                self._call.hurry()
+            if endless_waits.blocked_loops:
+                endless_waits.look_again(runner.loop_needed(payload))
 
     def _time(self, payload: Payload) -> Any:
         """Watch the payload's deadline from outside, once its body begins on a thread that nothing can interrupt."""

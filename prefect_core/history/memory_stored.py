@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from prefect_core.errors import NotRunnableAgain
 from prefect_core.history.memory_housekeeping import MemoryHousekeeping
+from prefect_core.history.memory_locks import MemoryLocks
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import TaskRunRow
 from prefect_core.history.stored import (
@@ -43,6 +44,10 @@ def _flat(call: KnownCall) -> EarlierCall:
 
 class MemoryStoredResults(MemoryHousekeeping):
     """The part of `MemoryStore` that is a `StoredResults`: rows by table and key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._locks = MemoryLocks()
 
     def _task_run_rows(self, root: int) -> list[TaskRunRow]:
         """Return the task runs of a flow run and all flow runs in it, by key; 0 for all that there are."""
@@ -101,6 +106,15 @@ class MemoryStoredResults(MemoryHousekeeping):
             place = (run.flow_run or 0, run.task_name)
             highest[place] = max(run.index, highest.get(place, 0))
         return highest
+
+    def result_at(self, storage: str, key: str, sha256: bytes) -> int | None:
+        rows = (ResultRow(*row) for row in list(self._of_results["result"].values()))
+        return min(
+            (one.key for one in rows if (one.storage, one.object, one.sha256) == (storage, key, sha256)), default=None
+        )
+
+    def locks(self) -> MemoryLocks:
+        return self._locks
 
     def cached(self, key: str) -> CacheRow | None:
         row = self._of_results["cache"].get((key,))

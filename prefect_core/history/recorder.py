@@ -256,6 +256,8 @@ class StoreRecorder:
                 len(self._queue),
             )
             return
+        if self._stored is not None:
+            self._stored.close()
         self.store.close()
 
     def _ring(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect_core.history.batch import Batch
+    from prefect_core.history.locks import LockTable
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
     from prefect_core.history.stored import (
@@ -133,6 +134,14 @@ class StoredResults(Protocol):
 
     def result(self, key: int) -> ResultRow | None:
         """Return a stored result."""
+        ...
+
+    def result_at(self, storage: str, key: str, sha256: bytes) -> int | None:
+        """Return the number of the result whose bytes are this object of a storage, or None."""
+        ...
+
+    def locks(self) -> LockTable:
+        """Return the locks that are kept here."""
         ...
 
     def cached(self, key: str) -> CacheRow | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prefect_core.history.rows import FlowRunRow
 
 
-TAKEN, AGAIN, DROPPED = "taken over", "runs again", "dropped"
+TAKEN, AGAIN, DROPPED, ROLLED_BACK = "taken over", "runs again", "dropped", "rolled back"
 """Verdicts: an earlier result stands for the call, it does not, or the result that was stored of the run is no more."""
 
 

@@ -126,6 +126,15 @@ def result(connection: sqlite3.Connection, key: int) -> ResultRow | None:
     return ResultRow(*row) if row is not None else None
 
 
+def result_at(connection: sqlite3.Connection, storage: str, key: str, sha256: bytes) -> int | None:
+    """Return the number of the result whose bytes are this object of a storage."""
+    row = connection.execute(
+        "SELECT key FROM result WHERE object = ? AND storage = ? AND sha256 = ? ORDER BY key LIMIT 1",
+        (key, storage, sha256),
+    ).fetchone()
+    return row[0] if row is not None else None
+
+
 def cached(connection: sqlite3.Connection, key: str) -> CacheRow | None:
     """Return the result of a cache key."""
     row = connection.execute(

@@ -83,12 +83,14 @@ CREATE TABLE doomed (
     PRIMARY KEY (storage, object)
 ) WITHOUT ROWID;
 
--- Who computes the value of a cache key, or is inside a transaction with it.
+-- Who computes the value of a cache key, or is inside a transaction with it. expires_us is the end that the holder has set, if any;
+-- renewed_us when its process last said that it still holds it.
 CREATE TABLE lock (
     key TEXT PRIMARY KEY,
     holder TEXT NOT NULL,
     process INTEGER NOT NULL,
-    expires_us INTEGER
+    expires_us INTEGER,
+    renewed_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- A result is dropped with the last row that refers to it, whoever drops or replaces that; what refers to a result that was dropped
