@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +14,7 @@ from prefect_core.cli.asked import MOMENT, opened, state_option, states
 from prefect_core.cli.commands import FAILED, Group
 from prefect_core.cli.sweeping import Holding, swept
 from prefect_core.history.housekeeping import ResultStats
+from prefect_core.history.store import HistoryStats
 from prefect_core.results.housekeeping import object_problems
 from prefect_core.state_kinds import FINAL, StateType
 
@@ -28,26 +31,8 @@ def stats(as_json: bool) -> None:
     home = str(settings.current().home)
     with opened() as store:
         found, results = store.stats(), store.result_stats()
-    since = None if found.incomplete_since_us is None else clock.to_datetime(found.incomplete_since_us)
     if as_json:
-        output.write_json(
-            {
-                "home": home,
-                "engine": found.engine,
-                "schema_version": found.schema_version,
-                "bytes": found.bytes,
-                "wal_bytes": found.wal_bytes,
-                "rows": found.rows,
-                "results": {
-                    "count": results.rows,
-                    "bytes": results.bytes,
-                    "bytes_in_history": results.bytes_inside,
-                    "objects_to_delete": results.doomed,
-                },
-                "incomplete_since": output.iso(since),
-                "missing_rows": found.missing_rows,
-            }
-        )
+        output.write_json(_form(home, found, results))
         return
     output.record(
         [
@@ -56,20 +41,45 @@ def stats(as_json: bool) -> None:
             ("Schema", str(found.schema_version)),
             ("Size", output.size(found.bytes)),
             ("Write-ahead log", output.size(found.wal_bytes)),
-            ("Stored results", _in_words(results)),
-            (
-                "Complete",
-                "yes"
-                if since is None
-                else f"no, {found.missing_rows} rows could not be written since {output.local(since)}",
-            ),
+            ("Stored results", _results_in_words(results)),
+            ("Complete", _losses_in_words(found)),
         ]
     )
     click.echo()
     output.table(("ROWS OF", "COUNT"), [(name, f"{count:,}") for name, count in found.rows.items()])
 
 
-def _in_words(results: ResultStats) -> str:
+def _form(home: str, found: HistoryStats, results: ResultStats) -> dict[str, Any]:
+    return {
+        "home": home,
+        "engine": found.engine,
+        "schema_version": found.schema_version,
+        "bytes": found.bytes,
+        "wal_bytes": found.wal_bytes,
+        "rows": found.rows,
+        "results": {
+            "count": results.rows,
+            "bytes": results.bytes,
+            "bytes_in_history": results.bytes_inside,
+            "objects_to_delete": results.doomed,
+        },
+        "incomplete_since": output.iso(_incomplete_since(found)),
+        "missing_rows": found.missing_rows,
+    }
+
+
+def _incomplete_since(found: HistoryStats) -> datetime | None:
+    return None if found.incomplete_since_us is None else clock.to_datetime(found.incomplete_since_us)
+
+
+def _losses_in_words(found: HistoryStats) -> str:
+    since = _incomplete_since(found)
+    if since is None:
+        return "yes"
+    return f"no, {found.missing_rows} rows could not be written since {output.local(since)}"
+
+
+def _results_in_words(results: ResultStats) -> str:
     text = f"{results.rows:,} ({output.size(results.bytes)}, {output.size(results.bytes_inside)} of it in the history)"
     return f"{text}; {results.doomed:,} objects are yet to be deleted" if results.doomed else text
 

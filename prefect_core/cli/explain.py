@@ -33,11 +33,11 @@ def explain(run: str, as_json: bool) -> None:
     click.echo(f": {explanation.verdict}")
     for sentence in explanation.sentences:
         click.echo(sentence)
-    earlier = explanation.verdicts[:-1]
-    if earlier:
-        output.heading("\nDecided before")
+    if len(explanation.verdicts) > 1:
+        output.heading("\nDecided so far")
         output.table(
-            ("AT", "VERDICT", "REASON"), [(output.local(one.at), one.verdict, one.reason) for one in reversed(earlier)]
+            ("AT", "VERDICT", "REASON"),
+            [(output.local(one.at), one.verdict, one.reason) for one in explanation.verdicts],
         )
 
 

@@ -143,8 +143,8 @@ def test_a_result_that_was_taken_over_twice_lists_both(main, call):
     [run] = call("task-run", "ls", "--json").json
     shown = call("task-run", "explain", run["id"]).out
     assert shown.startswith(f"load-0 ({run['id']}): taken over\nIts result was taken over: ")
-    assert "\nDecided before\nAT " in shown
-    assert shown.count("in an earlier attempt") == 2
+    assert "\nDecided so far\nAT " in shown
+    assert shown.count("in an earlier attempt") == 3
 
 
 def test_a_call_that_had_failed_runs_again(main):
