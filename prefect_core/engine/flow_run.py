@@ -97,8 +97,9 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     try:
         call.resolve()
     except UpstreamTaskError as error:
-        call.give_up()
-        state = call.enter(State(PENDING, "NotReady", str(error)))
+        state = State(PENDING, "NotReady", str(error))
+        if not call.leave(state):
+            call.enter(state)
         logs.flow_finished(call.context, state)
         return state
     known = yield from call.is_known()
@@ -150,7 +151,7 @@ def _attempts(call: FlowCall) -> Life[State]:
         if state.type is not FAILED or call.tries > flow.retries:
             call.enter(state)
             if call.keeping is not None:
-                yield from call.keeping.settled(state)
+                yield from call.keeping.settled(state, call.over)
             return state
         delay = flow.retry_delay_seconds
         when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
@@ -184,6 +185,7 @@ def _attempt(call: FlowCall) -> Life[State]:
         dispatcher.refuse_late_body()
     receipt = yield from _wind_up(dispatcher, receipt)
     receipt = yield from _stop(dispatcher, receipt)
+    call.over = payload.over
     if payload.over is not None and not payload.over.done() and call.tries <= flow.retries:
         # The body that timed out may still run; two bodies of one run never run at once.
         yield Wait([payload.over])

@@ -3,41 +3,45 @@
 A call that is known again (see `identity`) takes the run over that it was in an earlier attempt of its flow run, with its name and
 number. If that completed, its value was kept, and its inputs are the ones it was computed from, the call is over: nothing runs. If not, the
 run gets a further attempt. A late call, which is known only when its inputs are there, has a run of its own by then, and takes the value.
+
+Until that is decided, a run with a value shows Pending, and nothing of this is recorded: if the flow run ends meanwhile, the call ends
+too, but what it was still stands in the history, for the next attempt.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, ids, logs, runtime
-from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
+from prefect_core.context import RunContext
+from prefect_core.crash_points import crash_point
 from prefect_core.engine import transitions
 from prefect_core.engine.ledger import Earlier, Ledger
+from prefect_core.engine.paths import Place, counter_of, identity_of, ledger_of, may_be_made_again, path_of
 from prefect_core.engine.steps import Block, Life, Wait
-from prefect_core.errors import NotEncodable, SerializationError, StorageError, describe
-from prefect_core.identity import CallIdentity, code_of, root_path, site_of
+from prefect_core.errors import SerializationError, StorageError, describe
+from prefect_core.identity import CallIdentity
 from prefect_core.results.kept import KeptValue, Remembered
 from prefect_core.results.rules import Plan, Scope, outermost
-from prefect_core.runs import FlowRun, Run, TaskRun
+from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.serializers import describe_unserializable
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
-from prefect_core.states import NO_DATA, State, is_collection_of_states
+from prefect_core.states import State, is_collection_of_states
 from prefect_core.storage import check_key
 from prefect_core.stored import Kept
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
 TAKEN, AGAIN = "taken over", "runs again"
+_UNCHANGEABLE: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Of these the very object may be given again; of others, whoever had it may have changed it."""
 
 if TYPE_CHECKING:
     from prefect_core.engine.flow_call import FlowCall
     from prefect_core.engine.task_call import TaskCall
-
-_naming = threading.RLock()
+    from prefect_core.waiting import Signal
 
 
 class Keeping:
@@ -50,6 +54,7 @@ class Keeping:
         "_plan",
         "_refreshes",
         "_remembers",
+        "_withheld",
         "context",
         "earlier",
         "identity",
@@ -59,15 +64,15 @@ class Keeping:
 
     def __init__(self, plan: Plan, parent: RunContext | None, code: bytes | None, refreshes: bool) -> None:
         self._plan = plan
-        # A task that is tried again calls what it called before; in a flow that does, all calls are remembered.
-        is_tried_again = isinstance(parent, TaskRunContext) and parent.task.retries > 0
-        self._remembers = plan.remembers or (plan.stores and is_tried_again)
+        # In a flow that is tried again, all calls are remembered.
+        self._remembers = plan.remembers or (plan.stores and may_be_made_again(parent))
         self._ledger: Ledger | None = ledger_of(parent)
         self._count = counter_of(parent)
         self._code = code
         self._refreshes = refreshes
         self.identity: CallIdentity | None = None
         self.earlier: Earlier | None = None
+        self._withheld: State | None = None
         self.was_taken = False
         self.run: TaskRun
         self.context: RunContext
@@ -76,9 +81,8 @@ class Keeping:
 
     def identify(self, place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any) -> None:
         """Find out by what the call is known; `parameters` have their futures pinned. Outside of flows it is known by nothing."""
-        path = path_of(place[0])
-        if path is not None:
-            self.identity = _identity_of(path, place, key, parameters, wait_for)
+        if path_of(place[0]) is not None:
+            self.identity = identity_of(place, key, parameters, wait_for)
 
     def adopt(self, flow_run: FlowRun | None) -> TaskRun | None:
         """Return the task run that this call was in an earlier attempt of its flow run, or None."""
@@ -90,7 +94,14 @@ class Keeping:
             return None
         run = self.earlier.run
         run.identity = identity
+        if self.earlier.kept is not None:
+            self._withheld = transitions.withhold(run)
         return run
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the call is one with a value, and nobody knows yet if that still stands."""
+        return self._withheld is not None
 
     def open(self, run: TaskRun | None, around: RunContext) -> None:
         """Begin with the call's task run, new or adopted; None for a flow run that no other called."""
@@ -121,44 +132,58 @@ class Keeping:
             self._record_identity()
             if identity.value is not None and self._ledger is not None:
                 self.earlier = self._ledger.find(identity.value, self.run.flow_run)
-        if self.earlier is None or self.earlier.kept is None:
+        identity.trace()
+        earlier = self.earlier
+        if earlier is None or earlier.kept is None:
             return None
-        reason = self._why_not(self.earlier.kept, identity)
+        reason = self._why_not(earlier.kept, identity)
         if reason is None:
-            state = yield from self._take(self.earlier)
-            if state is not None:
-                self._ended(state)
-                return state
-            reason = "its stored result can't be used"
+            value, reason = yield from self._value_of(earlier, earlier.kept)
+            if reason is None:
+                return self._take(earlier, value)
         self.run_again(reason)
         return None
 
     def _why_not(self, kept: Kept, identity: CallIdentity) -> str | None:
         if self._refreshes:
             return "it is to be refreshed"
-        now = identity.provenance()
-        if now is None:
-            return "an input did not complete"
-        if now != kept.inputs:
+        if identity.makings is None:
+            return "the value of an input can't be told from others"
+        if identity.makings != kept.inputs:
             return f"{identity.first_changed_input(kept.inputs)} was made anew"
         return None
 
-    def _take(self, earlier: Earlier) -> Life[State | None]:
-        before, kept = earlier.run.state, earlier.kept
-        assert kept is not None
-        value = before.data
-        if isinstance(kept, KeptValue) and (value is NO_DATA or isinstance(value, KeptValue)):
-            try:
-                value = kept.load() if kept.is_inside else (yield Block(kept.load))
-            except Exception as error:
-                logs.note(
-                    self.context,
-                    logs.WARNING,
-                    f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
-                )
-                return None
-            if not self._plan.in_memory:
-                value = kept
+    def _value_of(self, earlier: Earlier, kept: Kept) -> Life[tuple[Any, str | None]]:
+        """Return the value as it was made, and None, or why it can't be had."""
+        value = earlier.state.data
+        if type(value) in _UNCHANGEABLE:
+            return value, None
+        if isinstance(kept, Remembered):
+            return value, None if kept.is_still(value) else "its value was changed since it was made"
+        assert isinstance(kept, KeptValue)
+        try:
+            value = kept.load() if kept.is_inside else (yield Block(kept.load))
+        except Exception as error:
+            logs.note(
+                self.context,
+                logs.WARNING,
+                f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
+            )
+            return None, "its stored result can't be used"
+        return value if self._plan.in_memory else kept, None
+
+    def _take(self, earlier: Earlier, value: Any) -> State:
+        state = State(COMPLETED, earlier.state.name, earlier.state.message, data=value)
+        state.kept = earlier.kept
+        crash_point("keeping.before_takeover")
+        if self._withheld is not None:
+            transitions.show(self.run, state, self._withheld)
+            self._withheld = None
+        else:
+            state.message = f"Taken over from {earlier.run.name!r}."
+            transitions.enter(self.run, state)
+        self.was_taken = True
+        self._judge(TAKEN, f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs")
         if earlier.code != self._code:
             logs.note(
                 self.context,
@@ -166,30 +191,28 @@ class Keeping:
                 f"The body of {self.run.task_name!r} has changed since its result was stored, and that is taken over; "
                 "with refresh_cache=True it runs again.",
             )
-        self.was_taken = True
-        self._judge(TAKEN, f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs")
-        return self._state_taken(earlier.run, kept, value)
-
-    def _state_taken(self, before: TaskRun, kept: Kept, value: Any) -> State:
-        if before is not self.run:
-            state = State(COMPLETED, message=f"Taken over from {before.name!r}.", data=value)
-            state.kept = kept
-            return transitions.enter(self.run, state)
-        state = State(COMPLETED, before.state.name, before.state.message, data=value)
-        state.kept = kept
-        return transitions.take_over(self.run, state)
+        self._ended(state)
+        return state
 
     def run_again(self, reason: str) -> None:
         """Let the run of an earlier attempt have another one."""
         earlier = self.earlier
         if earlier is not None and earlier.run is self.run:
-            transitions.reopen(self.run, State(PENDING, message=f"Runs again: {reason}."))
+            state = State(PENDING, message=f"Runs again: {reason}.")
+            transitions.reopen(self.run, state, self._withheld or earlier.state)
+            self._withheld = None
         self._judge(AGAIN, reason)
 
-    def give_up(self) -> None:
-        """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""
-        if self.earlier is not None and self.earlier.kept is not None:
-            self.run_again("an input did not complete")
+    def leave(self, state: State) -> bool:
+        """Let a call that is undecided end in `state` for this attempt of its flow run, unrecorded; False for any other call."""
+        withheld, identity = self._withheld, self.identity
+        if withheld is None or not transitions.is_shown_instead(self.run, state, withheld):
+            return False
+        assert identity is not None
+        assert identity.value is not None
+        if self._ledger is not None and self.earlier is not None:
+            self._ledger.remember(identity.value, self.earlier)
+        return True
 
     def _judge(self, verdict: str, reason: str) -> None:
         if self._plan.stores:
@@ -199,19 +222,20 @@ class Keeping:
 
     def keep(self, state: State) -> Life[State]:
         """Return the completed state with its value kept, or the state that says why that failed."""
-        value = state.data
+        value, makings = state.data, self.identity.makings if self.identity is not None else None
         if isinstance(value, State) or is_collection_of_states(value):
             # What other runs gave is theirs to keep.
             return state
-        makings = self.identity.provenance() if self.identity is not None else None
         inputs = _NEVER if makings is None else makings
         if not self._plan.stores:
-            state.kept = Remembered(inputs)
+            state.kept = Remembered(value, inputs)
             return state
+        crash_point("keeping.before_object")
         try:
             state.kept = kept = yield from self._store(value, inputs)
-        except (StorageError, SerializationError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             return State(FAILED, None, f"The result could not be stored: {describe(error)}", data=error)
+        crash_point("keeping.before_state")
         if not self._plan.in_memory:
             state.data = kept
         return state
@@ -232,6 +256,7 @@ class Keeping:
             storage, key = plan.storage, check_key(self._object_key())
             written = yield Block(partial(storage.write, key, pieces))
             kept.put_outside(storage.url, key, written)
+            crash_point("keeping.after_object")
         return kept
 
     def store_aside(self, value: Any) -> Life[KeptValue | None]:
@@ -258,21 +283,24 @@ class Keeping:
         finally:
             context.leave(token)
 
-    def settled(self, state: State) -> Life[None]:
-        """Wait until the value of a completed run is durable, before anybody hears of it."""
+    def settled(self, state: State, over: Signal | None) -> Life[None]:
+        """Wait until the value of a completed run is durable, before anybody hears of it. `over` tells whether its body runs on."""
         if state.kept is not None and self._plan.stores:
+            crash_point("keeping.after_state")
             done = history.current().durable()
             yield Wait([done], shield=True)
             if done.error is not None:
                 logs.note(self.context, logs.WARNING, f"A result could not be recorded: {done.error}")
-        self._ended(state)
+            crash_point("keeping.before_ack")
+        if over is None or over.done():
+            self._ended(state)
 
     def _ended(self, state: State) -> None:
         identity = self.identity
         if identity is None:
             return
         if self._remembers and identity.value is not None and self._ledger is not None:
-            self._ledger.remember(identity.value, Earlier(self.run, state.kept, self._code))
+            self._ledger.remember(identity.value, Earlier(self.run, state, state.kept, self._code))
         identity.let_go()
 
 
@@ -309,69 +337,3 @@ def keeping_of_flow(call: FlowCall, parameters: dict[str, Any], wait_for: Any) -
 
 def _has_history(parent: RunContext | None) -> bool:
     return parent is None or parent.dispatcher is None or parent.dispatcher.keeps_results
-
-
-def ledger_of(around: RunContext | None) -> Ledger | None:
-    """Return the ledger of the root flow run that a call is made in."""
-    flow_context = around.flow_context if isinstance(around, TaskRunContext) else around
-    return flow_context.ledger if flow_context is not None else None
-
-
-def counter_of(around: RunContext | None) -> Callable[[Hashable], int]:
-    """Return what numbers equal calls in this attempt of the run around."""
-    attempt = around.run.attempt if isinstance(around, TaskRunContext) else 0
-
-    def count(calls: Hashable) -> int:
-        number: int = around.dispatcher.next_index((calls, attempt)) if around is not None else 0
-        return number
-
-    return count
-
-
-def path_of(around: RunContext | None) -> bytes | None:
-    """Return the identity of the run that a call is made in; None where there is no flow run around, or it can't be known again."""
-    if around is None or ledger_of(around) is None:
-        return None
-    run: Run | None = around.run
-    if isinstance(run, FlowRun):
-        if run.parent_flow_run is None:
-            return root_path(run.uid)
-        run = run.parent_task_run
-    assert isinstance(run, TaskRun)
-    if run.identity is None:
-        _identify(run, around)
-    assert run.identity is not None
-    return run.identity.value
-
-
-def _identify(run: TaskRun, around: RunContext) -> None:
-    """Find out by what a run is known of which nothing is kept, now that a call inside it asks."""
-    with _naming:
-        if run.identity is not None:
-            return
-        path = path_of(around.parent)
-        if isinstance(around, FlowRunContext):
-            place = (around.parent, around.flow.flow_key, around.flow.fn)
-        else:
-            place = (around.parent, around.task.task_key, around.task.fn)
-        run.identity = _identity_of(path, place, None, around.parameters, None)
-
-
-Place = tuple[RunContext | None, str, Any]
-"""The run that a call is made in, and the key and function of what is called."""
-
-
-def _identity_of(
-    path: bytes | None, place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any
-) -> CallIdentity:
-    parent, task_key, function = place
-    problem, code = None, None
-    try:
-        code = code_of(function)
-    except NotEncodable as error:
-        problem = f"what the function closes over can't be told from other things: {error}"
-    identity = CallIdentity(site_of(path or b"", task_key, code), key)
-    identity.problem = problem if path is not None else "the run that it was made in can't be known again"
-    if identity.problem is None:
-        identity.take(parameters, wait_for, counter_of(parent))
-    return identity

@@ -28,9 +28,10 @@ _AT_ONCE = 512
 
 
 class Earlier(NamedTuple):
-    """A call of an earlier attempt: its run, and what was kept of its value (None: nothing can be taken over)."""
+    """A call of an earlier attempt: its run, how that ended, and what was kept of its value (None: nothing can be taken over)."""
 
     run: TaskRun
+    state: State
     kept: Kept | None
     code: bytes | None
 
@@ -132,7 +133,9 @@ def _revived(call: EarlierCall, flow_run: FlowRun | None) -> Earlier:
     if call.name:
         run.name = call.name
     state.task_uid = run.uid
-    return Earlier(run, KeptValue.of_call(call) if state.type is COMPLETED else None, call.code)
+    # What an earlier attempt of the run kept says nothing of the last one.
+    is_kept = state.type is COMPLETED and call.kept_attempt == run.attempt
+    return Earlier(run, state, KeptValue.of_call(call) if is_kept else None, call.code)
 
 
 def flow_run_of(row: FlowRunRow, parent: TaskRun | None, attempts: int | None = None) -> FlowRun:
