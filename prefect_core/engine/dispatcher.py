@@ -232,7 +232,8 @@ class Dispatcher:
         self._refusal = reason
         calls = list(self._open)
         for call in calls:
-            if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
+            # The end of one may have been that of another, behind it.
+            if call in self._open and not call.has_begun() and call.end(State(CANCELLED, None, reason)):
                 self.closed(call)
 
     def hurry(self) -> None:

@@ -184,8 +184,9 @@ class FlowCall:
         if self.keeping is None or not self.keeping.leave(_like(state)):
             return False
         if self.withheld is not None:
-            return transitions.is_shown_instead(self.run, state, self.withheld)
-        transitions.enter(self.run, state)
+            transitions.show(self.run, state, self.withheld)
+        else:
+            transitions.enter(self.run, state)
         return True
 
     def record_unheld(self) -> Life[None]:
@@ -225,10 +226,9 @@ class FlowCall:
 
     def close(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
-        if self.leave(state):
-            return True
         try:
-            self.enter(state)
+            if not self.leave(state):
+                self.enter(state)
         except transitions.RunIsOver:
             return False
         return True

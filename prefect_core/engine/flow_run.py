@@ -22,6 +22,7 @@ from prefect_core.engine import transitions
 from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
+from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import HistoryError, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
@@ -42,6 +43,8 @@ def flow_life(call: FlowCall) -> Life[State]:
     try:
         state = yield from _prepare(call)
         if state is None:
+            if call.parent is not None:
+                identify_before_body(call.context)
             yield Block(_flush)
             state = yield from _attempts(call)
     except transitions.RunIsOver:
@@ -71,7 +74,9 @@ def _crash(call: FlowCall, error: BaseException) -> State:
         call.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
         call.dispatcher.let_go(reason)
         call.dispatcher.stop()
-    call.close(State(CRASHED, None, reason, data=error))
+    if not call.close(State(CRASHED, None, reason, data=error)) and call.run.state.type is COMPLETED:
+        # Its value was being made durable; the run is over, but what struck it here is meant for whoever called it.
+        raise error
     return call.run.state
 
 

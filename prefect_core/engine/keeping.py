@@ -198,16 +198,19 @@ class Keeping:
         """Let the run of an earlier attempt have another one."""
         earlier = self.earlier
         if earlier is not None and earlier.run is self.run:
-            state = State(PENDING, message=f"Runs again: {reason}.")
-            transitions.reopen(self.run, state, self._withheld or earlier.state)
-            self._withheld = None
+            withheld, self._withheld = self._withheld, None
+            transitions.reopen(self.run, State(PENDING, message=f"Runs again: {reason}."), withheld or earlier.state)
         self._judge(AGAIN, reason)
 
     def leave(self, state: State) -> bool:
-        """Let a call that is undecided end in `state` for this attempt of its flow run, unrecorded; False for any other call."""
+        """Let a call that is undecided end in `state` for this attempt of its flow run, unrecorded; False for any other call.
+
+        Raises `RunIsOver` if it has ended by now.
+        """
         withheld, identity = self._withheld, self.identity
-        if withheld is None or not transitions.is_shown_instead(self.run, state, withheld):
+        if withheld is None:
             return False
+        transitions.show(self.run, state, withheld)
         assert identity is not None
         assert identity.value is not None
         if self._ledger is not None and self.earlier is not None:

@@ -141,11 +141,11 @@ class TaskCall:
 
     def end(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
-        if self.keeping is None or not self.keeping.leave(state):
-            try:
+        try:
+            if self.keeping is None or not self.keeping.leave(state):
                 enter(self.run, state)
-            except transitions.RunIsOver:
-                return False
+        except transitions.RunIsOver:
+            return False
         logs.task_finished(self.context, state)
         return True
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import clock, context, history, logs
 from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.hooks import call_hooks, is_async
+from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
@@ -45,6 +46,8 @@ def task_life(call: TaskCall) -> Life[State]:
             if known is not None:
                 logs.task_finished(call.context, known)
                 return known
+        elif call.parent is not None:
+            identify_before_body(call.context)
         state = yield from _attempts(call)
     except transitions.RunIsOver:
         return run.state

@@ -70,22 +70,15 @@ def withhold(run: Run) -> State:
 
 def show(run: Run, state: State, instead_of: State) -> State:
     """Let a run that ended in an earlier attempt show another state, while in the history it stays as it is. Raises `RunIsOver`."""
-    if not is_shown_instead(run, state, instead_of):
-        raise RunIsOver
-    return state
-
-
-def is_shown_instead(run: Run, state: State, instead_of: State) -> bool:
-    """Do the same, or tell that the run shows something else by now."""
     with _locks.of(run):
         if run.state is not instead_of:
-            return False
+            raise RunIsOver
         # The moment stays that of its last state in the history.
         state.timestamp_us = instead_of.timestamp_us
         _adopt(run, state)
         run.ended_us = state.timestamp_us if state.type in FINAL else 0
         run.state = state
-    return True
+    return state
 
 
 def _adopt(run: Run, state: State) -> None:
