@@ -23,7 +23,7 @@ from prefect_core.parameters import abridged, as_json
 from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CRASHED, FINAL, PENDING, RUNNING
+from prefect_core.state_kinds import CRASHED, PENDING, RUNNING
 from prefect_core.states import State
 
 if TYPE_CHECKING:

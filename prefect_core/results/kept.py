@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefect_core.serializers import Serializer
     from prefect_core.settings import Settings
 
+
 class Remembered:
     """A value that only this process has: the state holds it."""
 
