@@ -169,7 +169,7 @@ class CallIdentity:
         self._inputs: list[PrefectFuture[Any] | State | None] = []
 
     def take(self, parameters: Mapping[str, Any], wait_for: Any, count: Callable[[Hashable], int]) -> None:
-        """Encode the arguments, futures pinned in them; `count` numbers equal calls from 0. Encodes none where a key is given."""
+        """Encode the arguments, futures pinned in them, and what is waited for; `count` numbers equal calls from 0. Encodes none where a key is given."""
         if self.key is not None:
             self._digests = {"key": encoding.digest(self.key)}
             # Which call it is does not depend on them, but what it gives may.
@@ -178,7 +178,7 @@ class CallIdentity:
             for name, value in parameters.items():
                 self._encode(name, value, self._stands_for_now)
         if wait_for is not None:
-            self._encode(WAIT_FOR, wait_for, self._stands_for_now)
+            self._encode(WAIT_FOR, inputs.pin(wait_for), self._stands_for_now)
         self.is_late = bool(self._open)
         if not self.is_late:
             self._finish(count)

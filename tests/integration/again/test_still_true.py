@@ -293,3 +293,21 @@ def test_nested_calls_of_a_task_that_is_tried_again_run_once_at_any_depth(attemp
     assert attempts.bodies == ["stored"] * 4
     assert attempts.run(main).result() == [1, 2, 2, 1]
     assert attempts.bodies == []
+
+
+def test_a_call_that_waits_for_others_is_taken_over_if_they_are(attempts: Attempts, tasks: Tasks) -> None:
+    @flow
+    def main() -> list[Any]:
+        first, second = tasks.stored.submit(1), tasks.around.submit(2)
+        values = [
+            tasks.stored.submit(3, wait_for=[first, second]).result(),
+            tasks.stored(4, wait_for=first),
+            tasks.stored.submit(5, wait_for={first, second}).result(),
+            tasks.stored.submit(6, key="k", wait_for=[allow_failure(first)]).result(),
+        ]
+        end_first()
+        return values
+
+    attempts.run(main)
+    assert attempts.run(main).result() == [3, 4, 5, 6]
+    assert attempts.bodies == []
