@@ -24,7 +24,7 @@ from tests.integration.programs import ROOT
 
 CHILD_SECONDS = 100
 KILLED = -signal.SIGKILL
-_LOADED = ("anyio", "anyio._backends._asyncio", "pydantic", "sqlite3", "cloudpickle", "prefect_runners.concurrent")
+_LOADED = ("anyio", "anyio._backends._asyncio", "pydantic", "sqlite3", "cloudpickle", "prefect_runners.concurrent", "prefect_core.cli.main")
 
 
 class Nursery:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,9 @@ def body(node: Node, inputs: list[Any], around: str) -> Any:
     note("began", key)
     crash_point("program.body")
     total = node["number"] + sum(map(plain, inputs))
-    inputs.clear()
+    if node["kind"] != "flaky":
+        # One that is tried again is given what it left.
+        inputs.clear()
     total += sum(map(plain, run_children(node["children"], key)))
     if node["kind"] == "flaky" and get_run_context().run.run_count % 2:
         raise ValueError("once more")
@@ -170,19 +173,39 @@ def main(nodes: list[Node], retries: int) -> list[int]:
     values = [plain(value) for value in run_children(nodes, "root")]
     if get_run_context().run.attempt <= retries:
         raise ValueError("once more")
+    note("result", json.dumps(values))
     return values
 
 
 def execute(nodes: list[Node], retries: int) -> None:
-    """Run the program, or go on with the run of it that is in the history; note the result if it completes."""
+    """Run the program, or go on with the run of it that is in the history."""
     if (settings.current().home / "history.db").exists() and (runs := _roots()):
         again = reexecution.find(runs[0])
+        if again.row.state_type == "COMPLETED":
+            # The kill came after its last commit.
+            return
         with reexecution.reopened(again):
-            state = again.flow.with_options(retries=retries)(*again.args, **again.kwargs, return_state=True)
+            again.flow.with_options(retries=retries)(*again.args, **again.kwargs)
     else:
-        program = load_flow(f"{Path(__file__).absolute()}:main").with_options(retries=retries)
-        state = program(nodes, retries, return_state=True)
-    note("result", json.dumps(state.result()))
+        load_flow(f"{Path(__file__).absolute()}:main").with_options(retries=retries)(nodes, retries)
+
+
+def execute_by_command(nodes: list[Node]) -> None:
+    """Do the same as a user would, who has the command line."""
+    runs = _roots() if (settings.current().home / "history.db").exists() else []
+    if not runs:
+        execute(nodes, 0)
+        return
+    if history.current().stored().flow_run(runs[0]).state_type == "COMPLETED":
+        # The kill came after its last commit.
+        return
+    from prefect_core.cli.main import main as command_line
+
+    sys.argv[1:] = ["flow-run", "retry", runs[0]]
+    try:
+        command_line()
+    except SystemExit as end:
+        assert not end.code
 
 
 def _roots() -> list[str]:

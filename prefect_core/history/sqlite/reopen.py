@@ -39,8 +39,9 @@ def reopen(
             _check_gone(connection, row, is_gone)
         _close(connection, run)
         attempts: int = connection.execute(
+            # One that was asked for and killed before its body began counts too.
             "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = ?1), 0), "
-            "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 1) - 1)",
+            "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 0))",
             (run,),
         ).fetchone()[0]
         now_us = clock.now_us()
