@@ -8,6 +8,7 @@ It opens no history and has no threads, so that its children are as good as fres
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -22,9 +23,17 @@ from typing import Any
 from prefect_core import crash_points
 from tests.integration.programs import ROOT
 
-CHILD_SECONDS = 100
+CHILD_SECONDS = 40
 KILLED = -signal.SIGKILL
-_LOADED = ("anyio", "anyio._backends._asyncio", "pydantic", "sqlite3", "cloudpickle", "prefect_runners.concurrent", "prefect_core.cli.main")
+_LOADED = (
+    "anyio",
+    "anyio._backends._asyncio",
+    "pydantic",
+    "sqlite3",
+    "cloudpickle",
+    "prefect_runners.concurrent",
+    "prefect_core.cli.main",
+)
 
 
 class Nursery:
@@ -86,6 +95,7 @@ def _be_child(request: dict[str, Any], function: Any) -> None:
     errors = os.open(request["errors"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(errors, 1)
     os.dup2(errors, 2)
+    faulthandler.dump_traceback_later(CHILD_SECONDS / 2)
     os.environ.update(request["variables"])
     name, _, count = request["crash_at"].partition(":")
     crash_points._name, crash_points._count = name, int(count or "1")

@@ -82,6 +82,8 @@ def test_two_hundred_subflows_that_are_killed_get_their_own_results(nursery: Nur
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("way", ["gathered on asyncio", "gathered on trio", "submitted on asyncio", "submitted on trio"])
+@pytest.mark.parametrize(
+    "way", ["gathered on asyncio", "gathered on trio", "submitted on asyncio", "submitted on trio"]
+)
 def test_campaign_of_crowds(nursery: Nursery, tmp_path: Path, way: str) -> None:
     print(f"\ncampaign: 200 subflows {way}, seed 1: {kill_often(nursery, tmp_path, way, 100, 1)}")

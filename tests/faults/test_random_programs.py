@@ -17,7 +17,17 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from tests.faults.nursery import Nursery
-from tests.faults.random_programs import HERE, KINDS, NOT_STORED, SIDE_LOG, Node, epochs_of, keys_among, plain, values_of
+from tests.faults.random_programs import (
+    HERE,
+    KINDS,
+    NOT_STORED,
+    SIDE_LOG,
+    Node,
+    epochs_of,
+    keys_among,
+    plain,
+    values_of,
+)
 
 POINTS = {
     "program.body": 12,
