@@ -145,9 +145,7 @@ def test_a_function_gives_the_key_itself() -> None:
 
 def test_configure_changes_a_copy() -> None:
     locks = MemoryLockManager()
-    changed = INPUTS.configure(
-        key_storage="/keys", lock_manager=locks, isolation_level=IsolationLevel.SERIALIZABLE
-    )
+    changed = INPUTS.configure(key_storage="/keys", lock_manager=locks, isolation_level=IsolationLevel.SERIALIZABLE)
     assert (changed.key_storage, changed.lock_manager, changed.isolation_level) == (
         "/keys",
         locks,
