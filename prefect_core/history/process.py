@@ -49,10 +49,11 @@ def boot_id() -> str:
 
 
 def started(pid: int) -> int:
-    """Return when a process started, in clock ticks; 0 if there is no such process."""
+    """Return when a process started, in clock ticks; 0 if there is no such process, or one that has ended and waits for its parent."""
     try:
         line = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return 0
     # The name of the program stands in parentheses and may itself hold spaces and parentheses.
-    return int(line.rpartition(")")[2].split()[19])
+    fields = line.rpartition(")")[2].split()
+    return 0 if fields[0] in {"Z", "X"} else int(fields[19])
