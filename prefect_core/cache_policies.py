@@ -293,7 +293,8 @@ def chosen_policy(given: Mapping[str, Any], name: str) -> Chosen:
 
 
 def _policy_of(given: Mapping[str, Any], name: str) -> CachePolicy:
-    policy, key_fn = given.get("cache_policy"), given.get("cache_key_fn")
+    policy: Any = given.get("cache_policy")
+    key_fn: Any = given.get("cache_key_fn")
     if policy is not None and not isinstance(policy, CachePolicy):
         raise TypeError(
             f"Expected a cache policy for 'cache_policy', such as INPUTS or NO_CACHE from prefect_core.cache_policies; got {policy!r}."
@@ -307,7 +308,8 @@ def _policy_of(given: Mapping[str, Any], name: str) -> CachePolicy:
             "Both `cache_policy` and `cache_key_fn` are set on task %r. `cache_key_fn` will be used.",
             name,
         )
-    return CacheKeyFnPolicy(key_fn)
+    checked: CacheKeyFn = given["cache_key_fn"]
+    return CacheKeyFnPolicy(checked)
 
 
 def is_real(policy: CachePolicy) -> bool:

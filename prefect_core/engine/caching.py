@@ -17,6 +17,7 @@ from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, transitions
 from prefect_core.engine.steps import Block, Life, of_moments
 from prefect_core.errors import HistoryError, describe
+from prefect_core.history.stored import CACHED, NOT_CACHED
 from prefect_core.locking import KeyLock
 from prefect_core.locking.turns import Claimant
 from prefect_core.results.index import Entry, index_at
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from prefect_core.engine.keeping import Keeping
     from prefect_core.engine.task_call import TaskCall
 
-CACHED, NOT_CACHED = "cached", "not cached"
 _NO_KEY = "Error encountered when computing cache key - result will not be persisted."
 _told: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 """Results whose damage was reported."""
