@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 from prefect_core import encoding
 from prefect_core.identity import code_of
@@ -306,7 +306,7 @@ def _policy_of(given: Mapping[str, Any], name: str) -> CachePolicy:
             "Both `cache_policy` and `cache_key_fn` are set on task %r. `cache_key_fn` will be used.",
             name,
         )
-    return CacheKeyFnPolicy(key_fn)
+    return CacheKeyFnPolicy(cast("CacheKeyFn", key_fn))
 
 
 def is_real(policy: CachePolicy) -> bool:

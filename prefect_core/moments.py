@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any, TypeVar
 
 from prefect_core import clock
@@ -78,7 +77,7 @@ def _in_new_loop(function: Callable[[], Any]) -> Any:
     for variable in [one for one in variables if one.name.startswith(("sniffio", "current_async_library"))]:
         variables.run(variable.set, None)
     thread = threading.Thread(
-        target=partial(variables.run, anyio.run, carry_out), name="prefect-core-hook", daemon=True
+        target=lambda: variables.run(lambda: anyio.run(carry_out)), name="prefect-core-hook", daemon=True
     )
     thread.start()
     thread.join()
