@@ -4,7 +4,7 @@ Calls can't be known by the order in which they come: calls that run at once com
 the result of another. So a call is known by what it is:
 
     site        the parent's identity, and the task: its module and qualified name (for a lambda or a local function its code and what
-                it closes over too)
+                it closes over too, for a method, a partial or a callable object what it is bound to)
     arguments   a digest of each (see `encoding`); a future among them counts by the identity of its own run
     occurrence  how many earlier calls in this attempt of the parent had the same site and arguments: equal calls may stand in for
                 each other
@@ -17,29 +17,31 @@ gives. So a call with such an input is known only when its inputs are there: it 
 Which calls are late depends on the program alone, never on timing. A call with an argument that can't be encoded, or with such an input
 whose value can't, has no identity unless a key is given: it runs, and `problem` says why.
 
-Knowing a call again is not enough to give it its earlier value: an input may have been computed anew since. A kept value therefore names
-the makings of the values that it was computed from (`provenance`), and is used again only if its inputs have these very ones.
+Knowing a call again is not enough to give it its earlier value: an input may have been computed anew since, under a key too. A kept value
+therefore names the makings of the values that it was computed from (`makings`), and is used again only if its inputs have these very
+ones. A making is the number of a stored result, or a digest of a value that is not stored. It is taken before the body can change the value.
 
-An identity is made when the call is, before a body can change an argument; of a late call, all but the awaited values is.
+An identity is made when the call is, before a body can change an argument; of a late call, all but the awaited values is. A future that is
+handed on as such, in `quote`, tells nothing: its value is there when the body asks, if ever.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from prefect_core import encoding, options
+from prefect_core import encoding, inputs
 from prefect_core.annotations import Annotation
 from prefect_core.errors import NotEncodable
 from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.inputs import Pinned
 from prefect_core.state_kinds import COMPLETED
 from prefect_core.states import State
-
-if TYPE_CHECKING:
-    from prefect_core.runs import TaskRun
 
 WAIT_FOR = "wait_for"
 _SHOWN = 12
@@ -61,41 +63,96 @@ def site_of(path: bytes, task_key: str, code: bytes | None) -> bytes:
 
 
 def code_of(function: Any) -> bytes | None:
-    """Return what tells a function that has no name of its own from others, its code and what it closes over; None for one with a name.
+    """Return what tells a function from others of its name: its code and what it closes over, what it is bound to; None for nothing.
 
-    Raises `NotEncodable` if it closes over something that can't be encoded.
+    Raises `NotEncodable` if something of that can't be encoded.
     """
-    plain = options.underlying(function)
-    return None if _has_name(plain) else _code_and_closure(plain, frozenset())
+    parts = _beyond_the_name(function, frozenset())
+    return hashlib.sha256(b"".join(parts)).digest()[:16] if parts else None
 
 
-def _has_name(function: Any) -> bool:
-    return "<" not in getattr(function, "__qualname__", "<")
+_named: WeakKeyDictionary[FunctionType, bool] = WeakKeyDictionary()
 
 
-def _code_and_closure(function: Any, around: frozenset[int]) -> bytes:
+def _has_name(function: FunctionType) -> bool:
+    """Tell whether a function, or what was made of it by decorators, is what stands under its name."""
+    known = _named.get(function)
+    if known is None:
+        try:
+            encoding.digest(function)
+        except NotEncodable:
+            known = False
+        else:
+            known = True
+        _named[function] = known
+    return known
+
+
+def _beyond_the_name(function: Any, around: frozenset[int]) -> list[bytes]:
+    if isinstance(function, FunctionType):
+        return [] if _has_name(function) else [_code_and_closure(function, around)]
+    special = partial(_nameless, around)
+    if isinstance(function, partial):
+        bound = encoding.digest((function.args, function.keywords), special)
+        return [b"partial", bound, *_beyond_the_name(function.func, around)]
+    if inspect.ismethod(function):
+        return [b"method", encoding.digest(function.__self__, special), *_beyond_the_name(function.__func__, around)]
+    if isinstance(function, staticmethod | classmethod):
+        return _beyond_the_name(function.__func__, around)
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return []
+    return [b"object", encoding.digest(function, special), *_beyond_the_name(type(function).__call__, around)]
+
+
+def _nameless(around: frozenset[int], thing: object) -> bytes | None:
+    """Return what stands for a function without a name among the things that another closes over."""
+    function = getattr(thing, "fn", thing) if callable(thing) else None
+    if not isinstance(function, FunctionType) or _has_name(function):
+        return None
+    return _code_and_closure(function, around)
+
+
+def _code_and_closure(function: FunctionType, around: frozenset[int]) -> bytes:
     if id(function) in around:
         # It refers to itself, which its code says already.
         return b""
-
-    def special(thing: object) -> bytes | None:
-        plain = options.underlying(getattr(thing, "fn", thing)) if callable(thing) else None
-        is_nameless = isinstance(plain, FunctionType) and not _has_name(plain)
-        return _code_and_closure(plain, around | {id(function)}) if is_nameless else None
-
     parts = [encoding.code_digest(function)]
-    for cell in getattr(function, "__closure__", None) or ():
+    for cell in function.__closure__ or ():
         try:
-            parts.append(encoding.digest(cell.cell_contents, special))
+            parts.append(encoding.digest(cell.cell_contents, partial(_nameless, around | {id(function)})))
         except ValueError:
             parts.append(b"empty")
     return hashlib.sha256(b"".join(parts)).digest()[:16]
 
 
-class CallIdentity:
-    """By what one call is known again. `value` is None before `settle`, and for a call that can't be known."""
+def fingerprint(value: Any) -> int:
+    """Return a number for a value that is equal for equal ones, above the numbers of all stored results. Raises `NotEncodable`."""
+    return _number(encoding.digest(value))
 
-    __slots__ = ("_digests", "_inputs", "_open", "is_late", "key", "occurrence", "problem", "site", "value")
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(b"\1" + digest[:16], "big")
+
+
+class CallIdentity:
+    """By what one call is known again. `value` is None before `settle`, and for a call that can't be known.
+
+    One that `is_path_only` is of a run that is not kept: calls inside are known by it, while its future counts by value.
+    """
+
+    __slots__ = (
+        "_digests",
+        "_inputs",
+        "_open",
+        "is_late",
+        "is_path_only",
+        "key",
+        "makings",
+        "occurrence",
+        "problem",
+        "site",
+        "value",
+    )
 
     def __init__(self, site: bytes, key: str | None) -> None:
         self.site = site
@@ -104,19 +161,24 @@ class CallIdentity:
         self.occurrence = 0
         self.problem: str | None = None
         self.is_late = False
+        self.is_path_only = False
+        self.makings: tuple[int, ...] | None = None
+        """The makings of the inputs' values, once they are there; None before, and if one can't be told."""
         self._digests: dict[str, bytes] = {}
         self._open: dict[str, Any] = {}
-        self._inputs: list[TaskRun] = []
+        self._inputs: list[PrefectFuture[Any] | State | None] = []
 
     def take(self, parameters: Mapping[str, Any], wait_for: Any, count: Callable[[Hashable], int]) -> None:
-        """Encode the arguments, futures pinned in them; `count` numbers equal calls from 0. Encodes nothing where a key is given."""
+        """Encode the arguments, futures pinned in them, and what is waited for; `count` numbers equal calls from 0. Encodes none where a key is given."""
         if self.key is not None:
             self._digests = {"key": encoding.digest(self.key)}
+            # Which call it is does not depend on them, but what it gives may.
+            self._inputs += [getattr(one, "upstream", None) for one, _ in inputs.find(dict(parameters))]
         else:
             for name, value in parameters.items():
                 self._encode(name, value, self._stands_for_now)
         if wait_for is not None:
-            self._encode(WAIT_FOR, wait_for, self._stands_for_now)
+            self._encode(WAIT_FOR, inputs.pin(wait_for), self._stands_for_now)
         self.is_late = bool(self._open)
         if not self.is_late:
             self._finish(count)
@@ -129,9 +191,11 @@ class CallIdentity:
         self._finish(count)
 
     def _encode(self, name: str, value: Any, special: Callable[[object], bytes | None]) -> None:
+        known = len(self._inputs)
         try:
             self._digests[name] = encoding.digest(value, special)
         except _IsLate:
+            del self._inputs[known:]
             # Its place is kept, so that the order of the digests is always that of the parameters.
             self._digests[name] = b""
             self._open[name] = value
@@ -149,40 +213,37 @@ class CallIdentity:
         self.value = base.digest()[:16]
 
     def _stands_for_now(self, thing: object) -> bytes | None:
-        return _stands_for(thing, self._of_early_run, self._stands_for_now)
+        return _stands_for(self._of_early_run, thing)
 
     def _stands_for_then(self, thing: object) -> bytes | None:
-        return _stands_for(thing, self._of_ended_run, self._stands_for_then)
+        return _stands_for(self._of_ended_run, thing)
 
-    def _of_early_run(self, future: PrefectFuture[Any], _allowed: bool) -> bytes:
-        known = future.task_run.identity if future.task_run is not None else None
+    def _of_early_run(self, future: PrefectFuture[Any]) -> bytes:
+        known = _known_by(future)
         if known is None or known.is_late or known.value is None:
             raise _IsLate
-        self._inputs.append(future.task_run)
+        self._inputs.append(future)
         return known.value
 
-    def _of_ended_run(self, future: PrefectFuture[Any], allowed: bool) -> bytes:
-        known = future.task_run.identity if future.task_run is not None else None
+    def _of_ended_run(self, future: PrefectFuture[Any]) -> bytes:
+        known = _known_by(future)
         if known is not None and known.value is not None:
-            self._inputs.append(future.task_run)
+            self._inputs.append(future)
             return known.value
         return _of_state(future.state, self._stands_for_then)
 
-    def provenance(self) -> tuple[int, ...] | None:
-        """Return the makings of the values of all inputs that have an identity; None if one has none, since it did not complete."""
-        makings = []
-        for run in self._inputs:
-            kept = run.state.kept
-            if kept is None:
-                return None
-            makings.append(kept.result)
-        return tuple(makings)
+    def trace(self) -> None:
+        """Find out the `makings`, now that the inputs are there and no body had them."""
+        # Members of a set come in any order, and are told by what they are.
+        self._inputs.sort(key=_place)
+        makings = [_making(one) for one in self._inputs]
+        self.makings = None if None in makings else tuple(makings)  # type: ignore[arg-type]  # with no None among them
 
     def first_changed_input(self, makings: tuple[int, ...]) -> str:
         """Return the name of the first input whose value was made anew since `makings`."""
-        for run, making in zip(self._inputs, makings, strict=False):
-            if run.state.kept is None or run.state.kept.result != making:
-                return run.name
+        for one, now, then in zip(self._inputs, self.makings or (), makings, strict=False):
+            if now != then and isinstance(one, PrefectFuture):
+                return one.name
         return "an input"
 
     def let_go(self) -> None:
@@ -197,14 +258,38 @@ class CallIdentity:
         return (run, self.value, self.site, arguments, self.occurrence, self.key, code, self.problem)
 
 
-def _stands_for(
-    thing: object, of_future: Callable[[PrefectFuture[Any], bool], bytes], inside: Callable[[object], bytes | None]
-) -> bytes | None:
+def _known_by(future: PrefectFuture[Any]) -> CallIdentity | None:
+    known = future.task_run.identity if future.task_run is not None else None
+    return None if known is None or known.is_path_only else known
+
+
+def _place(upstream: PrefectFuture[Any] | State | None) -> bytes:
+    known = _known_by(upstream) if isinstance(upstream, PrefectFuture) else None
+    return (known.value if known is not None else None) or b""
+
+
+def _making(upstream: PrefectFuture[Any] | State | None) -> int | None:
+    """Return what tells the making of an input's value from others; None where there is no value, or it can't be encoded."""
+    state = upstream.state if isinstance(upstream, PrefectFuture) else upstream
+    if state is None or state.kept is not None:
+        return state.kept.result if state is not None and state.kept is not None else None
+    try:
+        return _number(_of_state(state, partial(_stands_for, _refused)))
+    except NotEncodable:
+        return None
+
+
+def _refused(future: PrefectFuture[Any]) -> bytes:
+    raise NotEncodable(f"the future of {future.name!r} is handed on as such")
+
+
+def _stands_for(of_future: Callable[[PrefectFuture[Any]], bytes], thing: object) -> bytes | None:
+    inside = partial(_stands_for, of_future)
     if isinstance(thing, Pinned):
         upstream = thing.upstream
-        return _of_state(upstream, inside) if isinstance(upstream, State) else of_future(upstream, thing.allowed)
+        return _of_state(upstream, inside) if isinstance(upstream, State) else of_future(upstream)
     if isinstance(thing, PrefectFuture):
-        return of_future(thing, False)
+        return _refused(thing)
     if isinstance(thing, State):
         return _of_state(thing, inside)
     if isinstance(thing, Annotation):
@@ -216,5 +301,5 @@ def _stands_for(
 
 def _of_state(state: State, inside: Callable[[object], bytes | None]) -> bytes:
     if state.type is not COMPLETED:
-        raise NotEncodable(f"a run that ended {state} gives no value", "")
+        raise NotEncodable(f"a run that ended {state} gives no value")
     return b"value" + encoding.digest(state.result(), inside)

@@ -59,18 +59,13 @@ class Caching:
     def look_up(self) -> Life[State | None]:
         """Return the state Cached, entered, if an earlier result stands for this call; None if the body has to run."""
         call = self._call
-        yield Block(self._make_key)
-        if self._key is None:
-            self._keeping.judge(NOT_CACHED, self._why_not)
-            return None
         look: Callable[[], _Hit | None] = self._skip if call.task.refreshes_cache else self._look
-        if self._policy.is_serializable:
+        hit = yield Block(partial(self._begin, look))
+        if self._policy.is_serializable and self._key is not None:
             around = frozenset(context.lineage(call.context.parent))
             claimant = Claimant(call.run.uid, around, self._group, call.loop_needed)
             self._lock = KeyLock(self._key, self._policy.locks, claimant)
             hit = yield from of_moments(self._lock.taking(look))
-        else:
-            hit = yield Block(look)
         if hit is None:
             self._keeping.judge(NOT_CACHED, self._why_not)
             if call.run.state.is_final():
@@ -82,6 +77,10 @@ class Caching:
     def _group(self) -> Any:
         node = self._call.context.transaction
         return node.root if node is not None and node.root.is_block else None
+
+    def _begin(self, look: Callable[[], _Hit | None]) -> _Hit | None:
+        self._make_key()
+        return look() if self._key is not None and not self._policy.is_serializable else None
 
     # The key.
 

@@ -249,7 +249,9 @@ class Dispatcher:
         self._refusal = reason
         calls = list(self._open)
         for call in calls:
-            self.withdraw(call, reason)
+            # The end of one may have been that of another, behind it.
+            if call in self._open:
+                self.withdraw(call, reason)
         for inner in list(self._inner):
             inner.cancel_unstarted(reason)
 

@@ -11,8 +11,9 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
-from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_flow, ledger_of
+from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_flow
 from prefect_core.engine.ledger import Ledger, take_reopened
+from prefect_core.engine.paths import ledger_of
 from prefect_core.engine.steps import Life
 from prefect_core.engine.upstreams import of_call
 from prefect_core.errors import NestingTooDeep
@@ -22,12 +23,13 @@ from prefect_core.parameters import abridged, as_json
 from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CRASHED, FINAL, PENDING, RUNNING, SCHEDULED
+from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import State
 from prefect_core.transactions import enclosing
 
 if TYPE_CHECKING:
     from prefect_core.flows import Flow
+    from prefect_core.waiting import Signal
 
 CHILDREN_CANCELLED = "The flow run ended before this task run could start."
 CHILDREN_LET_GO = "The flow run ended and this task run did not end within the grace period."
@@ -47,12 +49,14 @@ class FlowCall:
         "keeping",
         "kwargs",
         "loop",
+        "over",
         "parent",
         "refusal",
         "run",
         "tracking",
         "unheld",
         "upstreams",
+        "withheld",
     )
 
     def __init__(
@@ -81,12 +85,14 @@ class FlowCall:
         self.refusal: str | None = None  # why nothing starts in it any more
         self.loop: object | None = None  # that a submitted async flow runs on
         self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
+        self.over: Signal | None = None  # fires when a body has ended that may run on after its deadline
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.unheld: list[str] = []
         """Parameters that JSON can't hold."""
         self.keeping: Keeping | None = None
         if flow.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
             self.keeping = keeping_of_flow(self, parameters, wait_for)
+        self.withheld: State | None = None  # what an undecided run of an earlier attempt shows
         self.tracking = self._track() if parent is not None else None
         self.run = self._open_run(parameters)
         self.earlier_attempts = self.run.attempt
@@ -124,7 +130,9 @@ class FlowCall:
         self.context.transaction = enclosing(self.parent)
         if earlier is None:
             self._record_new(run)
-        elif self.keeping is None or self.keeping.earlier is None or self.keeping.earlier.kept is None:
+        elif self.keeping is not None and self.keeping.is_undecided:
+            self.withheld = transitions.withhold(run)
+        else:
             self._reopen(run)
         if self.keeping is not None:
             self.keeping.open(self.tracking, self.context)
@@ -164,16 +172,26 @@ class FlowCall:
     def is_known(self) -> Life[State | None]:
         """Return the state of an earlier execution that stands for this call, or None if the body has to run."""
         keeping = self.keeping
-        known = None if keeping is None else (yield from keeping.reuse())
-        if known is None:
-            if self.run.state.type in FINAL:
-                self._reopen(self.run)
+        if keeping is None:
             return None
-        state = State(known.type, known.name, known.message, known.data)
-        state.kept = known.kept
-        if self.run.state.type in FINAL:
-            return transitions.take_over(self.run, state)
-        return transitions.enter(self.run, state)
+        known = yield from keeping.reuse()
+        withheld, self.withheld = self.withheld, None
+        if known is None:
+            if withheld is not None:
+                transitions.reopen(self.run, State(PENDING, message="Runs again."), withheld)
+            return None
+        state = _like(known)
+        return transitions.enter(self.run, state) if withheld is None else transitions.show(self.run, state, withheld)
+
+    def leave(self, state: State) -> bool:
+        """Let a call that is undecided end in `state` for this attempt of the run around it; False for any other call."""
+        if self.keeping is None or not self.keeping.leave(_like(state)):
+            return False
+        if self.withheld is not None:
+            transitions.show(self.run, state, self.withheld)
+        else:
+            transitions.enter(self.run, state)
+        return True
 
     def record_unheld(self) -> Life[None]:
         """Record which parameters JSON can't hold, and store them if results of this flow are."""
@@ -182,25 +200,17 @@ class FlowCall:
         row = (self.run.key, json.dumps(self.unheld), kept.result if kept is not None else None)
         history.current().noted([*(kept.own_rows() if kept is not None else []), ("unheld", row)])
 
-    def give_up(self) -> None:
-        """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""
-        if self.keeping is not None:
-            self.keeping.give_up()
-        if self.run.state.type in FINAL:
-            self._reopen(self.run)
-
     def _reopen(self, run: FlowRun) -> None:
         """Let a run of an earlier attempt that did not end well have another one."""
         if run.state.type is not PENDING:
-            transitions.reopen(run, State(PENDING, message=f"Runs again: it had ended {run.state}."))
+            transitions.reopen(run, State(PENDING, message=f"Runs again: it had ended {run.state}."), run.state)
 
     def enter(self, state: State) -> State:
         """Move the run, and what stands for it in its parent, to `state`."""
         transitions.enter(self.run, state)
         if self.tracking is not None:
-            mirrored = State(state.type, state.name, state.message, state.data)
+            mirrored = _like(state)
             mirrored.timestamp_us = state.timestamp_us
-            mirrored.kept = state.kept
             _relate(state, mirrored, self.run, self.tracking)
             transitions.enter(self.tracking, mirrored)
             if state.is_running():
@@ -221,7 +231,8 @@ class FlowCall:
     def close(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
         try:
-            self.enter(state)
+            if not self.leave(state):
+                self.enter(state)
         except transitions.RunIsOver:
             return False
         return True
@@ -271,6 +282,13 @@ class FlowCall:
         if self.dispatcher is not None:
             self.dispatcher.let_go(reason)
         self.end(State(CRASHED, None, reason))
+
+
+def _like(state: State) -> State:
+    """Return the state for the other one of a subflow run and the task run that stands for it."""
+    like = State(state.type, state.name, state.message, state.data)
+    like.kept = state.kept
+    return like
 
 
 def _relate(state: State, mirrored: State, run: FlowRun, tracking: TaskRun) -> None:

@@ -22,6 +22,7 @@ from prefect_core.engine import transitions
 from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
+from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import HistoryError, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
@@ -45,6 +46,8 @@ def flow_life(call: FlowCall) -> Life[State]:
     try:
         state = yield from _prepare(call)
         if state is None:
+            if call.parent is not None:
+                identify_before_body(call.context)
             yield Block(_flush)
             state = yield from _attempts(call)
     except transitions.RunIsOver:
@@ -74,7 +77,9 @@ def _crash(call: FlowCall, error: BaseException) -> State:
         call.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
         call.dispatcher.let_go(reason)
         call.dispatcher.stop()
-    call.close(State(CRASHED, None, reason, data=error))
+    if not call.close(State(CRASHED, None, reason, data=error)) and call.run.state.type is COMPLETED:
+        # Its value was being made durable; the run is over, but what struck it here is meant for whoever called it.
+        raise error
     return call.run.state
 
 
@@ -100,8 +105,9 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     try:
         call.resolve()
     except UpstreamTaskError as error:
-        call.give_up()
-        state = call.enter(State(PENDING, "NotReady", str(error)))
+        state = State(PENDING, "NotReady", str(error))
+        if not call.leave(state):
+            call.enter(state)
         logs.flow_finished(call.context, state)
         return state
     known = yield from call.is_known()
@@ -158,7 +164,7 @@ def _attempts(call: FlowCall) -> Life[State]:
         if state.type is not FAILED or call.tries > flow.retries or call.refusal is not None:
             call.enter(state)
             if call.keeping is not None:
-                yield from call.keeping.settled(state)
+                yield from call.keeping.settled(state, call.over)
             return state
         delay = flow.retry_delay_seconds
         when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
@@ -208,6 +214,7 @@ def _attempt(call: FlowCall) -> Life[State]:
         dispatcher.refuse_late_body()
     receipt = yield from _wind_up(dispatcher, receipt)
     receipt = yield from _stop(dispatcher, receipt)
+    call.over = payload.over
     if payload.over is not None and not payload.over.done() and call.tries <= flow.retries:
         # The body that timed out may still run; two bodies of one run never run at once.
         yield Wait([payload.over])

@@ -3,40 +3,44 @@
 A call that is known again (see `identity`) takes the run over that it was in an earlier attempt of its flow run, with its name and
 number. If that completed, its value was kept, and its inputs are the ones it was computed from, the call is over: nothing runs. If not, the
 run gets a further attempt. A late call, which is known only when its inputs are there, has a run of its own by then, and takes the value.
+
+Until that is decided, a run with a value shows Pending, and nothing of this is recorded: if the flow run ends meanwhile, the call ends
+too, but what it was still stands in the history, for the next attempt.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, logs
-from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
+from prefect_core.context import RunContext, TaskRunContext
+from prefect_core.crash_points import crash_point
 from prefect_core.engine import transitions
 from prefect_core.engine.ledger import Earlier, Ledger
+from prefect_core.engine.paths import Place, counter_of, identity_of, ledger_of, may_be_made_again, path_of
 from prefect_core.engine.steps import Block, Life, Wait
 from prefect_core.engine.storing import storing
-from prefect_core.errors import NotEncodable, SerializationError, StorageError, describe
+from prefect_core.errors import SerializationError, StorageError, describe
 from prefect_core.history.stored import AGAIN, ROLLED_BACK, TAKEN
-from prefect_core.identity import CallIdentity, code_of, root_path, site_of
+from prefect_core.identity import CallIdentity
 from prefect_core.results.kept import KeptValue, Remembered
 from prefect_core.results.rules import Plan, Scope, outermost
-from prefect_core.runs import FlowRun, Run, TaskRun
+from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
-from prefect_core.states import NO_DATA, State, is_collection_of_states
+from prefect_core.states import State, is_collection_of_states
 from prefect_core.stored import Kept
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
 ROLLED_BACK_REASON = "the transaction that it took part in was rolled back"
+_UNCHANGEABLE: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Of these the very object may be given again; of others, whoever had it may have changed it."""
 
 if TYPE_CHECKING:
     from prefect_core.engine.flow_call import FlowCall
     from prefect_core.engine.task_call import TaskCall
-
-_naming = threading.RLock()
+    from prefect_core.waiting import Signal
 
 
 class Keeping:
@@ -51,6 +55,7 @@ class Keeping:
         "_refreshes",
         "_remembers",
         "_stores",
+        "_withheld",
         "context",
         "earlier",
         "identity",
@@ -65,15 +70,15 @@ class Keeping:
         self.is_placed = False
         """Whether the value has to be an object, for others to find it there."""
         self._judged_us = 0
-        # A task that is tried again calls what it called before; in a flow that does, all calls are remembered.
-        is_tried_again = isinstance(parent, TaskRunContext) and parent.task.retries > 0
-        self._remembers = plan.remembers or (plan.stores and is_tried_again)
+        # In a flow that is tried again, all calls are remembered.
+        self._remembers = plan.remembers or (plan.stores and may_be_made_again(parent))
         self._ledger: Ledger | None = ledger_of(parent)
         self._count = counter_of(parent)
         self._code = code
         self._refreshes = refreshes
         self.identity: CallIdentity | None = None
         self.earlier: Earlier | None = None
+        self._withheld: State | None = None
         self.was_taken = False
         self.run: TaskRun
         self.context: RunContext
@@ -82,9 +87,8 @@ class Keeping:
 
     def identify(self, place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any) -> None:
         """Find out by what the call is known; `parameters` have their futures pinned. Outside of flows it is known by nothing."""
-        path = path_of(place[0])
-        if path is not None:
-            self.identity = _identity_of(path, place, key, parameters, wait_for)
+        if path_of(place[0]) is not None:
+            self.identity = identity_of(place, key, parameters, wait_for)
 
     def adopt(self, flow_run: FlowRun | None) -> TaskRun | None:
         """Return the task run that this call was in an earlier attempt of its flow run, or None."""
@@ -96,7 +100,14 @@ class Keeping:
             return None
         run = self.earlier.run
         run.identity = identity
+        if self.earlier.kept is not None:
+            self._withheld = transitions.withhold(run)
         return run
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the call is one with a value, and nobody knows yet if that still stands."""
+        return self._withheld is not None
 
     def open(self, run: TaskRun | None, around: RunContext) -> None:
         """Begin with the call's task run, new or adopted; None for a flow run that no other called."""
@@ -128,45 +139,57 @@ class Keeping:
             self._record_identity()
             if identity.value is not None and self._ledger is not None:
                 self.earlier = self._ledger.find(identity.value, self.run.flow_run)
-        if self.earlier is None or self.earlier.kept is None:
+        identity.trace()
+        earlier = self.earlier
+        if earlier is None or earlier.kept is None:
             return None
-        reason = self._why_not(self.earlier.kept, identity)
+        reason = self._why_not(earlier.kept, identity)
         if reason is None:
-            taken = yield from self._take(self.earlier)
-            if isinstance(taken, State):
-                self.ended(taken)
-                return taken
-            reason = taken
+            value, reason = yield from self._value_of(earlier, earlier.kept)
+            if reason is None:
+                return self._take(earlier, value)
         self.run_again(reason)
         return None
 
     def _why_not(self, kept: Kept, identity: CallIdentity) -> str | None:
         if self._refreshes:
             return "it is to be refreshed"
-        now = identity.provenance()
-        if now is None:
-            return "an input did not complete"
-        if now != kept.inputs:
+        if identity.makings is None:
+            return "the value of an input can't be told from others"
+        if identity.makings != kept.inputs:
             return f"{identity.first_changed_input(kept.inputs)} was made anew"
         return None
 
-    def _take(self, earlier: Earlier) -> Life[State | str]:
-        """Return the state that has the earlier value, or why that can't be had."""
-        before, kept = earlier.run.state, earlier.kept
-        assert kept is not None
-        value = before.data
-        if isinstance(kept, KeptValue) and (value is NO_DATA or isinstance(value, KeptValue)):
-            try:
-                value = kept.load() if kept.is_inside else (yield Block(kept.load))
-            except Exception as error:
-                logs.note(
-                    self.context,
-                    logs.WARNING,
-                    f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
-                )
-                return f"its stored result can't be used: {describe(error)}"
-            if not self.in_memory:
-                value = kept
+    def _value_of(self, earlier: Earlier, kept: Kept) -> Life[tuple[Any, str | None]]:
+        """Return the value as it was made, and None, or why it can't be had."""
+        value = earlier.state.data
+        if type(value) in _UNCHANGEABLE:
+            return value, None
+        if isinstance(kept, Remembered):
+            return value, None if kept.is_still(value) else "its value was changed since it was made"
+        assert isinstance(kept, KeptValue)
+        try:
+            value = kept.load() if kept.is_inside else (yield Block(kept.load))
+        except Exception as error:
+            logs.note(
+                self.context,
+                logs.WARNING,
+                f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
+            )
+            return None, f"its stored result can't be used: {describe(error)}"
+        return value if self.in_memory else kept, None
+
+    def _take(self, earlier: Earlier, value: Any) -> State:
+        state = State(COMPLETED, earlier.state.name, earlier.state.message, data=value)
+        state.kept = earlier.kept
+        crash_point("keeping.before_takeover")
+        if self._withheld is not None:
+            transitions.show(self.run, state, self._withheld)
+            self._withheld = None
+        else:
+            state.message = f"Taken over from {earlier.run.name!r}."
+            transitions.enter(self.run, state)
+        self.was_taken = True
         reason = f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs"
         if earlier.code != self._code:
             reason += "; its body has changed since"
@@ -176,30 +199,32 @@ class Keeping:
                 f"The body of {self.run.task_name!r} has changed since its result was stored, and that is taken over; "
                 "with refresh_cache=True it runs again.",
             )
-        self.was_taken = True
         self.judge(TAKEN, reason)
-        return self._state_taken(earlier.run, kept, value)
-
-    def _state_taken(self, before: TaskRun, kept: Kept, value: Any) -> State:
-        if before is not self.run:
-            state = State(COMPLETED, message=f"Taken over from {before.name!r}.", data=value)
-            state.kept = kept
-            return transitions.enter(self.run, state)
-        state = State(COMPLETED, before.state.name, before.state.message, data=value)
-        state.kept = kept
-        return transitions.take_over(self.run, state)
+        self.ended(state)
+        return state
 
     def run_again(self, reason: str) -> None:
         """Let the run of an earlier attempt have another one."""
         earlier = self.earlier
         if earlier is not None and earlier.run is self.run:
-            transitions.reopen(self.run, State(PENDING, message=f"Runs again: {reason}."))
+            withheld, self._withheld = self._withheld, None
+            transitions.reopen(self.run, State(PENDING, message=f"Runs again: {reason}."), withheld or earlier.state)
         self.judge(AGAIN, reason)
 
-    def give_up(self) -> None:
-        """Take note that an input did not complete, so that what the call was in an earlier attempt no longer stands."""
-        if self.earlier is not None and self.earlier.kept is not None:
-            self.run_again("an input did not complete")
+    def leave(self, state: State) -> bool:
+        """Let a call that is undecided end in `state` for this attempt of its flow run, unrecorded; False for any other call.
+
+        Raises `RunIsOver` if it has ended by now.
+        """
+        withheld, identity = self._withheld, self.identity
+        if withheld is None:
+            return False
+        transitions.show(self.run, state, withheld)
+        assert identity is not None
+        assert identity.value is not None
+        if self._ledger is not None and self.earlier is not None:
+            self._ledger.remember(identity.value, self.earlier)
+        return True
 
     def judge(self, verdict: str, reason: str) -> None:
         """Record whether an earlier result was used, and why."""
@@ -216,7 +241,7 @@ class Keeping:
 
     def makings(self) -> tuple[int, ...]:
         """Return from which makings of its inputs the value is computed."""
-        makings = self.identity.provenance() if self.identity is not None else None
+        makings = self.identity.makings if self.identity is not None else None
         return _NEVER if makings is None else makings
 
     def forgo(self) -> None:
@@ -237,7 +262,7 @@ class Keeping:
         self.judge(ROLLED_BACK, ROLLED_BACK_REASON)
         identity, ledger = self.identity, self._ledger
         if self._remembers and identity is not None and identity.value is not None and ledger is not None:
-            ledger.remember(identity.value, Earlier(self.run, None, self._code))
+            ledger.remember(identity.value, Earlier(self.run, self.run.state, None, self._code))
 
     def keep(self, state: State) -> Life[State]:
         """Return the completed state with its value kept, or the state that says why that failed."""
@@ -245,17 +270,18 @@ class Keeping:
         if isinstance(value, State) or is_collection_of_states(value):
             # What other runs gave is theirs to keep.
             return state
-        inputs = self.makings()
         if not self._stores:
-            state.kept = Remembered(inputs)
+            state.kept = Remembered(value, self.makings())
             self.hold_back(state.kept)
             return state
+        crash_point("keeping.before_object")
         try:
             later = self.context.transaction is not None
             kept = yield from storing(self._plan, self.context, value, is_placed=self.is_placed, later=later)
-        except (StorageError, SerializationError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             return State(FAILED, None, f"The result could not be stored: {describe(error)}", data=error)
-        kept.inputs = inputs
+        crash_point("keeping.before_state")
+        kept.inputs = self.makings()
         state.kept = kept
         self.hold_back(kept)
         if not self.in_memory:
@@ -273,15 +299,18 @@ class Keeping:
             logs.note(self.context, logs.WARNING, f"The parameters could not be stored: {describe(error)}")
             return None
 
-    def settled(self, state: State) -> Life[None]:
-        """Wait until the value of a completed run is durable, before anybody hears of it."""
+    def settled(self, state: State, over: Signal | None) -> Life[None]:
+        """Wait until the value of a completed run is durable, before anybody hears of it. `over` tells whether its body runs on."""
         kept = state.kept
         if isinstance(kept, KeptValue) and not kept.is_held:
+            crash_point("keeping.after_state")
             done = history.current().durable()
             yield Wait([done], shield=True)
             if done.error is not None:
                 logs.note(self.context, logs.WARNING, f"A result could not be recorded: {done.error}")
-        self.ended(state)
+            crash_point("keeping.before_ack")
+        if over is None or over.done():
+            self.ended(state)
 
     def ended(self, state: State) -> None:
         """Remember the call for a later attempt in this process, if there may be one."""
@@ -289,7 +318,7 @@ class Keeping:
         if identity is None:
             return
         if self._remembers and identity.value is not None and self._ledger is not None:
-            self._ledger.remember(identity.value, Earlier(self.run, state.kept, self._code))
+            self._ledger.remember(identity.value, Earlier(self.run, state, state.kept, self._code))
         identity.let_go()
 
 
@@ -326,69 +355,3 @@ def keeping_of_flow(call: FlowCall, parameters: dict[str, Any], wait_for: Any) -
 
 def _has_history(parent: RunContext | None) -> bool:
     return parent is None or parent.dispatcher is None or parent.dispatcher.keeps_results
-
-
-def ledger_of(around: RunContext | None) -> Ledger | None:
-    """Return the ledger of the root flow run that a call is made in."""
-    flow_context = around.flow_context if isinstance(around, TaskRunContext) else around
-    return flow_context.ledger if flow_context is not None else None
-
-
-def counter_of(around: RunContext | None) -> Callable[[Hashable], int]:
-    """Return what numbers equal calls in this attempt of the run around."""
-    attempt = around.run.attempt if isinstance(around, TaskRunContext) else 0
-
-    def count(calls: Hashable) -> int:
-        number: int = around.dispatcher.next_index((calls, attempt)) if around is not None else 0
-        return number
-
-    return count
-
-
-def path_of(around: RunContext | None) -> bytes | None:
-    """Return the identity of the run that a call is made in; None where there is no flow run around, or it can't be known again."""
-    if around is None or ledger_of(around) is None:
-        return None
-    run: Run | None = around.run
-    if isinstance(run, FlowRun):
-        if run.parent_flow_run is None:
-            return root_path(run.uid)
-        run = run.parent_task_run
-    assert isinstance(run, TaskRun)
-    if run.identity is None:
-        _identify(run, around)
-    assert run.identity is not None
-    return run.identity.value
-
-
-def _identify(run: TaskRun, around: RunContext) -> None:
-    """Find out by what a run is known of which nothing is kept, now that a call inside it asks."""
-    with _naming:
-        if run.identity is not None:
-            return
-        path = path_of(around.parent)
-        if isinstance(around, FlowRunContext):
-            place = (around.parent, around.flow.flow_key, around.flow.fn)
-        else:
-            place = (around.parent, around.task.task_key, around.task.fn)
-        run.identity = _identity_of(path, place, None, around.parameters, None)
-
-
-Place = tuple[RunContext | None, str, Any]
-"""The run that a call is made in, and the key and function of what is called."""
-
-
-def _identity_of(
-    path: bytes | None, place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any
-) -> CallIdentity:
-    parent, task_key, function = place
-    problem, code = None, None
-    try:
-        code = code_of(function)
-    except NotEncodable as error:
-        problem = f"what the function closes over can't be told from other things: {error}"
-    identity = CallIdentity(site_of(path or b"", task_key, code), key)
-    identity.problem = problem if path is not None else "the run that it was made in can't be known again"
-    if identity.problem is None:
-        identity.take(parameters, wait_for, counter_of(parent))
-    return identity

@@ -73,6 +73,10 @@ class Flight:
                 State(CRASHED, None, f"Execution was interrupted by an unexpected exception: {describe(mistake)}")
             )
             self._dispatcher.closed(self._call)
+        except BaseException:
+            # What struck a run that had ended, on its way to who is behind this thread.
+            self._dispatcher.closed(self._call)
+            raise
 
     def _begin(self, step: Any) -> None:
         if self._stays_here and not isinstance(step, Call):
@@ -98,7 +102,7 @@ class Flight:
             case Wait(signals=signals):
                 try:
                     block_until_done(signals)
-                except Exception as error:
+                except BaseException as error:
                     trampoline.push(partial(self._advance, None, error))
                 else:
                     self.resume()

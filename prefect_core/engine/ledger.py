@@ -28,9 +28,10 @@ _AT_ONCE = 512
 
 
 class Earlier(NamedTuple):
-    """A call of an earlier attempt: its run, and what was kept of its value (None: nothing can be taken over)."""
+    """A call of an earlier attempt: its run, how that ended, and what was kept of its value (None: nothing can be taken over)."""
 
     run: TaskRun
+    state: State
     kept: Kept | None
     code: bytes | None
 
@@ -47,6 +48,7 @@ class Ledger:
         self._keys: dict[bytes, int] = {}
         self._read: dict[int, EarlierCall] = {}
         self._indexes: dict[tuple[int, str], int] = {}
+        self._children: dict[int, dict[int | None, FlowRunRow]] = {}
         if stored is not None:
             self._keys = stored.known_identities(root)
             self._indexes = stored.highest_indexes(root)
@@ -70,15 +72,19 @@ class Ledger:
 
     def child_of(self, run: TaskRun) -> FlowRun | None:
         """Return the flow run that an earlier call's task run stands for."""
-        if run.child_flow_run is None and self._stored is not None:
-            children = (
-                [row for row in self._stored.children(run.flow_run.key) if row.parent_task_run == run.key]
-                if run.flow_run
-                else []
-            )
-            if children:
-                run.child_flow_run = flow_run_of(children[-1], run)
+        if run.child_flow_run is None and run.flow_run is not None and self._stored is not None:
+            row = self._children_of(run.flow_run.key).get(run.key)
+            if row is not None:
+                run.child_flow_run = flow_run_of(row, run)
         return run.child_flow_run
+
+    def _children_of(self, flow_run: int) -> dict[int | None, FlowRunRow]:
+        """Return the flow runs that earlier processes made in a flow run, by the task runs that stand for them."""
+        with self._reading:
+            if flow_run not in self._children:
+                assert self._stored is not None
+                self._children[flow_run] = {row.parent_task_run: row for row in self._stored.children(flow_run)}
+            return self._children[flow_run]
 
     def remember(self, identity: bytes, earlier: Earlier) -> None:
         """Keep a call that has ended for the next attempt in this process."""
@@ -132,7 +138,9 @@ def _revived(call: EarlierCall, flow_run: FlowRun | None) -> Earlier:
     if call.name:
         run.name = call.name
     state.task_uid = run.uid
-    return Earlier(run, KeptValue.of_call(call) if state.type is COMPLETED else None, call.code)
+    # What an earlier attempt of the run kept says nothing of the last one.
+    is_kept = state.type is COMPLETED and call.kept_attempt == run.attempt
+    return Earlier(run, state, KeptValue.of_call(call) if is_kept else None, call.code)
 
 
 def flow_run_of(row: FlowRunRow, parent: TaskRun | None, attempts: int | None = None) -> FlowRun:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import context, history, ids, runtime
+from prefect_core.crash_points import crash_point
 from prefect_core.engine.steps import Block, Life
 from prefect_core.errors import SerializationError
 from prefect_core.results.kept import KeptValue
@@ -44,6 +45,7 @@ def storing(
     else:
         written = yield Block(partial(storage.write, key, pieces))
         kept.put_outside(storage.url, key, written)
+        crash_point("keeping.after_object")
     return kept
 
 

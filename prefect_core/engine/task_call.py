@@ -159,7 +159,8 @@ class TaskCall:
     def end(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
         try:
-            enter(self.run, state)
+            if self.keeping is None or not self.keeping.leave(state):
+                enter(self.run, state)
         except transitions.RunIsOver:
             return False
         if self.caching is not None:

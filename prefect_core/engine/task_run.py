@@ -34,9 +34,7 @@ def task_life(call: TaskCall) -> Life[State]:
     try:
         if not (yield from _gather_inputs(call)):
             return run.state
-        if task.task_run_name is not None:
-            run.name = task.run_name_for(call.context.parameters)
-            history.current().renamed(run)
+        _take_name(call)
     except transitions.RunIsOver:
         return run.state
     except Exception as error:
@@ -84,6 +82,15 @@ def _cached_or_new(call: TaskCall) -> Life[State]:
     return state
 
 
+def _take_name(call: TaskCall) -> None:
+    task, run = call.task, call.run
+    if task.task_run_name is None or (call.keeping is not None and call.keeping.is_undecided):
+        # An undecided run has its name, and the history must not be told what it shows meanwhile.
+        return
+    run.name = task.run_name_for(call.context.parameters)
+    history.current().renamed(run)
+
+
 def _crash(call: TaskCall, error: BaseException) -> State:
     """End the run of a lifecycle that was interrupted between bodies: while it waited for an input or a delay."""
     if isinstance(error, GeneratorExit):
@@ -108,9 +115,9 @@ def _gather_inputs(call: TaskCall) -> Life[bool]:
     try:
         call.resolve()
     except UpstreamTaskError as error:
-        if call.keeping is not None:
-            call.keeping.give_up()
-        enter(call.run, State(PENDING, "NotReady", str(error)))
+        not_ready = State(PENDING, "NotReady", str(error))
+        if call.keeping is None or not call.keeping.leave(not_ready):
+            enter(call.run, not_ready)
         logs.task_finished(call.context, call.run.state)
         return False
     except Exception as error:
@@ -150,7 +157,7 @@ def _attempts(call: TaskCall) -> Life[State]:
                 continue
         enter(run, state)
         if call.keeping is not None:
-            yield from call.keeping.settled(state)
+            yield from call.keeping.settled(state, payload.over)
         if call.caching is not None and isinstance(state.kept, KeptValue):
             yield from call.caching.settled(state.kept)
         return state

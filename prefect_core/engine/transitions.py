@@ -14,7 +14,7 @@ from prefect_core.errors import PrefectException, TerminationSignal, describe, s
 from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
 from prefect_core.runs import FlowRun, Run
-from prefect_core.state_kinds import CRASHED, FAILED, FINAL, PAUSED, RUNNING, TRANSITIONS
+from prefect_core.state_kinds import CRASHED, FAILED, FINAL, PAUSED, PENDING, RUNNING, TRANSITIONS
 from prefect_core.states import State
 from prefect_core.stripes import Stripes
 
@@ -50,9 +50,11 @@ def enter(run: Run, state: State) -> State:
     return state
 
 
-def reopen(run: Run, state: State) -> State:
-    """Move a run that has ended to `state`, from which a new attempt of it goes on."""
+def reopen(run: Run, state: State, instead_of: State) -> State:
+    """Move a run that has ended, and shows `instead_of`, to `state`, from which a new attempt of it goes on. Raises `RunIsOver`."""
     with _locks.of(run):
+        if run.state is not instead_of:
+            raise RunIsOver
         state.timestamp_us = max(state.timestamp_us, run.state.timestamp_us + 1)
         _adopt(run, state)
         run.ended_us = 0
@@ -61,11 +63,20 @@ def reopen(run: Run, state: State) -> State:
     return state
 
 
-def take_over(run: Run, state: State) -> State:
-    """Give a run that completed in an earlier attempt its value again: `state` says what its last one says, and nothing is recorded."""
+def withhold(run: Run) -> State:
+    """Let a run that ended in an earlier attempt show that this one knows nothing of it yet."""
+    return show(run, State(PENDING, message="Its earlier result is looked for."), run.state)
+
+
+def show(run: Run, state: State, instead_of: State) -> State:
+    """Let a run that ended in an earlier attempt show another state, while in the history it stays as it is. Raises `RunIsOver`."""
     with _locks.of(run):
-        state.timestamp_us = run.state.timestamp_us
+        if run.state is not instead_of:
+            raise RunIsOver
+        # The moment stays that of its last state in the history.
+        state.timestamp_us = instead_of.timestamp_us
         _adopt(run, state)
+        run.ended_us = state.timestamp_us if state.type in FINAL else 0
         run.state = state
     return state
 

@@ -22,6 +22,7 @@ from prefect_core.history.stored import (
     UnheldRow,
     VerdictRow,
 )
+from prefect_core.state_kinds import COMPLETED
 
 
 def _flat(call: KnownCall) -> EarlierCall:
@@ -37,9 +38,9 @@ def _flat(call: KnownCall) -> EarlierCall:
         if result is None
         else (result.key, result.serializer, result.storage, result.object, result.value, result.size, result.sha256)
     )
-    kept_inputs = json.dumps(kept.inputs) if kept is not None else None
+    how_kept = (kept.attempt, json.dumps(kept.inputs)) if kept is not None else (None, None)
     known = (identity.identity, identity.code)
-    return EarlierCall(*known, *place, tags, inputs, *course, *state, run.worker, attempts, kept_inputs, *what)  # type: ignore[arg-type]  # nulls where nothing was kept
+    return EarlierCall(*known, *place, tags, inputs, *course, *state, run.worker, attempts, *how_kept, *what)  # type: ignore[arg-type]  # nulls where nothing was kept
 
 
 class MemoryStoredResults(MemoryHousekeeping):
@@ -93,7 +94,8 @@ class MemoryStoredResults(MemoryHousekeeping):
         return KnownCall(identity, run, self._attempts_of(run.key), self.kept(run.key))
 
     def known_identities(self, root: int) -> dict[bytes, int]:
-        found = [self.identity(run.key) for run in self._task_run_rows(root)]
+        runs = sorted(self._task_run_rows(root), key=lambda run: (run.state_type == COMPLETED.value, run.key))
+        found = [self.identity(run.key) for run in runs]
         return {one.identity: one.run for one in found if one is not None and one.identity is not None}
 
     def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:

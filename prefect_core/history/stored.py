@@ -99,6 +99,7 @@ class EarlierCall(NamedTuple):
     state_us: int
     worker: str
     attempts: int | None
+    kept_attempt: int | None
     kept_inputs: str | None
     result: int | None
     serializer: str

@@ -1,18 +1,19 @@
 """What became of a run's value: kept in memory for the next attempt of the flow run, inside the history, or as an object of a storage.
 
-Each making of a value has a number of its own (`result`), by which dependents tell whether an input is still the one they used.
+Each making of a value has a number (`result`), by which dependents tell whether an input is still the one they used: that of a stored one is
+its own, others have that of their value.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import clock
-from prefect_core.errors import ObjectDamaged
+from prefect_core import clock, ids
+from prefect_core.errors import NotEncodable, ObjectDamaged
+from prefect_core.identity import fingerprint
 from prefect_core.serializers import resolve_serializer
 from prefect_core.settings import current as settings
 from prefect_core.storage import Written, read_checked, resolve_storage
@@ -25,18 +26,27 @@ if TYPE_CHECKING:
     from prefect_core.serializers import Serializer
     from prefect_core.settings import Settings
 
-_memory_only = itertools.count(-1, -1)
-
 
 class Remembered:
     """A value that only this process has: the state holds it."""
 
     __slots__ = ("inputs", "result")
 
-    def __init__(self, inputs: tuple[int, ...]) -> None:
+    def __init__(self, value: Any, inputs: tuple[int, ...]) -> None:
         self.inputs = inputs
-        # Below 0, where no result of the history is.
-        self.result = next(_memory_only)
+        try:
+            # Dependents may be stored, and another process makes the same value again.
+            self.result = fingerprint(value)
+        except NotEncodable:
+            # Below 0, where no result of the history is, and in no other process either.
+            self.result = -ids.new_id(clock.now_us())
+
+    def is_still(self, value: Any) -> bool:
+        """Tell whether nobody is known to have changed the value since it was made."""
+        try:
+            return self.result < 0 or fingerprint(value) == self.result
+        except NotEncodable:
+            return False
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
         return []

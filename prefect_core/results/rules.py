@@ -40,6 +40,17 @@ class ResultRules:
         if self.persists is None and (self.storage or self.serializer or self.key_template or not self.in_memory):
             # Who says where or how means that it is to be kept.
             self.persists = True
+        if self.persists:
+            global _somebody_stores
+            _somebody_stores = True
+
+
+_somebody_stores = False
+
+
+def may_be_stored() -> bool:
+    """Tell whether any result can be stored in this process: the settings, or some flow or task, ask for it."""
+    return _somebody_stores or settings().results_persist_by_default
 
 
 class Scope:

@@ -53,7 +53,8 @@ class KeyOfTransaction:
                 "Isolation level SERIALIZABLE is not supported by provided configuration: a worker process has no history that could hold "
                 "the lock. Open the transaction in the flow, or give a store with a FileSystemLockManager."
             )
-        claimant = Claimant(0, (), self._node.root, loops.running_loop())
+        loop = loops.running_loop()
+        claimant = Claimant(0, (), self._node.root, lambda: loop)
         return KeyLock(self._address, manager, claimant)
 
     def find(self) -> Found | None:

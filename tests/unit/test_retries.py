@@ -91,7 +91,7 @@ def test_every_state_of_every_attempt_is_recorded(recorded) -> None:
 
 
 def test_a_child_that_completed_in_an_earlier_attempt_of_a_flow_is_taken_over(recorded) -> None:
-    counted = Flaky(0)
+    counted.body = Flaky(0)
     child = task(counted, name="child")
     flaky = Flaky(1)
 
@@ -102,8 +102,13 @@ def test_a_child_that_completed_in_an_earlier_attempt_of_a_flow_is_taken_over(re
         return first
 
     assert around() == 1
-    assert counted.calls == 1
+    assert counted.body.calls == 1
     assert recorded.task_states("child") == [["Pending", "Running", "Completed"]]
+
+
+def counted() -> int:
+    """Do what the test put here. Of the object itself, nothing would tell whether it is still what it was."""
+    return counted.body()
 
 
 def test_a_child_that_nothing_is_known_by_runs_in_each_attempt(recorded) -> None:
@@ -120,8 +125,8 @@ def test_a_child_that_nothing_is_known_by_runs_in_each_attempt(recorded) -> None
 
 
 def test_a_child_that_failed_in_an_earlier_attempt_of_a_flow_gets_another_one(recorded) -> None:
-    flaky = Flaky(1)
-    child = task(flaky, name="child")
+    counted.body = Flaky(1)
+    child = task(counted, name="child")
 
     @flow(retries=1)
     def around():

@@ -34,8 +34,9 @@ def reopen(
         check(connection, run, is_gone)
         _close(connection, run)
         attempts: int = connection.execute(
+            # One that was asked for and killed before its body began counts too.
             "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = ?1), 0), "
-            "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 1) - 1)",
+            "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 0))",
             (run,),
         ).fetchone()[0]
         last_us: int = connection.execute(

@@ -73,10 +73,10 @@ def calls_at(connection: sqlite3.Connection, site: bytes) -> list[KnownCall]:
 
 
 def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, int]:
-    """Return the task runs in a flow run by identity; of several with the same, the last one."""
+    """Return the task runs in a flow run by identity; of several with the same, the last one that completed, or else the last one."""
     rows = connection.execute(
         f"{TREE} SELECT identity.identity, identity.run FROM identity JOIN task_run ON task_run.key = identity.run "
-        f"WHERE {_IN_TREE} AND identity.identity IS NOT NULL ORDER BY identity.run",
+        f"WHERE {_IN_TREE} AND identity.identity IS NOT NULL ORDER BY task_run.state_type = 'COMPLETED', identity.run",
         (root,),
     )
     return dict(rows.fetchall())
@@ -84,7 +84,7 @@ def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, i
 
 _EARLIER = f"""SELECT identity.identity, identity.code, task_run.key, task_run.uid, task_name, task_key, idx, name, tags, task_run.inputs,
         task_run.created_us, started_us, ended_us, run_count, state_type, state_name, state_message, state_us, worker,
-        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), kept.inputs,
+        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), kept.attempt, kept.inputs,
         {", ".join(f"result.{column}" for column in OF_RESULTS["result"][:-1])}
     FROM identity JOIN task_run ON task_run.key = identity.run
     LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result
