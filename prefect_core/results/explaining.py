@@ -62,7 +62,8 @@ class _Explaining:
     def _what_became_of_it(self) -> tuple[str, list[str]]:
         taken = [one for one in self._last if one.verdict == TAKEN]
         if taken:
-            return TAKEN, [f"Its result was taken over: it {taken[-1].reason}."]
+            since = [one for one in self._last if one.at_us > taken[-1].at_us]
+            return TAKEN, [f"Its result was taken over: it {taken[-1].reason}.", *map(_sentence, since)]
         others = [_sentence(one) for one in self._last if one.verdict != AGAIN]
         again = [one.reason for one in self._last if one.verdict == AGAIN]
         if not self._has_run():
