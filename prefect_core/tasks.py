@@ -192,7 +192,8 @@ class Task(TaskHooks, Generic[P, R]):
                 signals.pass_on(state.data)
             return state
         if state.type is COMPLETED:
-            return state.data if type(state.data) is not State else state.result()
+            # What is kept of a value may stand in its place.
+            return state.data if state.kept is None and type(state.data) is not State else state.result()
         return state.result()
 
     def _call_otherwise(

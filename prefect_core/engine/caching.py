@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from prefect_core import cache_policies, clock, context, logs
+from prefect_core import cache_policies, clock, context, history, logs
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, transitions
 from prefect_core.engine.steps import Block, Life, of_moments
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 CACHED, NOT_CACHED = "cached", "not cached"
 _NO_KEY = "Error encountered when computing cache key - result will not be persisted."
-_told: set[int] = set()
+_told: WeakKeyDictionary[Any, set[int]] = WeakKeyDictionary()
 """Results whose damage was reported."""
 
 
@@ -131,9 +132,10 @@ class Caching:
     def _tell(self, entry: Entry | None, error: Exception) -> None:
         """Say once that a result is damaged or gone, however many calls find it so."""
         number = entry.kept.result if entry is not None else 0
-        if number and number in _told:
+        told = _told.setdefault(history.current(), set())
+        if number and number in told:
             return
-        _told.add(number)
+        told.add(number)
         logs.note(
             self._call.context, logs.WARNING, f"The cached result can't be used, so the task runs: {describe(error)}"
         )

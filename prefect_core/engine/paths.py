@@ -2,15 +2,18 @@
 
 Of a run that is kept, the call itself is identified. Of others nobody asks, until a call inside that is kept does: then they are
 identified by their place and arguments too, as a *path* only. Their futures still count by value (see `identity`). Where anything may be
-stored, a subflow is identified before its body can change an argument.
+stored, a subflow, and a task that can be seen to call others, is identified before its body can change an argument.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from prefect_core import options
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.errors import NotEncodable
 from prefect_core.identity import CallIdentity, code_of, root_path, site_of
@@ -67,13 +70,57 @@ def path_of(around: RunContext | None) -> bytes | None:
     return (run.identity or _identify(run, around)).value
 
 
-def identify_before_body(around: FlowRunContext) -> None:
-    """Identify a subflow run whose body may make calls that are kept, if it could change its arguments before it does."""
-    parent = around.parent
+def identify_before_body(around: RunContext) -> None:
+    """Identify a run whose body may make calls that are kept, if it could change its arguments before it does."""
     if not may_be_stored() or _UNCHANGEABLE.issuperset(map(type, around.parameters.values())):
         return
-    if parent is not None and ledger_of(parent) is not None and parent.dispatcher.keeps_results:
+    if ledger_of(around.parent) is None or not around.parent.dispatcher.keeps_results:  # type: ignore[union-attr]  # with a ledger it has a parent
+        return
+    if isinstance(around, FlowRunContext) or calls_others(options.underlying(around.task.fn)):
         path_of(around)
+
+
+_calling: WeakKeyDictionary[FunctionType, bool] = WeakKeyDictionary()
+
+
+def calls_others(function: Any) -> bool:
+    """Tell whether a function can be seen to use flows or tasks: in its code, or in that of functions that it uses."""
+    if not isinstance(function, FunctionType):
+        return False
+    known = _calling.get(function)
+    if known is None:
+        known = _calling[function] = _uses_any(function, set())
+    return known
+
+
+def _uses_any(function: FunctionType, met: set[FunctionType]) -> bool:
+    met.add(function)
+    return any(
+        hasattr(used, "with_options") or (isinstance(used, FunctionType) and used not in met and _uses_any(used, met))
+        for used in _used_by(function)
+    )
+
+
+def _used_by(function: FunctionType) -> Iterator[Any]:
+    names = set(_names_in(function.__code__))
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
+    for name in names:
+        value = function.__globals__.get(name)
+        if isinstance(value, ModuleType):
+            yield from (vars(value)[one] for one in names if one in vars(value))
+        else:
+            yield value
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
 
 
 def _identify(run: TaskRun, around: RunContext) -> CallIdentity:

@@ -15,6 +15,7 @@ from prefect_core.context import TaskRunContext
 from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
+from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
@@ -48,6 +49,8 @@ def task_life(call: TaskCall) -> Life[State]:
         taker.enter(call)
     is_over = False
     try:
+        if call.keeping is None and call.parent is not None:
+            identify_before_body(call.context)
         known = None if call.keeping is None else (yield from call.keeping.reuse())
         is_over = known is not None
         state = known if known is not None else (yield from _cached_or_new(call))

@@ -16,7 +16,7 @@ from prefect_core.waiting import Signal
 
 
 class Claimant(NamedTuple):
-    """Who wants a turn: the uid of its run (0 for a block), those of the runs around it, its outermost transaction, and what tells its loop."""
+    """Who wants a turn: the uid of its run (0 for a block), those around it, its outermost transaction, and what tells its loop."""
 
     uid: int
     around: Collection[int]

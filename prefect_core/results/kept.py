@@ -1,7 +1,7 @@
 """What became of a run's value: kept in memory for the next attempt of the flow run, inside the history, or as an object of a storage.
 
-Each making of a value has a number (`result`), by which dependents tell whether an input is still the one they used: that of a stored one is
-its own, others have that of their value.
+Each making of a value has a number (`result`), by which dependents tell whether an input is still the one they used: that of a stored
+one is its own, others have that of their value.
 """
 
 from __future__ import annotations

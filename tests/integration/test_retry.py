@@ -221,8 +221,8 @@ def test_a_retry_that_is_killed_may_be_retried(flows: Flows) -> None:
     flows.touch("go")
     assert flows.json("flow-run", "retry", run)["result"] == 32
     inspected = flows.inspect(run)
-    assert [one["attempt"] for one in inspected["reopenings"]] == [2, 2, 2]
-    assert [one["attempt"] for one in inspected["attempts"]] == [1, 2]
+    assert [one["attempt"] for one in inspected["reopenings"]] == [2, 3, 4]
+    assert [one["attempt"] for one in inspected["attempts"]] == [1, 4]
     assert len({one["asked_by"] for one in inspected["reopenings"]}) == 3
 
 

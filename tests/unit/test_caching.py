@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
+from collections import defaultdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,20 @@ SERIALIZABLE = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE)
 pytestmark = pytest.mark.usefixtures("recorded")
 
 
+_numbers = itertools.count()
+_ran: defaultdict[int, list[Any]] = defaultdict(list)
+
+
 class Counting:
     """A task that counts the calls of its body."""
 
     def __init__(self, **options: Any) -> None:
-        self.ran: list[Any] = []
+        number = next(_numbers)
+        # Not in the closure: by that a local function is told from others.
+        self.ran = _ran[number]
 
         def double(x: Any) -> Any:
-            self.ran.append(x)
+            _ran[number].append(x)
             return [x, x]
 
         self.task: Any = task(double, name="double", **options)
@@ -140,8 +148,13 @@ def test_what_was_decided_is_recorded(recorded: Recorded) -> None:
 
 
 def test_refresh_runs_the_body_and_replaces_the_result() -> None:
-    values = iter(range(10))
-    counted = task(lambda x: next(values), name="counted", cache_policy=INPUTS)
+    number = next(_numbers)
+
+    def count(x: int) -> int:
+        _ran[number].append(x)
+        return len(_ran[number]) - 1
+
+    counted = task(count, name="counted", cache_policy=INPUTS)
     assert [counted(1), counted(1)] == [0, 0]
     assert counted.with_options(refresh_cache=True)(1) == 1
     assert counted(1) == 1
@@ -179,17 +192,17 @@ def test_a_failure_is_not_cached() -> None:
 
 
 def test_retries_ask_the_cache_once_and_keep_what_succeeded() -> None:
-    ran = []
+    number = next(_numbers)
 
     def flaky(x: int) -> int:
-        ran.append(x)
-        if len(ran) < 3:
+        _ran[number].append(x)
+        if len(_ran[number]) < 3:
             raise ValueError
         return x
 
     retried = task(flaky, cache_policy=SERIALIZABLE, retries=2)
     assert retried(1) == retried(1) == 1
-    assert len(ran) == 3
+    assert len(_ran[number]) == 3
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
@@ -227,10 +240,10 @@ def test_a_value_need_not_stay_in_memory() -> None:
 
 
 def test_async_tasks_are_cached_alike() -> None:
-    ran = []
+    number = next(_numbers)
 
     async def body(x: int) -> int:
-        ran.append(x)
+        _ran[number].append(x)
         return x
 
     cached = task(body, cache_policy=SERIALIZABLE)
@@ -241,7 +254,7 @@ def test_async_tasks_are_cached_alike() -> None:
         return await asyncio.gather(*(cached.submit(n % 2) for n in range(10)))
 
     assert asyncio.run(calls()) == [0, 1] * 5
-    assert sorted(ran) == [0, 1]
+    assert sorted(_ran[number]) == [0, 1]
 
 
 # Keys in a storage.

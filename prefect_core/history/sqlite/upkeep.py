@@ -149,7 +149,7 @@ def check(connections: Connections) -> list[str]:
             problems = _damage(connection)
             return problems or _loose_ends(connection)
         except driver.sqlite3.DatabaseError as error:
-            return [f"The file can't be read: {error}."]
+            return [f"Damaged: the file can't be read: {error}."]
 
 
 def _damage(connection: sqlite3.Connection) -> list[str]:

@@ -178,7 +178,7 @@ def test_a_file_that_can_not_even_be_checked_is_a_problem_too(tmp_path: Path, mo
 
     monkeypatch.setattr(upkeep, "_damage", unreadable)
     store = SqliteStore(tmp_path)
-    assert store.check() == ["The file can't be read: database disk image is malformed."]
+    assert store.check() == ["Damaged: the file can't be read: database disk image is malformed."]
     store.close()
 
 
