@@ -49,9 +49,7 @@ def task_life(call: TaskCall) -> Life[State]:
         taker.enter(call)
     is_over = False
     try:
-        if call.keeping is None and call.parent is not None:
-            identify_before_body(call.context)
-        known = None if call.keeping is None else (yield from call.keeping.reuse())
+        known = yield from _known(call)
         is_over = known is not None
         state = known if known is not None else (yield from _cached_or_new(call))
     except transitions.RunIsOver:
@@ -70,6 +68,15 @@ def task_life(call: TaskCall) -> Life[State]:
     if hooks and not is_over:
         yield from call_hooks(hooks, task, state, call.context)
     return state
+
+
+def _known(call: TaskCall) -> Life[State | None]:
+    """Return the state of an earlier execution that stands for this call, or None."""
+    if call.keeping is not None:
+        return (yield from call.keeping.reuse())
+    if call.parent is not None:
+        identify_before_body(call.context)
+    return None
 
 
 def _cached_or_new(call: TaskCall) -> Life[State]:
