@@ -19,6 +19,7 @@ QUESTIONS = (
     "memory",
     "start_up",
     "input_hash",
+    "stored_arrays",
 )
 
 

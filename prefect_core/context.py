@@ -27,8 +27,8 @@ R = TypeVar("R")
 class FlowRunContext:
     """What is known inside a flow's body.
 
-    For the engine: `dispatcher` takes the tasks that it submits, `scope` says what becomes of their values (None: nothing), and `ledger` knows
-    the calls of earlier attempts.
+    For the engine: `dispatcher` takes the tasks that it submits, `scope` says what becomes of their values (None: nothing), `ledger` knows
+    the calls of earlier attempts, and `transaction` is the one that the flow was called in.
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class FlowRunContext:
         "parameters",
         "parent",
         "scope",
+        "transaction",
     )
 
     def __init__(
@@ -55,6 +56,7 @@ class FlowRunContext:
         self.dispatcher: Any = None
         self.scope: Scope | None = None
         self.ledger: Any = None
+        self.transaction: Any = None
 
     @property
     def run(self) -> FlowRun:
@@ -78,9 +80,20 @@ class FlowRunContext:
 
 
 class TaskRunContext:
-    """What is known inside a task's body."""
+    """What is known inside a task's body. For the engine: `transaction` is the run's own."""
 
-    __slots__ = ("depth", "flow_context", "log_prints", "outside", "parameters", "parent", "scope", "task", "task_run")
+    __slots__ = (
+        "depth",
+        "flow_context",
+        "log_prints",
+        "outside",
+        "parameters",
+        "parent",
+        "scope",
+        "task",
+        "task_run",
+        "transaction",
+    )
 
     def __init__(
         self, task: Any, task_run: TaskRun, parameters: dict[str, Any], log_prints: bool, parent: RunContext | None
@@ -94,6 +107,7 @@ class TaskRunContext:
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.outside: Any = None
         self.scope: Scope | None = parent.scope if parent is not None else None
+        self.transaction: Any = None
 
     @property
     def run(self) -> TaskRun:

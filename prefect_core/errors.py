@@ -14,6 +14,7 @@
     ├── MissingContextError (RuntimeError)      asked for the current run outside of one
     ├── ConfigurationError                      settings or runner options that can't work
     │   ├── UnknownRunnerError (ValueError)
+    │   ├── RunnerArgumentError (ValueError)    what stands behind the colon of a runner's name
     │   └── UnknownSerializerError (ValueError)
     ├── MissingFlowError, UnspecifiedFlowError, ScriptError(user_exc)
     ├── HistoryError                            the history can't be opened, read or written
@@ -112,6 +113,10 @@ class MissingContextError(RuntimeError, PrefectException):
 
 class ConfigurationError(PrefectException):
     """A setting or an option can't work as given."""
+
+
+class RunnerArgumentError(ValueError, ConfigurationError):
+    """What stands behind the colon of a runner's name can't be its argument."""
 
 
 class UnknownRunnerError(ValueError, ConfigurationError):

@@ -282,8 +282,9 @@ class Flow(Generic[P, R]):
         taker: dispatcher.Dispatcher = (parent.dispatcher if parent is not None else None) or dispatcher.outside()
         call = FlowCall(self, args, kwargs, wait_for, parent)
         future: PrefectFlowRunFuture[Any] = PrefectFlowRunFuture(call.tracking, call.run, call)
+        taker.expect_in_block(call.context.transaction, call, future)
         if self.is_async:
-            call.depends_on_loop = taker.loop()
+            call.loop = taker.loop()
         if taker.admit(call, future):
             still_open = call.still_open()
             variables = contextvars.copy_context()

@@ -33,12 +33,14 @@ ReturnWhen = Literal["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"]
 class PrefectFuture(Signal, Generic[R]):
     """The result of a task run that may still be under way."""
 
-    __slots__ = ("__weakref__", "_call_in_progress", "task_run")
+    __slots__ = ("__weakref__", "_call_in_progress", "task_run", "was_asked")
 
     def __init__(self, task_run: TaskRun, call_in_progress: Any = None) -> None:
         super().__init__()
         self.task_run = task_run
         self._call_in_progress = call_in_progress
+        self.was_asked = False
+        """Whether somebody has asked how the run ended, and so knows of a failure."""
 
     @property
     def task_run_id(self) -> UUID:
@@ -68,7 +70,10 @@ class PrefectFuture(Signal, Generic[R]):
 
     def wait(self, timeout: float | None = None) -> State | None:
         """Block until the run is over and return its state, or None if that takes more than `timeout` seconds."""
-        return self.state if self._done or block_until_done([self], timeout) else None
+        if not self._done and not block_until_done([self], timeout):
+            return None
+        self.was_asked = True
+        return self.state
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
         """Block until the run is over and return its value, or raise what ended it.
@@ -77,12 +82,14 @@ class PrefectFuture(Signal, Generic[R]):
         """
         if not self._done and not block_until_done([self], timeout):
             raise TimeoutError(f"{self._kind} run {self._identity} did not complete within {timeout} seconds")
+        self.was_asked = True
         value: R = self.state.result(raise_on_failure)
         return value
 
     def __await__(self) -> Generator[Any, Any, R]:
         if not self._done:
             yield from until_done([self]).__await__()
+        self.was_asked = True
         value: R = self.state.result()
         return value
 
@@ -91,7 +98,7 @@ class PrefectFuture(Signal, Generic[R]):
 
     def loop_needed(self) -> object | None:
         call = self._call_in_progress
-        return None if call is None else call.depends_on_loop
+        return None if call is None else call.loop_needed()
 
     def upstreams(self) -> Collection[Signal]:
         call = self._call_in_progress
@@ -132,6 +139,9 @@ class PrefectFlowRunFuture(PrefectFuture[R]):
     def state(self) -> State:
         return self.flow_run.state
 
+    def run_uid(self) -> int:
+        return self.flow_run.uid
+
     def _repr_html_(self) -> str:
         return f"<div>Future of {self.flow_run._repr_html_()}</div>"
 
@@ -142,7 +152,7 @@ class PrefectFutureList(list[PrefectFuture[V]]):
     def wait(self, timeout: float | None = None) -> list[State] | None:
         """Block until all are over and return their states in order, or None after `timeout` seconds."""
         check_timeout(timeout)
-        return [future.state for future in self] if block_until_done(self, timeout) else None
+        return self._asked_states() if block_until_done(self, timeout) else None
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[V]:
         """Block until all are over and return their values in order, or raise the first one's exception.
@@ -152,11 +162,16 @@ class PrefectFutureList(list[PrefectFuture[V]]):
         check_timeout(timeout)
         if not block_until_done(self, timeout):
             raise TimeoutError(f"Timed out waiting for all futures to complete within {timeout} seconds")
-        return [future.state.result(raise_on_failure) for future in self]
+        return [state.result(raise_on_failure) for state in self._asked_states()]
 
     def __await__(self) -> Generator[Any, Any, list[V]]:
         yield from until_done(self).__await__()
-        return [future.state.result() for future in self]
+        return [state.result() for state in self._asked_states()]
+
+    def _asked_states(self) -> list[State]:
+        for future in self:
+            future.was_asked = True
+        return [future.state for future in self]
 
     def _repr_html_(self) -> str:
         shown = "".join(f"<li>{future._repr_html_()}</li>" for future in self[:_MOST_SHOWN])

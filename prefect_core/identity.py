@@ -19,7 +19,7 @@ whose value can't, has no identity unless a key is given: it runs, and `problem`
 
 Knowing a call again is not enough to give it its earlier value: an input may have been computed anew since, under a key too. A kept value
 therefore names the makings of the values that it was computed from (`makings`), and is used again only if its inputs have these very
-ones. A making is the number of a stored result, or a digest of a value that is not stored. It is taken before the body can change the value.
+ones. A making is the number of a stored result, or a digest of a value that is not stored, taken before the body can change the value.
 
 An identity is made when the call is, before a body can change an argument; of a late call, all but the awaited values is. A future that is
 handed on as such, in `quote`, tells nothing: its value is there when the body asks, if ever.
@@ -169,7 +169,10 @@ class CallIdentity:
         self._inputs: list[PrefectFuture[Any] | State | None] = []
 
     def take(self, parameters: Mapping[str, Any], wait_for: Any, count: Callable[[Hashable], int]) -> None:
-        """Encode the arguments, futures pinned in them, and what is waited for; `count` numbers equal calls from 0. Encodes none where a key is given."""
+        """Encode the arguments, futures pinned in them, and what is waited for; none of them where a key is given.
+
+        `count` numbers equal calls from 0.
+        """
         if self.key is not None:
             self._digests = {"key": encoding.digest(self.key)}
             # Which call it is does not depend on them, but what it gives may.

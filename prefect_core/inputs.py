@@ -233,6 +233,8 @@ def value_of(upstream: PrefectFuture[Any] | State, allowed: bool) -> Any:
     state = upstream if isinstance(upstream, State) else upstream.state
     if state.is_completed():
         return state.result()
+    if allowed and isinstance(upstream, PrefectFuture):
+        upstream.was_asked = True
     if allowed and state.type is FAILED:
         return state.result(raise_on_failure=False)
     if allowed and state.type is PENDING and state.name == "NotReady":

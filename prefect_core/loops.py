@@ -98,6 +98,27 @@ def running_loop() -> object | None:
     return None
 
 
+def cancel_all() -> None:
+    """Have all that the event loop on this thread runs for its user cancelled, soon; may be called from a signal handler."""
+    loop: Any = running_loop()
+    if hasattr(loop, "call_soon_threadsafe"):
+        loop.call_soon_threadsafe(_cancel_tasks, loop)
+    else:
+        loop.run_sync_soon(_cancel_main_task)
+
+
+def _cancel_tasks(loop: Any) -> None:
+    for task in sys.modules["asyncio"].all_tasks(loop):
+        task.cancel()
+
+
+def _cancel_main_task() -> None:
+    root = sys.modules["trio"].lowlevel.current_root_task()
+    # Trio's own two come first.
+    for nursery in root.child_nurseries[2:]:
+        nursery.cancel_scope.cancel()
+
+
 def is_being_cancelled() -> bool:
     """Tell whether somebody asked asyncio to cancel the running task. Trio and anyio ask again until they are heard."""
     asyncio = sys.modules.get("asyncio")

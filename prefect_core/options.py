@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from prefect_core.importable import underlying as underlying
@@ -17,6 +18,9 @@ T = TypeVar("T")
 
 Hook = Callable[[Any, Any, State], Any]
 """Called with the flow or task, its run and the state it entered; may be async."""
+
+TransactionHook = Callable[[Any], Any]
+"""Called with the transaction; may be async."""
 
 FinalStateFrom = Literal["children", "return_value"]
 
@@ -102,7 +106,7 @@ def timeout(option: str, value: Any) -> float | None:
     return number
 
 
-def hooks(option: str, value: Any, decorator: str) -> list[Hook]:
+def hooks(option: str, value: Any, decorator: str) -> list[Any]:
     """Return the hooks of a state as a list. Raises `TypeError`."""
     if value is None:
         return []
@@ -140,6 +144,20 @@ def name_from(option: str, source: str | Callable[..., str], parameters: dict[st
             f"Callable {source} for '{option}' returned type {type(name).__name__} but a string is required."
         )
     return name
+
+
+def hook_name(hook: Any) -> str:
+    """Return how logs name a hook: its function's name, a partial's function's, or its class's."""
+    while isinstance(hook, partial):
+        hook = hook.func
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def final_state_source(value: Any) -> FinalStateFrom:

@@ -6,20 +6,23 @@ the run as it was. Of several processes that try at once, one gets it.
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefect_core import history
+from prefect_core import history, logs
+from prefect_core.context import tags
 from prefect_core.engine.ledger import Ledger, flow_run_of, reopening
 from prefect_core.entrypoints import load_flow
 from prefect_core.errors import NotRunnableAgain, describe
 from prefect_core.flows import Flow
-from prefect_core.history.process import ProcessIdentity, is_gone
+from prefect_core.history.process import ProcessIdentity, is_gone, this_user
 from prefect_core.history.rows import FlowRunRow
+from prefect_core.history.stored import DROPPED
 from prefect_core.results.kept import KeptValue
+
+if TYPE_CHECKING:
+    from prefect_core.history import HistoryStore
 
 
 class Again(NamedTuple):
@@ -31,60 +34,85 @@ class Again(NamedTuple):
     kwargs: dict[str, Any]
 
 
-def find(name: str | int) -> Again:
+def find(name: str | int, *, force: bool = False) -> Again:
     """Find a flow run by id, start of an id or name, load its flow, and bring its parameters back.
 
-    Raises `ObjectNotFound`, `NotRunnableAgain`, or what loading the entry point raises.
+    `force` says that its last process has ended where that can't be known from here. Raises `ObjectNotFound`, `NotRunnableAgain`, or what
+    loading the entry point raises.
     """
-    row = history.current().stored().flow_run(name)
-    if row.entrypoint is None:
-        raise NotRunnableAgain(
-            f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it to the "
-            "top level of a file."
-        )
-    flow = load_flow(row.entrypoint)
-    args, kwargs = flow.binder.unbind(_parameters(row))
-    return Again(row, flow, list(args), dict(kwargs))
+    with history.reading() as stored:
+        row = stored.flow_run(name)
+        stored.check_runnable(row.key, _is_gone_or_forced if force else is_gone)
+        if row.entrypoint is None:
+            raise NotRunnableAgain(
+                f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it "
+                "to the top level of a file."
+            )
+        flow = load_flow(row.entrypoint)
+        parameters = _parameters(stored, row)
+    return Again(row, flow, *_arguments(row, flow, parameters))
 
 
-def _parameters(row: FlowRunRow) -> dict[str, Any]:
-    stored = history.current().stored()
+def _parameters(stored: HistoryStore, row: FlowRunRow) -> dict[str, Any]:
     unheld = stored.unheld(row.key)
     if unheld is None:
         return row.parameters
     kept = stored.result(unheld.result) if unheld.result is not None else None
     if kept is None:
-        raise NotRunnableAgain(
-            f"{row.name} can't be run again in another process: JSON can't hold its parameter{'s' if len(unheld.names) > 1 else ''} "
-            f"{', '.join(unheld.names)}, and they were not stored. Set persist_result=True on the flow to store them, or pass plain data."
+        are_dropped = any(verdict.verdict == DROPPED for verdict in stored.verdicts(row.key))
+        which = f"JSON can't hold its parameter{'s' if len(unheld.names) > 1 else ''} {', '.join(unheld.names)}"
+        what = (
+            "and what was stored of them was dropped"
+            if are_dropped
+            else "and they were not stored. Set persist_result=True on the flow to store them, or pass plain data"
         )
+        raise NotRunnableAgain(f"{row.name} can't be run again in another process: {which}, {what}.")
     try:
         return {**row.parameters, **KeptValue.of_row(kept).load()}
     except Exception as error:
         raise NotRunnableAgain(f"The stored parameters of {row.name} can't be had: {describe(error)}") from error
 
 
+def _arguments(row: FlowRunRow, flow: Flow[..., Any], parameters: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    try:
+        args, kwargs = flow.binder.unbind(parameters)
+        flow.binder.bind(args, kwargs)
+    except TypeError as error:
+        takes = ", ".join(flow.binder.signature.parameters) or "none"
+        raise NotRunnableAgain(
+            f"{row.name} can't be run again: it was called with the parameters {', '.join(parameters) or 'none'}, and its flow "
+            f"{row.flow_name!r} in {row.entrypoint} takes {takes} now."
+        ) from error
+    return list(args), dict(kwargs)
+
+
 @contextmanager
 def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
-    """Claim the run for this process; the first flow that is called in the block goes on with it.
+    """Claim the run for this process; the first flow that is called in the block goes on with it, with the tags that it had.
 
-    `force` says that its last process has ended where that can't be known from here. Raises `NotRunnableAgain`.
+    `force` is that of `find`. Raises `NotRunnableAgain`.
     """
     recorder = history.current()
     stored = recorder.stored()
-    claimed = stored.reopen_run(again.row.key, recorder.process, _asker(), _is_gone_or_forced if force else is_gone)
-    with reopening(flow_run_of(claimed.run, None, claimed.attempts), Ledger(again.row.key, stored)):
+    # With a connection of its own: that of the recorder may be in the middle of a transaction.
+    own = history.open_store()
+    try:
+        claimed = own.reopen_run(again.row.key, recorder.process, this_user(), _is_gone_or_forced if force else is_gone)
+    finally:
+        own.close()
+    run = flow_run_of(claimed.run, None, claimed.attempts)
+    before, now = run.flow_version, again.flow.version
+    if before is not None and before != now:
+        logs.engine_line(
+            run,
+            logs.WARNING,
+            f"Flow {run.flow_name!r} has changed since {run.name!r} began (version {before}, now {now}); results that are taken over were "
+            "made by the earlier one.",
+        )
+    with tags(*claimed.run.tags), reopening(run, Ledger(again.row.key, stored)):
         yield
 
 
 def _is_gone_or_forced(process: ProcessIdentity) -> bool | None:
     gone = is_gone(process)
     return True if gone is None else gone
-
-
-def _asker() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}, process {os.getpid()}"

@@ -99,6 +99,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("history_retry_seconds", _seconds, 5, "How long a failed write to the history is tried again."),
     Setting("results_persist_by_default", _flag, False, "Whether results are stored where nobody says so or not."),
     Setting("tasks_refresh_cache", _flag, False, "Whether tasks that don't say so leave earlier results alone."),
+    Setting("tasks_disable_caching", _flag, False, "Whether no task uses or leaves cached results, whatever it says."),
+    Setting(
+        "tasks_default_no_cache",
+        _flag,
+        False,
+        "Whether a task without a cache policy has NO_CACHE. Such a task is not cached anyway; the setting is known to those who have it.",
+    ),
     Setting("results_serializer", str, "pickle", "Serializer of results that name none."),
     Setting(
         "results_storage", str, "", "Folder or URL of stored results that name none; empty for `storage` in the home."
@@ -139,6 +146,8 @@ class Settings:
     history_retry_seconds: float
     results_persist_by_default: bool
     tasks_refresh_cache: bool
+    tasks_disable_caching: bool
+    tasks_default_no_cache: bool
     results_serializer: str
     results_storage: str
     results_inline_bytes: int

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from prefect_core.errors import ConfigurationError, UnknownRunnerError
+from prefect_core.errors import RunnerArgumentError, UnknownRunnerError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -42,6 +42,10 @@ class Host(Protocol):
         """
         ...
 
+    def loop(self) -> object:
+        """Return what identifies that event loop."""
+        ...
+
 
 class TaskRunner(ABC):
     """Where task bodies run.
@@ -61,8 +65,8 @@ class TaskRunner(ABC):
 
     @classmethod
     def from_argument(cls, argument: str) -> Self:
-        """Make one from the part behind the colon in a name such as "concurrent:8". Raises `ConfigurationError`."""
-        raise ConfigurationError(f"{cls.__name__} takes no argument in its name, got {argument!r}.")
+        """Make one from the part behind the colon in a name such as "concurrent:8". Raises `RunnerArgumentError`."""
+        raise RunnerArgumentError(f"{cls.__name__} takes no argument in its name, got {argument!r}.")
 
     @abstractmethod
     def duplicate(self) -> Self:
@@ -83,13 +87,24 @@ class TaskRunner(ABC):
         return False
 
     def interrupt(self, payload: Payload) -> None:
-        """Stop an attempt that runs, if this runner can. Its `done` may still be called."""
+        """Stop an attempt that runs or is about to, if this runner can. Its `done` may still be called."""
 
     def abandon(self, payload: Payload) -> None:
         """Give the place of an attempt that is late to others. Its `done` may still be called."""
 
+    def loop_needed(self, payload: Payload) -> object | None:
+        """Return the host's loop if an attempt that has been submitted can't begin or end, as things are, while that is blocked.
+
+        Asked before code on that loop's thread is let wait, and after each submit meanwhile; a runner that gives the last place to
+        something on the loop says so by `endless_waits.look_again`. Without an answer such a wait never ends.
+        """
+        return None
+
     def stop(self) -> None:
-        """Let go of threads, processes and connections. Called once; no attempt is under way but abandoned ones."""
+        """Let go of threads, processes and connections.
+
+        Called once, also after a `start` that failed, which may have got anywhere; no attempt is under way but abandoned ones.
+        """
 
     def options(self) -> dict[str, Any]:
         """Return what this runner was made with; runners with equal options are equal."""
@@ -111,7 +126,12 @@ RunnerSpec = TaskRunner | type[TaskRunner] | str
 
 
 def check_runner(spec: Any) -> Any:
-    """Return what was given as `task_runner`, which may be None. Raises `TypeError` for what can't be one; a name is looked up later."""
+    """Return what was given as `task_runner`, which may be None. Raises `TypeError` for what can't be one.
+
+    A name is looked up later, since it may be that of a plug-in; of ours, a bad argument is a `RunnerArgumentError` at once.
+    """
+    if isinstance(spec, str) and ":" in spec and spec.partition(":")[0] in BUILT_IN:
+        _by_name(spec)
     is_class = isinstance(spec, type) and issubclass(spec, TaskRunner)
     if spec is None or is_class or isinstance(spec, TaskRunner | str):
         return spec

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from prefect_core import context, options
+from prefect_core.cache_policies import CacheKeyFn, CachePolicy, checked_expiration, chosen_policy, is_real
+from prefect_core.cache_policies import task_input_hash as task_input_hash
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.encoding import code_digest
 from prefect_core.engine import deadlines, dispatcher, drive, signals
@@ -22,24 +23,26 @@ from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
 from prefect_core.module_names import module_name_of
-from prefect_core.options import Hook, SharedOptions
+from prefect_core.options import SharedOptions, TransactionHook
 from prefect_core.parameters import Binder, check_reserved
 from prefect_core.results.rules import rules_of
+from prefect_core.retry_delays import RetryDelay, checked_delays, checked_jitter, jittered
+from prefect_core.retry_delays import exponential_backoff as exponential_backoff
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, StateType
+from prefect_core.state_kinds import COMPLETED, CRASHED
 from prefect_core.states import State
+from prefect_core.task_hooks import TaskHooks
 from prefect_core.task_runners import check_runner
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from prefect_core.runs import TaskRun
     from prefect_core.task_runners import RunnerSpec
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 T = TypeVar("T")
-
-RetryDelay = float | Sequence[float] | Callable[[int], Sequence[float]]
-_MOST_DELAYS = 50
 
 
 class TaskOptions(SharedOptions, total=False):
@@ -51,17 +54,16 @@ class TaskOptions(SharedOptions, total=False):
     retry_jitter_factor: float | None
     retry_condition_fn: Callable[[Any, TaskRun, State], Any] | None
     task_runner: RunnerSpec | None
+    cache_policy: CachePolicy | None
+    cache_key_fn: CacheKeyFn | None
+    cache_expiration: timedelta | None
     refresh_cache: bool | None
     key: str | None
+    on_commit: Iterable[TransactionHook] | None
+    on_rollback: Iterable[TransactionHook] | None
 
 
-def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
-    """Make retry delays of `backoff_factor` seconds that double with every retry, at most 50 of them."""
-    options.seconds("backoff_factor", backoff_factor)
-    return lambda retries: [backoff_factor * 2**attempt for attempt in range(min(retries, _MOST_DELAYS))]
-
-
-class Task(Generic[P, R]):
+class Task(TaskHooks, Generic[P, R]):
     """A task. Calling it runs it here and now; `submit` and `map` hand it to the task runner and return futures."""
 
     def __init__(self, fn: Callable[P, R], **given: Unpack[TaskOptions]) -> None:
@@ -82,9 +84,7 @@ class Task(Generic[P, R]):
         self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
         self._set_retries(given)
         self._set_results(given)
-        self.on_completion_hooks = options.hooks("on_completion", given.get("on_completion"), "task")
-        self.on_failure_hooks = options.hooks("on_failure", given.get("on_failure"), "task")
-        self.on_running_hooks = options.hooks("on_running", given.get("on_running"), "task")
+        self._set_hooks(given)
         self._given = given
         self._refuse_unknown(given)
         check_reserved(self.binder.signature if callable(fn) else inspect.signature(fn.__func__))
@@ -98,26 +98,38 @@ class Task(Generic[P, R]):
     def _set_retries(self, given: TaskOptions) -> None:
         retries = given.get("retries")
         self.retries = settings().task_default_retries if retries is None else options.whole_number("retries", retries)
-        self.retry_delay_seconds = _checked_delays(given.get("retry_delay_seconds"), self.retries)
-        self.retry_jitter_factor = _checked_jitter(given.get("retry_jitter_factor"))
+        self.retry_delay_seconds = checked_delays(given.get("retry_delay_seconds"), self.retries)
+        self.retry_jitter_factor = checked_jitter(given.get("retry_jitter_factor"))
         condition = given.get("retry_condition_fn")
         if condition is not None and not callable(condition):
             raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
         self.retry_condition_fn = condition
 
     def _set_results(self, given: TaskOptions) -> None:
-        self.result_rules = rules_of(given)
+        asked = chosen_policy(given, self.name)
+        self.cache_policy = asked.policy
+        self.cache_key_fn = given.get("cache_key_fn")
+        self.cache_expiration = checked_expiration(given.get("cache_expiration"))
+        self.result_rules = rules_of({**given, "persist_result": asked.persists})
+        self.stores_for_cache = asked.is_why_stored
+        """Whether results are stored for the cache alone."""
         self.key = options.text("key", given.get("key"))
         self.refresh_cache = options.flag_or_none("refresh_cache", given.get("refresh_cache"))
-        if self.is_generator and given.get("persist_result"):
+        if self.is_generator and asked.persists:
+            option = "persist_result" if given.get("persist_result") else "cache_policy"
             raise ValueError(
-                "'persist_result' has nothing to store of a generator task, which yields its values one by one."
+                f"{option!r} has nothing to store of a generator task, which yields its values one by one."
             )
 
     @cached_property
     def code(self) -> bytes:
         """A digest of the function's code, by which a changed body is noticed."""
         return code_digest(self.fn)
+
+    @property
+    def caching_policy(self) -> CachePolicy | None:
+        """The policy that counts now; None if nothing is cached."""
+        return self.cache_policy if is_real(self.cache_policy) and not settings().tasks_disable_caching else None
 
     @property
     def refreshes_cache(self) -> bool:
@@ -133,28 +145,6 @@ class Task(Generic[P, R]):
         """Return a task of the same function with some options changed. Whatever is given counts, None and [] included."""
         merged: Any = {**self._given, **self._hooks_now(), **changes}
         return type(self)(self.fn, **merged)
-
-    def _hooks_now(self) -> TaskOptions:
-        return {
-            "on_completion": self.on_completion_hooks,
-            "on_failure": self.on_failure_hooks,
-            "on_running": self.on_running_hooks,
-        }
-
-    def on_completion(self, hook: Hook) -> Hook:
-        """Add a hook that is called when a run completed; usable as a decorator."""
-        self.on_completion_hooks.append(hook)
-        return hook
-
-    def on_failure(self, hook: Hook) -> Hook:
-        """Add a hook that is called when a run failed and has no retries left; usable as a decorator."""
-        self.on_failure_hooks.append(hook)
-        return hook
-
-    def on_running(self, hook: Hook) -> Hook:
-        """Add a hook that is called when a body starts, at each attempt; usable as a decorator."""
-        self.on_running_hooks.append(hook)
-        return hook
 
     def __get__(self, instance: Any, owner: type | None = None) -> Task[..., R]:
         fn: Any = self.fn
@@ -202,7 +192,8 @@ class Task(Generic[P, R]):
                 signals.pass_on(state.data)
             return state
         if state.type is COMPLETED:
-            return state.data if type(state.data) is not State else state.result()
+            # What is kept of a value may stand in its place.
+            return state.data if state.kept is None and type(state.data) is not State else state.result()
         return state.result()
 
     def _call_otherwise(
@@ -331,12 +322,6 @@ class Task(Generic[P, R]):
         assert self.task_run_name is not None
         return options.name_from("task_run_name", self.task_run_name, parameters)
 
-    def hooks_for(self, kind: StateType) -> list[Hook]:
-        """Return the hooks that are called when a run ends in this kind of state."""
-        if kind is COMPLETED:
-            return self.on_completion_hooks
-        return self.on_failure_hooks if kind is FAILED else []
-
     def retry_delay(self, retry: int) -> float:
         """Return the seconds before a retry, counted from 0; the last delay of a list repeats."""
         delays = self.retry_delay_seconds
@@ -370,44 +355,10 @@ def _check_depth(name: str, parent: RunContext) -> None:
     make_room_for_frames(parent)
 
 
-def jittered(delay: float, factor: float) -> float:
-    """Draw a delay around `delay` seconds: exponential, between `delay*log2(2**k/(2**k-1))` and `delay*k` with k = 1 + factor."""
-    import random  # few tasks want jitter
-
-    most = 1.0 + factor
-    least = -math.log1p(-(2.0**-most)) / math.log(2)
-    return min(max(random.expovariate(1.0 / delay), delay * least), delay * most)
-
-
 def _checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
     if isinstance(tags, str):
         raise TypeError(f"Expected a list of strings for 'tags'; got the string {tags!r}. Write tags=[{tags!r}].")
     return frozenset(tags or ())
-
-
-def _checked_jitter(given: Any) -> float | None:
-    if given is None:
-        return None
-    if not isinstance(given, int | float) or isinstance(given, bool):
-        raise TypeError(f"`retry_jitter_factor` must be a number; got {given!r}.")
-    if not 0 <= given < float("inf"):
-        raise ValueError(f"`retry_jitter_factor` must be >= 0, and finite; got {given!r}.")
-    return float(given)
-
-
-def _checked_delays(given: RetryDelay | None, retries: int) -> float | list[float]:
-    if given is None:
-        return float(settings().task_default_retry_delay_seconds)
-    delays = given(retries) if callable(given) else given
-    if isinstance(delays, int | float):
-        return options.seconds("retry_delay_seconds", delays)
-    if isinstance(delays, str) or not isinstance(delays, Sequence):
-        raise TypeError(
-            f"Invalid `retry_delay_seconds` provided; must be an int, float, list or callable. Received type {type(delays)}"
-        )
-    if len(delays) > _MOST_DELAYS:
-        raise ValueError("Can not configure more than 50 retry delays per task.")
-    return [options.seconds("retry_delay_seconds", delay) for delay in delays]
 
 
 @overload
@@ -422,7 +373,9 @@ def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> A
     Options (each also of `with_options`): `name`, `description`, `version`, `tags`; `task_run_name`, a template over the parameters or
     a callable; `retries`, with `retry_delay_seconds` (a number, a list, or a callable from the number of retries to a list, such as
     `exponential_backoff(2)`), `retry_jitter_factor` and `retry_condition_fn(task, task_run, state)`; `timeout_seconds` of one attempt;
-    `log_prints`; `task_runner`, where submitted runs of this task run; the hooks `on_completion`, `on_failure`, `on_running`.
+    `log_prints`; `task_runner`, where submitted runs of this task run; `cache_policy` or `cache_key_fn`, by which results of earlier calls
+    stand for new ones, with `cache_expiration` and `refresh_cache`; `persist_result` and what goes with it; the hooks `on_completion`,
+    `on_failure`, `on_running`, and those of transactions, `on_commit` and `on_rollback`.
     """
     if fn is None:
         return lambda function: Task(function, **given)

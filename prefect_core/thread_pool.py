@@ -79,8 +79,14 @@ class ThreadPool:
             for place in self._places:
                 if place.call is call and not place.is_given_back:
                     place.is_abandoned = place.is_given_back = True
-                    self._given_back += 1
-                    self._staff()
+                    self._free_place()
+
+    def is_behind_loop(self, call: Call) -> bool:
+        """Tell whether a call can't begin before an event loop goes on, whose bodies have all the places."""
+        with self._lock:
+            return call in self._queued and self._limit <= sum(
+                place.is_lent_to_loop and not place.is_given_back for place in self._places
+            )
 
     def close(self) -> None:
         """Take no more calls; idle threads end now, busy ones when their body ends."""
@@ -88,6 +94,14 @@ class ThreadPool:
             self._closed = True
             for _ in range(self._threads):
                 self._work.put(None)
+
+    def _free_place(self) -> None:
+        """Let a body that wants its own place again have one that has become free, or else a call. The lock is held."""
+        if self._returning:
+            self._returning.popleft()()
+        else:
+            self._given_back += 1
+            self._staff()
 
     def _staff(self) -> None:
         """Start a thread if there is work and a place without one. The lock is held."""
@@ -167,7 +181,7 @@ class ThreadPool:
             place.is_after_body = False
             del after
             self._finished += 1
-            if (self._returning or place.is_abandoned) and self._hand_over(place):
+            if (self._returning or place.is_given_back) and self._hand_over(place):
                 return
 
     def _may_end(self) -> bool:
@@ -183,8 +197,8 @@ class ThreadPool:
         """Pass this thread's place to a body that wants its own again; True if the thread should end."""
         place.put_back_next()
         with self._lock:
-            if place.is_abandoned:
-                # The place went to another long ago.
+            if place.is_given_back:
+                # The place went to another long ago: its body was late, or was cancelled while it waited.
                 self._given_back -= 1
             elif self._returning:
                 self._given_back -= 1
@@ -198,7 +212,7 @@ class ThreadPool:
 class Place:
     """The place of the body that a thread runs; what its waits give back (`futures.Slot`)."""
 
-    __slots__ = ("_pool", "call", "is_abandoned", "is_after_body", "is_given_back", "next")
+    __slots__ = ("_pool", "call", "is_abandoned", "is_after_body", "is_given_back", "is_lent_to_loop", "next")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
@@ -207,6 +221,7 @@ class Place:
         self.is_after_body = False
         self.is_given_back = False
         self.is_abandoned = False
+        self.is_lent_to_loop = False  # its body runs on an event loop, and this thread only waits for it
 
     def takes_next(self, pool: ThreadPool, call: Call) -> bool:
         """Keep a call that was submitted between two bodies for this thread itself, if it has none yet."""
@@ -228,12 +243,7 @@ class Place:
         with pool._lock:
             if not self.is_given_back:
                 self.is_given_back = True
-                pool._given_back += 1
-                if pool._returning:
-                    pool._given_back -= 1
-                    pool._returning.popleft()()
-                else:
-                    pool._staff()
+                pool._free_place()
 
     def ask_back(self, granted: Callable[[], object]) -> bool:
         """Take the place again at once and return True, or have `granted` called, under a lock, when it is free."""
@@ -249,6 +259,13 @@ class Place:
             # Wakes an idle thread, so that it passes its place on.
             pool._work.put(None)
             return False
+
+    def ask_no_more(self, granted: Callable[[], object]) -> None:
+        """Do without the place, unless it has just been granted."""
+        with self._pool._lock:
+            if granted in self._pool._returning:
+                self._pool._returning.remove(granted)
+                self.is_given_back = True
 
     def take_again(self) -> None:
         """Block until the place is free."""

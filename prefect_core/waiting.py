@@ -1,8 +1,7 @@
 """Waiting: things that happen once, and blocking or awaiting until they have.
 
 All waits of the engine and of futures go through here. A blocking wait gives the thread's slot back while it lasts (`Slot`), an await
-does the same for an async body (`AsyncSlot`), and a wait that could never end, because it blocks the very event loop that the run needs
-or waits for the run it stands in, is refused.
+does the same for an async body (`AsyncSlot`), and a wait that could never end is refused (`endless_waits`).
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from prefect_core import context, loops
-from prefect_core.errors import BlockingWaitError
+from prefect_core import endless_waits, loops
 from prefect_core.stripes import Stripes
 
-_ROUND_SECONDS = 0.5
+_ROUND_SECONDS = 0.1
 
 
 class Slot(Protocol):
@@ -79,6 +77,9 @@ class Signal:
 
     __slots__ = ("_callbacks", "_done")
 
+    is_hurried = False
+    """Whether the thread on which it happens must not be kept: callbacks do no more than wake another one."""
+
     def __init__(self) -> None:
         self._done = False
         self._callbacks: list[Callable[[Any], object]] | None = None
@@ -128,7 +129,7 @@ class Signal:
         return 0
 
     def loop_needed(self) -> object | None:
-        """Return the event loop that must not be blocked for it to happen."""
+        """Return the event loop that must not be blocked for it to happen, as far as is known now."""
         return None
 
     def upstreams(self) -> Collection[Signal]:
@@ -188,20 +189,34 @@ def block_until_done(
     if timeout == 0:
         return False
     wanted = still_open if not needed_by else [signal for signal in needed_by if not signal.done()]
-    with _known_to_wait(wanted, enough is not None or bool(needed_by), timeout):
-        latch = threading.Lock()
-        latch.acquire()
-        opened = Signal()
-        opened.add_done_callback(lambda _: latch.release())
+    opened = Signal()
+    slot = _here.slot
+    is_one_enough = enough is not None or bool(needed_by)
+    with endless_waits.refused(wanted, is_one_enough, timeout, slot is not None, opened.fire) as wait:
         when_done(still_open, opened.fire, enough)
-        slot = _here.slot
-        if slot is None or opened.done():
-            return acquire(latch, timeout)
-        slot.give_back(opened.done)
-        try:
-            return acquire(latch, timeout)
-        finally:
-            slot.take_again()
+        is_in_time = _block_until(opened, timeout, slot)
+    if wait.refusal is not None and not _are_done(listed, enough):
+        raise wait.refusal
+    return is_in_time
+
+
+def _are_done(signals: list[Signal], enough: Callable[[Any], bool] | None) -> bool:
+    is_enough = enough is not None and any(signal.done() and enough(signal) for signal in signals)
+    return is_enough or all(signal.done() for signal in signals)
+
+
+def _block_until(opened: Signal, timeout: float | None, slot: Slot | None) -> bool:
+    """Block this thread until `opened` has happened, its slot given back; False after `timeout` seconds."""
+    latch = threading.Lock()
+    latch.acquire()
+    opened.add_done_callback(lambda _: latch.release())
+    if slot is None or opened.done():
+        return acquire(latch, timeout)
+    slot.give_back(opened.done)
+    try:
+        return acquire(latch, timeout)
+    finally:
+        slot.take_again()
 
 
 def acquire(latch: threading.Lock, timeout: float | None) -> bool:
@@ -216,95 +231,11 @@ def acquire(latch: threading.Lock, timeout: float | None) -> bool:
     return False
 
 
-_blocked_loops: dict[object, Collection[Signal]] = {}
-"""Event loops whose thread blocks now, and all that it waits for."""
-_blocked_runs: dict[int, Collection[Signal]] = {}
-"""Task runs whose body blocks on a thread of a runner now, by uid, and all that it waits for."""
-
-
-@contextmanager
-def _known_to_wait(signals: Collection[Signal], one_is_enough: bool, timeout: float | None) -> Iterator[None]:
-    """Let other waits know of this one while it lasts. Raises `BlockingWaitError` if it could never end.
-
-    First it is made known, then looked through: of two waits that block each other, at least one sees the other.
-    """
-    loop = loops.running_loop()
-    around = context.current()
-    known: dict[Any, Collection[Signal]] | None = None
-    key: object = None
-    if timeout is None and not one_is_enough:
-        if loop is not None:
-            known, key = _blocked_loops, loop
-        elif around is not None and _here.slot is not None:
-            known, key = _blocked_runs, around.run.uid
-    if known is not None:
-        known[key] = signals
-    try:
-        _refuse_endless_wait(signals, one_is_enough, loop, around)
-        yield
-    finally:
-        if known is not None:
-            known.pop(key, None)
-
-
-def _refuse_endless_wait(
-    signals: Collection[Signal], one_is_enough: bool, loop: object | None, around: context.RunContext | None
-) -> None:
-    """Raise `BlockingWaitError` if this wait could never end; of several, where one is enough, if that is true of each."""
-    own = frozenset(context.lineage(around))
-    if loop is None and not own and not _blocked_loops:
-        return
-    is_deep = loop is not None or bool(_blocked_loops) or (_here.slot is not None and len(_blocked_runs) > 1)
-    obstacles = []
-    for signal in signals:
-        obstacle = _obstacle(signal, loop, own) if is_deep else _ITSELF if signal.run_uid() in own else None
-        if obstacle is not None:
-            obstacles.append((signal, obstacle))
-            if not one_is_enough:
-                break
-    if obstacles and (not one_is_enough or len(obstacles) == len(signals)):
-        signal, obstacle = obstacles[0]
-        raise BlockingWaitError(obstacle.format(signal))
-
-
-_THIS_LOOP = (
-    "Waiting for {!r} here would block the event loop that has to run it, for ever. "
-    "Use `await future` (or `await futures` for the list that map returns) instead of .result() or .wait()."
-)
-_ITSELF = "{!r} was waited for by code that runs inside it. A run that waits for itself would never end: return the value instead."
-_CIRCLE = (
-    "{!r} was waited for here, and it can't end before this run does: runs that wait for each other would never end. In async code, "
-    "use `await future` instead of .result() or .wait(), which block the event loop."
-)
-
-
-def _obstacle(wanted: Signal, loop: object | None, own: Collection[int]) -> str | None:
-    """Look through all that has to happen before `wanted`; return why it can't while the caller waits for it, or None."""
-    seen: set[int] = set()
-    ahead = [wanted]
-    while ahead:
-        signal = ahead.pop()
-        if id(signal) in seen or signal.done():
-            continue
-        seen.add(id(signal))
-        uid = signal.run_uid()
-        if uid in own:
-            return _ITSELF if signal is wanted else _CIRCLE
-        needed = signal.loop_needed()
-        if needed is not None:
-            if needed is loop:
-                return _THIS_LOOP
-            ahead += _blocked_loops.get(needed, ())
-        ahead += _blocked_runs.get(uid, ())
-        ahead += signal.upstreams()
-    return None
-
-
 async def until_done(signals: Collection[Signal], enough: Callable[[Any], bool] | None = None) -> None:
     """Wait on the event loop until all are done, or one is enough."""
     still_open = [signal for signal in signals if not signal.done()]
     if still_open:
-        _refuse_endless_wait(still_open, enough is not None, None, context.current())
+        endless_waits.refuse(still_open, enough is not None)
         flag = loops.LoopFlag()
         when_done(still_open, flag.set, enough)
         slot = async_slot.get()

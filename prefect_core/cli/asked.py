@@ -51,7 +51,23 @@ class Moment(_IntType):
             )
 
 
+class Size(_IntType):
+    """A number of bytes, such as 4096, 500kB, 64MiB or 2G: with kB, MB and GB in powers of 1000, else of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", value.strip().lower())
+        if matched is None or (matched[3] == "ib" and not matched[2]):
+            self.fail(f"{value!r} is no size, such as 4096, 500kB, 64MiB or 2G.", param, ctx)
+        base = 1000 if matched[3] == "b" else 1024
+        return int(float(matched[1]) * base ** " kmgt".index(matched[2] or " "))
+
+
 MOMENT = Moment()
+SIZE = Size()
 
 
 def state_option(text: str) -> Callable[[F], F]:

@@ -11,7 +11,8 @@ from prefect_core.cli import forms, output
 from prefect_core.cli.asked import MOMENT, opened, runs, state_option, states
 from prefect_core.cli.commands import Group
 from prefect_core.cli.log_lines import log_lines
-from prefect_core.cli.sections import attempts, course, states_of
+from prefect_core.cli.sections import attempts, course, reopenings, states_of
+from prefect_core.cli.sweeping import swept
 from prefect_core.errors import PrefectException
 from prefect_core.history.rows import FlowRunRow
 from prefect_core.history.store import HistoryStore, RunFilter
@@ -77,6 +78,7 @@ def inspect(run: str, as_json: bool) -> None:
                     **make.flow_run(row),
                     "states": [forms.state(one) for one in store.states(row.key)],
                     "attempts": [forms.attempt(one) for one in store.attempts(row.key)],
+                    "reopenings": [forms.reopening(one) for one in store.reopenings(row.key)],
                     "task_runs_by_state": store.counts_by_state(row.key),
                     "subflow_runs": [make.flow_run(child) for child in store.children(row.key)],
                 }
@@ -105,6 +107,7 @@ def _show(store: HistoryStore, row: FlowRunRow) -> None:
         output.heading("\nParameters")
         output.record([(f"  {name}", output.one_line(value)) for name, value in row.parameters.items()])
     attempts(store, row.key)
+    reopenings(store, row.key)
     states_of(store, row.key)
     children = store.children(row.key)
     if children:
@@ -138,8 +141,8 @@ def logs(run: str, level: str, task: str | None, as_json: bool) -> None:
 @click.argument("run", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option("--force", is_flag=True, help="Delete runs that have not ended, too.")
-def delete(run: tuple[str, ...], yes: bool, force: bool) -> None:
-    """Delete flow runs with all that is in them: task runs, subflow runs, states, logs."""
+def delete(run: tuple[str, ...], yes: bool, force: bool) -> int:
+    """Delete flow runs with all that is in them: task runs, subflow runs, states, logs, and results that no other run has."""
     with opened() as store:
         rows = list({row.key: row for row in map(store.flow_run, run)}.values())
         under_way = [row.name for row in rows if StateType(row.state_type) not in FINAL]
@@ -156,3 +159,4 @@ def delete(run: tuple[str, ...], yes: bool, force: bool) -> None:
             output.say(
                 f"Deleted {row.name} ({row.id}): {gone} runs." if gone else f"{row.name} ({row.id}) was gone already."
             )
+        return swept(store)

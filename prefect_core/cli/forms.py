@@ -9,6 +9,7 @@ from prefect_core.cli.output import iso
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, StateRow, TaskRunRow
 from prefect_core.history.store import HistoryStore
+from prefect_core.history.stored import ReopeningRow, ResultRow
 
 Form = dict[str, Any]
 
@@ -108,6 +109,23 @@ def attempt(row: AttemptRow) -> Form:
         "ended": iso(row.ended),
         "state": {"type": row.state_type, "name": row.state_name},
         "worker": row.worker,
+    }
+
+
+def reopening(row: ReopeningRow) -> Form:
+    """Return the form of one time that a flow run was let run again."""
+    return {"attempt": row.attempt, "at": iso(row.at), "asked_by": row.asked_by}
+
+
+def result(row: ResultRow) -> Form:
+    """Return the form of a stored result, without who refers to it."""
+    return {
+        "serializer": row.serializer,
+        "storage": row.storage,
+        "object": row.object,
+        "bytes": row.size,
+        "sha256": row.sha256.hex(),
+        "created": iso(row.created),
     }
 
 

@@ -37,7 +37,7 @@ def retry(run: str, runners: tuple[str, ...], force: bool, progress: bool, as_js
     with ExitStack() as around:
         if as_json:
             around.enter_context(stdout_as_stderr())
-        again = reexecution.find(run)
+        again = reexecution.find(run, force=force)
         subflows = around.enter_context(replaced_runners(runners))
         if progress:
             around.enter_context(shown_progress())

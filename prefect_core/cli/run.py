@@ -92,7 +92,8 @@ def tell(run: FlowRun, subflows: list[str], as_json: bool) -> None:
             if not store.flow_runs(RunFilter(name=name, since_us=row.created_us, limit=1)):
                 output.say(f"No subflow called {name!r} ran, so its --task-runner changed nothing.")
         if as_json:
-            result = run.state.data if run.state.is_completed() else None
+            # Also of a run that does not keep its result in memory.
+            result = run.state.result() if run.state.is_completed() else None
             output.write_json(
                 {
                     **forms.Forms(store).flow_run(row),

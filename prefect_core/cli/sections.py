@@ -41,6 +41,16 @@ def attempts(store: HistoryStore, key: int) -> None:
     )
 
 
+def reopenings(store: HistoryStore, key: int) -> None:
+    """Print who let a flow run run again, if somebody did."""
+    rows = store.reopenings(key)
+    if rows:
+        output.heading("\nRun again")
+        output.table(
+            ("FROM ATTEMPT", "AT", "ASKED BY"), [(str(row.attempt), output.local(row.at), row.asked_by) for row in rows]
+        )
+
+
 def states_of(store: HistoryStore, key: int) -> None:
     """Print the states of a run."""
     output.heading("\nStates")

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import context, logs
@@ -27,6 +28,7 @@ from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
+from prefect_core.transactions import RunTransaction
 from prefect_core.waiting import Signal, block_until_done
 
 if TYPE_CHECKING:
@@ -50,6 +52,15 @@ class OpenCall(Protocol):
     def let_go(self, reason: str) -> None: ...
 
 
+class InnerCall(OpenCall, Protocol):
+    """A call of a flow inside, submitted or direct, which has children of its own; or a direct one of a task in a task's body."""
+
+    parent: RunContext | None
+
+    def cancel_unstarted(self, reason: str) -> None: ...
+
+
+BLOCK_HAS_FAILED = "The transaction that this run was submitted in was rolled back before it could start."
 RUN_HAS_ENDED = "The flow run had ended when this task run was submitted."
 
 
@@ -117,6 +128,7 @@ class Dispatcher:
         self.first_index: Callable[[str], int] | None = None
         """Says from where runs of a name are counted, in a flow run that is run again."""
         self._open: dict[OpenCall, PrefectFuture[Any]] = {}
+        self._inner: dict[InnerCall, None] = {}
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
         self._idle: Signal | None = None
         self._refusal: str | None = None
@@ -147,7 +159,7 @@ class Dispatcher:
         self._counters = _Refusing()
 
     def loop(self) -> object:
-        """Return the event loop that async bodies run on."""
+        """Return the event loop that `spawn` runs things on (`task_runners.Host`)."""
         return (self._host or portal.host()).loop
 
     def next_index(self, name: Hashable) -> int:
@@ -177,14 +189,8 @@ class Dispatcher:
         """Let a task run start when its inputs are there; returns its future at once."""
         call.is_submitted = True
         call.variables = contextvars.copy_context()
-        if (
-            call.task.is_async
-            and call.task.task_runner is None
-            and self.runner.shares_memory
-            and not self.runner.runs_on_submit
-        ):
-            call.depends_on_loop = self.loop()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
+        self.expect_in_block(call.context.transaction, call, future)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
             if len(self._open) > _MANY_OPEN and not len(self._open) % _GIVE_WAY_EVERY:
@@ -220,6 +226,17 @@ class Dispatcher:
         """Count a child that was called directly and has ended."""
         self.tally.add(run)
 
+    def enter(self, call: InnerCall) -> None:
+        """Take note that a call inside is under way, which ends early when this run does."""
+        # In this order, and the other way round in `cancel_unstarted`.
+        self._inner[call] = None
+        if self._refusal is not None:
+            call.cancel_unstarted(self._refusal)
+
+    def leave(self, call: InnerCall) -> None:
+        """Take note that it is no longer."""
+        self._inner.pop(call, None)
+
     def idle(self) -> Signal:
         """Return what fires when no call is open."""
         signal = self._idle = Signal()
@@ -228,23 +245,36 @@ class Dispatcher:
         return signal
 
     def cancel_unstarted(self, reason: str) -> None:
-        """Cancel every call that has not begun, and whatever is still submitted."""
+        """Cancel every call that has not begun, and whatever is still submitted, here and in the flows inside."""
         self._refusal = reason
         calls = list(self._open)
         for call in calls:
             # The end of one may have been that of another, behind it.
-            if call in self._open and not call.has_begun() and call.end(State(CANCELLED, None, reason)):
-                self.closed(call)
+            if call in self._open:
+                self.withdraw(call, reason)
+        for inner in list(self._inner):
+            inner.cancel_unstarted(reason)
+
+    def withdraw(self, call: OpenCall, reason: str) -> None:
+        """Cancel a call if it has not begun."""
+        if not call.has_begun() and call.end(State(CANCELLED, None, reason)):
+            self.closed(call)
+
+    def expect_in_block(self, node: Any, call: OpenCall, future: PrefectFuture[Any]) -> None:
+        """Let the transaction that a call takes part in, if any, wait for its end."""
+        block = node.parent if isinstance(node, RunTransaction) else node
+        if block is not None:
+            block.expect(future, context.current(), partial(self.withdraw, call, BLOCK_HAS_FAILED))
 
     def hurry(self) -> None:
         """Stop what event loops run: unlike a thread, it can be told to, and needs no grace."""
-        for call in list(self._open):
+        for call in {*self._open, *self._inner}:
             call.hurry()
 
     def let_go(self, reason: str) -> None:
-        """End every call that is still open, Crashed."""
-        calls = list(self._open)
-        for call in calls:
+        """End every call that is still open, Crashed, and what their bodies called directly."""
+        called = [call for call in list(self._inner) if isinstance(call.parent, context.TaskRunContext)]
+        for call in [*self._open, *called]:
             call.let_go(reason)
             self.closed(call)
 

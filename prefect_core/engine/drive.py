@@ -7,19 +7,16 @@ lifecycle at that step.
 from __future__ import annotations
 
 import contextvars
-import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
-from functools import partial
 from typing import Any, TypeVar
 
 from prefect_core import clock
+from prefect_core.blocking import on_thread
 from prefect_core.engine import deadlines, portal, remote
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Step, Wait
-from prefect_core.loops import LoopFlag
 from prefect_core.payload import Payload, Receipt
-from prefect_core.thread_pool import ThreadPool
 from prefect_core.waiting import Signal, block_until_done, until_done
 
 T = TypeVar("T")
@@ -95,52 +92,22 @@ async def arun(life: Life[T]) -> T:
 
 
 async def _aperform(step: Step) -> Any:
-    import anyio  # only async code comes here
+    import anyio.lowlevel  # only async code comes here
 
     match step:
         case Call(payload=payload):
+            # What cancelled the run while a shielded step went on is heard before the body: it may block the loop from its first line.
+            await anyio.lowlevel.checkpoint_if_cancelled()
             return await remote.arun_attempt(payload) if payload.is_async else _perform(step)
         case Block(work=work, is_async=is_async):
             with anyio.CancelScope(shield=True):
-                return await work() if is_async else await _on_thread(work)
+                return await work() if is_async else await on_thread(work)
         case Sleep(seconds=seconds):
             return await clock.current().asleep(seconds)
         case Wait(signals=signals, timeout=timeout, shield=shield):
             with anyio.CancelScope(shield=shield), anyio.move_on_after(timeout):
                 await until_done(signals)
             return all(signal.done() for signal in signals)
-
-
-_blocking = ThreadPool(limit=256, name="prefect-core-blocking")
-
-
-def _renew_blocking() -> None:
-    global _blocking
-    _blocking = ThreadPool(limit=256, name="prefect-core-blocking")
-
-
-os.register_at_fork(after_in_child=_renew_blocking)
-
-
-async def _on_thread(work: Callable[[], T]) -> T:
-    """Await work that blocks a thread. The thread is a daemon: anyio's own would keep a program that a signal ends from ending."""
-    ended = LoopFlag()
-    outcome: list[tuple[Any, BaseException | None]] = []
-
-    def carry_out() -> Callable[[], object]:
-        try:
-            outcome.append((work(), None))
-        except BaseException as error:
-            outcome.append((None, error))
-        return ended.set
-
-    _blocking.submit(partial(contextvars.copy_context().run, carry_out))
-    await ended.wait()
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    returned: T = value
-    return returned
 
 
 def iterate(life: Life[T]) -> Generator[Any, Any, T]:

@@ -23,8 +23,9 @@ from prefect_core.parameters import abridged, as_json
 from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CRASHED, PENDING, RUNNING
+from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import State
+from prefect_core.transactions import enclosing
 
 if TYPE_CHECKING:
     from prefect_core.flows import Flow
@@ -41,15 +42,16 @@ class FlowCall:
         "args",
         "cancel",
         "context",
-        "depends_on_loop",
         "dispatcher",
         "earlier_attempts",
         "flow",
         "host",
         "keeping",
         "kwargs",
+        "loop",
         "over",
         "parent",
+        "refusal",
         "run",
         "tracking",
         "unheld",
@@ -80,7 +82,8 @@ class FlowCall:
         self.parent = parent
         self.host: portal.LoopHost | None = None
         self.dispatcher: Dispatcher | None = None
-        self.depends_on_loop: object | None = None
+        self.refusal: str | None = None  # why nothing starts in it any more
+        self.loop: object | None = None  # that a submitted async flow runs on
         self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
         self.over: Signal | None = None  # fires when a body has ended that may run on after its deadline
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
@@ -124,6 +127,7 @@ class FlowCall:
         self.context = FlowRunContext(self.flow, run, parameters, self.flow.logs_prints(self.parent), self.parent)
         self.context.ledger = ledger_of(self.parent) or (again.ledger if again is not None else Ledger())
         self.context.scope = self._scope()
+        self.context.transaction = enclosing(self.parent)
         if earlier is None:
             self._record_new(run)
         elif self.keeping is not None and self.keeping.is_undecided:
@@ -238,13 +242,17 @@ class FlowCall:
         upstreams = self.upstreams  # another thread may resolve them meanwhile
         return upstreams.still_open() if upstreams is not None else []
 
+    def loop_needed(self) -> object | None:
+        """Return the event loop that this call can't go on without."""
+        return self.loop
+
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
         if self.upstreams is not None:
             self.args, self.kwargs = self.upstreams.resolve()
             self.upstreams = None
 
-    # What a dispatcher asks of a submitted flow.
+    # What a dispatcher asks of a flow inside.
 
     def end(self, state: State) -> bool:
         has_ended = self.close(state)
@@ -253,18 +261,25 @@ class FlowCall:
         return has_ended
 
     def has_begun(self) -> bool:
-        return self.run.state.type is not PENDING
+        # Scheduled: between two attempts.
+        return self.run.state.type not in (PENDING, SCHEDULED)
+
+    def cancel_unstarted(self, reason: str) -> None:
+        # In this order, and the other way round where an attempt gets its dispatcher.
+        self.refusal = reason
+        if self.dispatcher is not None:
+            self.dispatcher.cancel_unstarted(reason)
 
     def hurry(self) -> None:
+        self.cancel_unstarted(CHILDREN_CANCELLED)
         if self.dispatcher is not None:
-            self.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
             self.dispatcher.hurry()
         if self.cancel is not None:
             self.cancel()
 
     def let_go(self, reason: str) -> None:
+        self.cancel_unstarted(CHILDREN_CANCELLED)
         if self.dispatcher is not None:
-            self.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
             self.dispatcher.let_go(reason)
         self.end(State(CRASHED, None, reason))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
@@ -33,6 +33,9 @@ from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING
 from prefect_core.states import AwaitingRetry, State
 from prefect_core.task_runners import RunnerSpec, resolve_runner
+
+if TYPE_CHECKING:
+    from prefect_core.flows import Flow
 
 runner_overrides: dict[str, RunnerSpec] = {}
 """Runners that replace what flows say, by flow name; "" is the root flow's. Set by the command line."""
@@ -141,8 +144,13 @@ def _take_parameters(call: FlowCall) -> None:
     call.context.parameters = parameters
     if call.parent is None:
         # Only such a run can be run again by itself.
-        restore = flow.validator.validate if flow.validates_parameters else dict
-        call.unheld = unheld(parameters, encoded, restore)
+        call.unheld = unheld(parameters, encoded, partial(_restored, flow))
+
+
+def _restored(flow: Flow[Any, Any], encoded: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as a call gets them that another process makes with what JSON holds of them."""
+    parameters = flow.binder.bind(*flow.binder.unbind(encoded))
+    return flow.validator.validate(parameters) if flow.validates_parameters else parameters
 
 
 def _attempts(call: FlowCall) -> Life[State]:
@@ -150,10 +158,10 @@ def _attempts(call: FlowCall) -> Life[State]:
     run, flow = call.run, call.flow
     while True:
         run.attempt += 1
-        state = yield from _attempt(call)
+        state = yield from _attempt_inside(call)
         if state.type is COMPLETED and call.keeping is not None:
             state = yield from call.keeping.keep(state)
-        if state.type is not FAILED or call.tries > flow.retries:
+        if state.type is not FAILED or call.tries > flow.retries or call.refusal is not None:
             call.enter(state)
             if call.keeping is not None:
                 yield from call.keeping.settled(state, call.over)
@@ -167,6 +175,20 @@ def _attempts(call: FlowCall) -> Life[State]:
         call.enter(AwaitingRetry(scheduled_time=due, message=state.message))
         if delay:
             yield Sleep(delay)
+            if run.state.is_final():
+                raise transitions.RunIsOver
+
+
+def _attempt_inside(call: FlowCall) -> Life[State]:
+    """Do one attempt, known meanwhile to the run around it, which ends it when it ends itself."""
+    taker = call.parent.dispatcher if call.parent is not None else None
+    if taker is None:
+        return (yield from _attempt(call))
+    taker.enter(call)
+    try:
+        return (yield from _attempt(call))
+    finally:
+        taker.leave(call)
 
 
 def _attempt(call: FlowCall) -> Life[State]:
@@ -174,6 +196,8 @@ def _attempt(call: FlowCall) -> Life[State]:
     flow, around = call.flow, call.context
     dispatcher = call.dispatcher = around.dispatcher = Dispatcher(_runner_of(call), call.host, call.parent)
     dispatcher.first_index = partial(around.ledger.first_index, call.run.key)
+    if call.refusal is not None:
+        dispatcher.cancel_unstarted(call.refusal)
     call.run.runner_name = dispatcher.runner.name
     logs.flow_started(around)
     payload = Payload(flow.fn, call.args, call.kwargs, around, flow.is_async)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,23 +12,11 @@ from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal
 from prefect_core.engine.steps import Block, Life
 from prefect_core.logs import prints
+from prefect_core.options import hook_name as hook_name
+from prefect_core.options import is_async as is_async
 from prefect_core.states import State
 
 Hook = Callable[[Any, Any, State], Any]
-
-
-def hook_name(hook: Hook) -> str:
-    """Return how logs name a hook: its function's name, a partial's function's, or its class's."""
-    while isinstance(hook, partial):
-        hook = hook.func
-    return getattr(hook, "__name__", type(hook).__name__)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Tell whether calling it gives a coroutine: an `async def`, a partial of one, or an object whose `__call__` is one."""
-    while isinstance(function, partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def call_hooks(hooks: Sequence[Hook], subject: Any, state: State, around: context.RunContext) -> Life[None]:

@@ -10,31 +10,30 @@ too, but what it was still stands in the history, for the next attempt.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import clock, context, history, ids, logs, runtime
-from prefect_core.context import RunContext
+from prefect_core import clock, history, logs
+from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.crash_points import crash_point
 from prefect_core.engine import transitions
 from prefect_core.engine.ledger import Earlier, Ledger
 from prefect_core.engine.paths import Place, counter_of, identity_of, ledger_of, may_be_made_again, path_of
 from prefect_core.engine.steps import Block, Life, Wait
+from prefect_core.engine.storing import storing
 from prefect_core.errors import SerializationError, StorageError, describe
+from prefect_core.history.stored import AGAIN, ROLLED_BACK, TAKEN
 from prefect_core.identity import CallIdentity
 from prefect_core.results.kept import KeptValue, Remembered
 from prefect_core.results.rules import Plan, Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
-from prefect_core.serializers import describe_unserializable
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
 from prefect_core.states import State, is_collection_of_states
-from prefect_core.storage import check_key
 from prefect_core.stored import Kept
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
-TAKEN, AGAIN = "taken over", "runs again"
+ROLLED_BACK_REASON = "the transaction that it took part in was rolled back"
 _UNCHANGEABLE: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Of these the very object may be given again; of others, whoever had it may have changed it."""
 
@@ -50,20 +49,27 @@ class Keeping:
     __slots__ = (
         "_code",
         "_count",
+        "_judged_us",
         "_ledger",
         "_plan",
         "_refreshes",
         "_remembers",
+        "_stores",
         "_withheld",
         "context",
         "earlier",
         "identity",
+        "is_placed",
         "run",
         "was_taken",
     )
 
     def __init__(self, plan: Plan, parent: RunContext | None, code: bytes | None, refreshes: bool) -> None:
         self._plan = plan
+        self._stores = plan.stores
+        self.is_placed = False
+        """Whether the value has to be an object, for others to find it there."""
+        self._judged_us = 0
         # In a flow that is tried again, all calls are remembered.
         self._remembers = plan.remembers or (plan.stores and may_be_made_again(parent))
         self._ledger: Ledger | None = ledger_of(parent)
@@ -113,7 +119,8 @@ class Keeping:
         if self.earlier is None or self.earlier.code != self._code:
             self._record_identity()
         if self.earlier is not None and self.earlier.kept is None:
-            self.run_again(f"it had ended {run.state}")
+            is_complete = run.state.type is COMPLETED
+            self.run_again("nothing is stored of its value" if is_complete else f"it had ended {run.state}")
 
     def _record_identity(self) -> None:
         identity = self.identity
@@ -169,8 +176,8 @@ class Keeping:
                 logs.WARNING,
                 f"The stored result of {earlier.run.name!r} can't be used, so it runs again: {describe(error)}",
             )
-            return None, "its stored result can't be used"
-        return value if self._plan.in_memory else kept, None
+            return None, f"its stored result can't be used: {describe(error)}"
+        return value if self.in_memory else kept, None
 
     def _take(self, earlier: Earlier, value: Any) -> State:
         state = State(COMPLETED, earlier.state.name, earlier.state.message, data=value)
@@ -183,15 +190,17 @@ class Keeping:
             state.message = f"Taken over from {earlier.run.name!r}."
             transitions.enter(self.run, state)
         self.was_taken = True
-        self._judge(TAKEN, f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs")
+        reason = f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs"
         if earlier.code != self._code:
+            reason += "; its body has changed since"
             logs.note(
                 self.context,
                 logs.WARNING,
                 f"The body of {self.run.task_name!r} has changed since its result was stored, and that is taken over; "
                 "with refresh_cache=True it runs again.",
             )
-        self._ended(state)
+        self.judge(TAKEN, reason)
+        self.ended(state)
         return state
 
     def run_again(self, reason: str) -> None:
@@ -200,7 +209,7 @@ class Keeping:
         if earlier is not None and earlier.run is self.run:
             withheld, self._withheld = self._withheld, None
             transitions.reopen(self.run, State(PENDING, message=f"Runs again: {reason}."), withheld or earlier.state)
-        self._judge(AGAIN, reason)
+        self.judge(AGAIN, reason)
 
     def leave(self, state: State) -> bool:
         """Let a call that is undecided end in `state` for this attempt of its flow run, unrecorded; False for any other call.
@@ -217,78 +226,83 @@ class Keeping:
             self._ledger.remember(identity.value, self.earlier)
         return True
 
-    def _judge(self, verdict: str, reason: str) -> None:
-        if self._plan.stores:
-            history.current().noted([("verdict", (self.run.key, clock.now_us(), verdict, reason))])
+    def judge(self, verdict: str, reason: str) -> None:
+        """Record whether an earlier result was used, and why."""
+        # Verdicts of a run never share a moment, by which they are told apart.
+        self._judged_us = max(clock.now_us(), self._judged_us + 1)
+        history.current().noted([("verdict", (self.run.key, self._judged_us, verdict, reason))])
 
     # When its body has ended.
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the state holds the value, and not only where it is stored."""
+        return self._plan.in_memory
+
+    def makings(self) -> tuple[int, ...]:
+        """Return from which makings of its inputs the value is computed."""
+        makings = self.identity.makings if self.identity is not None else None
+        return _NEVER if makings is None else makings
+
+    def forgo(self) -> None:
+        """Store nothing after all, if it was only to be stored for a cache key, which can't be had."""
+        scope = self.context.parent.scope if self.context.parent is not None else None
+        if isinstance(self.context, TaskRunContext) and self.context.task.stores_for_cache:
+            self._stores = (scope or outermost()).persists
+
+    def hold_back(self, kept: Kept) -> None:
+        """Let the transaction around the call, if there is one, decide whether the value is kept."""
+        node = self.context.transaction
+        if node is not None:
+            if isinstance(kept, KeptValue):
+                node.hold(kept)
+            node.undone.append(self._undo)
+
+    def _undo(self) -> None:
+        self.judge(ROLLED_BACK, ROLLED_BACK_REASON)
+        identity, ledger = self.identity, self._ledger
+        if self._remembers and identity is not None and identity.value is not None and ledger is not None:
+            ledger.remember(identity.value, Earlier(self.run, self.run.state, None, self._code))
+
     def keep(self, state: State) -> Life[State]:
         """Return the completed state with its value kept, or the state that says why that failed."""
-        value, makings = state.data, self.identity.makings if self.identity is not None else None
+        value = state.data
         if isinstance(value, State) or is_collection_of_states(value):
             # What other runs gave is theirs to keep.
             return state
-        inputs = _NEVER if makings is None else makings
-        if not self._plan.stores:
-            state.kept = Remembered(value, inputs)
+        if not self._stores:
+            state.kept = Remembered(value, self.makings())
+            self.hold_back(state.kept)
             return state
         crash_point("keeping.before_object")
         try:
-            state.kept = kept = yield from self._store(value, inputs)
+            later = self.context.transaction is not None
+            kept = yield from storing(self._plan, self.context, value, is_placed=self.is_placed, later=later)
         except Exception as error:
             return State(FAILED, None, f"The result could not be stored: {describe(error)}", data=error)
         crash_point("keeping.before_state")
-        if not self._plan.in_memory:
+        kept.inputs = self.makings()
+        state.kept = kept
+        self.hold_back(kept)
+        if not self.in_memory:
             state.data = kept
         return state
-
-    def _store(self, value: Any, inputs: tuple[int, ...]) -> Life[KeptValue]:
-        plan = self._plan
-        serializer = plan.serializer
-        try:
-            pieces = serializer.dump(value)
-        except Exception as failure:
-            raise SerializationError(
-                f"The result of {self.context.run.name!r} can't be stored: {describe_unserializable(serializer, value, failure)}"
-            ) from failure
-        kept = KeptValue(history.current().new_key(), serializer.spec(), inputs)
-        if sum(memoryview(piece).nbytes for piece in pieces) <= plan.most_inside:
-            kept.put_inside(pieces)
-        else:
-            storage, key = plan.storage, check_key(self._object_key())
-            written = yield Block(partial(storage.write, key, pieces))
-            kept.put_outside(storage.url, key, written)
-            crash_point("keeping.after_object")
-        return kept
 
     def store_aside(self, value: Any) -> Life[KeptValue | None]:
         """Store something that is not the call's value; None if nothing is stored, or it can't be."""
         if not self._plan.stores:
             return None
         try:
-            return (yield from self._store(value, ()))
+            # Not under the key that the user chose for results.
+            return (yield from storing(self._plan, self.context, value, suffix=".parameters"))
         except (StorageError, SerializationError) as error:
             logs.note(self.context, logs.WARNING, f"The parameters could not be stored: {describe(error)}")
             return None
 
-    def _object_key(self) -> str:
-        run = self.context.run
-        if self._plan.key_template is None:
-            flow_run = run if isinstance(run, FlowRun) else run.flow_run
-            root = flow_run.root if flow_run is not None else run
-            return f"{ids.as_text(root.uid)}/{ids.as_text(run.uid)}.{run.attempt}"
-        token = context.enter(self.context)
-        try:
-            return self._plan.key_template.format(
-                flow_run=runtime.flow_run, task_run=runtime.task_run, parameters=self.context.parameters
-            )
-        finally:
-            context.leave(token)
-
     def settled(self, state: State, over: Signal | None) -> Life[None]:
         """Wait until the value of a completed run is durable, before anybody hears of it. `over` tells whether its body runs on."""
-        if state.kept is not None and self._plan.stores:
+        kept = state.kept
+        if isinstance(kept, KeptValue) and not kept.is_held:
             crash_point("keeping.after_state")
             done = history.current().durable()
             yield Wait([done], shield=True)
@@ -296,9 +310,10 @@ class Keeping:
                 logs.note(self.context, logs.WARNING, f"A result could not be recorded: {done.error}")
             crash_point("keeping.before_ack")
         if over is None or over.done():
-            self._ended(state)
+            self.ended(state)
 
-    def _ended(self, state: State) -> None:
+    def ended(self, state: State) -> None:
+        """Remember the call for a later attempt in this process, if there may be one."""
         identity = self.identity
         if identity is None:
             return

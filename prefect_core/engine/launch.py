@@ -1,7 +1,7 @@
 """The driver of submitted task runs: performs the steps of a lifecycle without a thread that waits.
 
 Whatever a step waits for calls back when it is there, and the lifecycle goes on from that thread, over the trampoline. Attempts go to
-the runner; delays to the timer thread; hooks, which may block, to threads of their own.
+the runner; delays to the timer thread; what may block, hooks above all, to threads beside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import clock, logs
+from prefect_core import clock, endless_waits, logs
 from prefect_core.engine import deadlines, portal, timers, trampoline
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import describe
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.task_call import TaskCall
 
-_hooks = ThreadPool(limit=64, name="prefect-core-hooks")
+_aside = ThreadPool(limit=64, name="prefect-core-aside")
 
 
-def _renew_hooks() -> None:
-    global _hooks
-    _hooks = ThreadPool(limit=64, name="prefect-core-hooks")
+def _renew_aside() -> None:
+    global _aside
+    _aside = ThreadPool(limit=64, name="prefect-core-aside")
 
 
-os.register_at_fork(after_in_child=_renew_hooks)
+os.register_at_fork(after_in_child=_renew_aside)
 
 
 class Flight:
@@ -57,6 +57,9 @@ class Flight:
 
     def _resume_after(self, _: Signal) -> None:
         self.resume()
+
+    def _resume_elsewhere(self, _: Signal) -> None:
+        _aside.submit(lambda: self.resume)
 
     def _advance(self, given: Any, error: BaseException | None = None) -> None:
         try:
@@ -85,13 +88,14 @@ class Flight:
             case Wait(signals=signals):
                 if len(signals) == 1:
                     # The common link of a chain needs no counting.
-                    next(iter(signals)).add_done_callback(self._resume_after)
+                    signal = next(iter(signals))
+                    signal.add_done_callback(self._resume_elsewhere if signal.is_hurried else self._resume_after)
                 else:
                     when_done(signals, self.resume)
             case Sleep(seconds=seconds):
                 timers.after(seconds, self.resume)
             case Block(work=work, is_async=is_async):
-                _hooks.submit(partial(self._block, work, is_async))
+                _aside.submit(partial(self._block, work, is_async))
 
     def _perform_here(self, step: Any) -> None:
         match step:
@@ -125,6 +129,12 @@ class Flight:
             receipt = Receipt(error=error)
             receipt.began = False
             done(receipt)
+        else:
+            if self._call.is_hurried:
+                # It could not be told while it was on its way.
+                self._call.hurry()
+            if endless_waits.blocked_loops:
+                endless_waits.look_again(runner.loop_needed(payload))
 
     def _time(self, payload: Payload) -> Any:
         """Watch the payload's deadline from outside, once its body begins on a thread that nothing can interrupt."""

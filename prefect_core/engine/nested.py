@@ -56,6 +56,9 @@ class NestedRunner(TaskRunner):
         if payload.is_async and payload.handle is not None:
             payload.handle()
 
+    def loop_needed(self, payload: Payload) -> object | None:
+        return self._host.loop() if payload.is_async and self._host is not None else None
+
     def stop(self) -> None:
         self.stand_ins.close()
 

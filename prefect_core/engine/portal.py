@@ -9,9 +9,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect_core import loops
+from prefect_core import loops, waiting
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -30,7 +31,8 @@ class LoopHost:
         self._lock = threading.Lock()
         self._is_woken = False
         self._arrival: Any = None
-        self._receiver = _Spawned(self._door, self._receive, ())
+        # Whoever cancels the group must not keep what other threads spawned from starting: somebody waits for its end.
+        self._receiver = _Spawned(self._door, self._receive, (), shield=True)
         self.loop = loops.running_loop()
         group.start_soon(self._receiver.run)
 
@@ -71,12 +73,15 @@ class LoopHost:
 class _Spawned:
     """A coroutine function on its way to a loop, or running there."""
 
-    __slots__ = ("_args", "_door", "_function", "_is_cancelled", "_scope")
+    __slots__ = ("_args", "_door", "_function", "_is_cancelled", "_scope", "_shield")
 
-    def __init__(self, door: loops.Door, function: AsyncFunction[None], args: tuple[Any, ...]) -> None:
+    def __init__(
+        self, door: loops.Door, function: AsyncFunction[None], args: tuple[Any, ...], shield: bool = False
+    ) -> None:
         self._door = door
         self._function = function
         self._args = args
+        self._shield = shield
         self._scope: Any = None
         self._is_cancelled = False
 
@@ -84,14 +89,16 @@ class _Spawned:
         import anyio  # only async code comes here
 
         # A cancel scope can be made on its own loop only.
-        with anyio.CancelScope() as self._scope:
+        with anyio.CancelScope(shield=self._shield) as self._scope:
             if self._is_cancelled:
                 self._scope.cancel()
             await self._function(*self._args)
 
     def cancel(self) -> None:
         self._is_cancelled = True
-        self._door.call_soon(self._cancel_here)
+        # The loop may have ended, and this with it.
+        with suppress(RuntimeError):
+            self._door.call_soon(self._cancel_here)
 
     def _cancel_here(self) -> None:
         if self._scope is not None:
@@ -145,7 +152,8 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
     import anyio  # only async code comes here
 
     outcome: list[Any] = []
-    over = threading.Event()
+    over = threading.Lock()
+    over.acquire()
 
     async def carry_out() -> None:
         try:
@@ -155,7 +163,7 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
         finally:
-            over.set()
+            over.release()
 
     portal = _portal.host()
     if loops.running_loop() is portal.loop:
@@ -163,7 +171,7 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
     else:
         cancel = portal.spawn(carry_out)
         try:
-            over.wait()
+            waiting.acquire(over, None)
         except BaseException:
             cancel()
             raise

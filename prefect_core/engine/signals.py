@@ -4,13 +4,16 @@ SIGTERM, which would end Python at once, raises `TerminationSignal` there instea
 `KeyboardInterrupt` as ever. An event loop can't be interrupted at any place, and a task of it would keep the exception to itself: where a
 loop runs async flows, these are cancelled, and the exception is raised behind them. A second SIGINT does what the loop does with one.
 
-Like a deadline, a signal interrupts only code of the user and the engine's own waits; elsewhere it comes again a moment later.
+Like a deadline, a signal interrupts only code of the user and the engine's own waits; elsewhere it comes again a moment later. It also
+comes again to flows on a loop until the loop has come round to cancelling them: a `def` body or a blocking wait that was about to begin
+when it came would keep the loop from that, and is interrupted then.
 """
 
 from __future__ import annotations
 
 import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_core import loops, waiting
-from prefect_core.engine.deadlines import may_interrupt
+from prefect_core.engine.deadlines import forget_frame, may_interrupt
 from prefect_core.errors import TerminationSignal
 
 _noted: list[int] = []
@@ -30,7 +33,29 @@ _cancels: list[Callable[[], object]] = []
 _waiting: list[loops.LoopFlag] = []
 _sent_again: list[int] = []
 _AGAIN_SECONDS = 0.001
+_LONGEST_PAUSE_SECONDS = 0.1
+_ROUNDS = 3
+"""After so many rounds of the loop, each task that could still go on when it was cancelled has been told so at an await."""
 _watches = 0
+
+
+class _Loop:
+    """The main thread's loop, as far as it has come with a signal."""
+
+    def __init__(self) -> None:
+        self.is_told = False
+        self.has_come_round = False
+        self.pause = _AGAIN_SECONDS
+
+    def come_round(self, door: loops.Door, rounds: int = _ROUNDS) -> None:
+        """Take note when the loop, which runs this, has gone round that often."""
+        if rounds:
+            door.call_soon(self.come_round, door, rounds - 1)
+        else:
+            self.has_come_round = True
+
+
+_loop = _Loop()
 
 _SYNC_BODY = ("prefect_core.engine.remote", "_perform")
 """What calls `def` bodies. Inside of one a signal may be raised, although a loop waits around it and would only be told."""
@@ -65,7 +90,7 @@ async def watched_on_loop() -> AsyncIterator[None]:
             return
         door = loops.door_here()
         with anyio.CancelScope() as scope:
-            cancel = partial(door.call_from_signal, scope.cancel)
+            cancel = partial(door.call_from_signal, partial(_cancel_here, scope, door))
             end_hearing = door.hear_signals() if not _cancels else bool
             _cancels.append(cancel)
             if _noted:
@@ -80,6 +105,11 @@ async def watched_on_loop() -> AsyncIterator[None]:
             raise _as_exception(_noted[-1])
 
 
+def _cancel_here(scope: Any, door: loops.Door) -> None:
+    scope.cancel()
+    _loop.come_round(door)
+
+
 async def _until_others_have_left() -> None:
     """Wait for the other flows that the signal cancelled: the first exit that is raised stops the loop under all of them."""
     if _cancels:
@@ -92,6 +122,8 @@ async def _until_others_have_left() -> None:
 
 
 def _begin() -> None:
+    global _loop
+    _loop = _Loop()
     _noted.clear()
     _sent_again.clear()
     for number, handler in ((signal.SIGINT, _on_interrupt), (signal.SIGTERM, _on_terminate)):
@@ -107,12 +139,16 @@ def _end() -> None:
         if signal.getsignal(number) in (_on_interrupt, _on_terminate):
             signal.signal(number, before)
     _before.clear()
+    forget_frame()
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
-    is_first = _note(number) == 1
+    is_again = _note(number)
+    is_first = _noted.count(number) == 1
     is_in_body = _is_in_sync_body(frame)
-    if not is_in_body and is_first and _cancel_flows():
+    if is_in_body and is_first and is_again and _is_cleaning_up():
+        return None
+    if not is_in_body and is_first and _cancel_flows(number):
         return None
     if (is_in_body or not _cancels) and not may_interrupt(frame):
         _send_again(number)
@@ -124,8 +160,11 @@ def _on_interrupt(number: int, frame: FrameType | None) -> Any:
 
 
 def _on_terminate(number: int, frame: FrameType | None) -> None:
-    _note(number)
-    if not _is_in_sync_body(frame) and _cancel_flows():
+    is_again = _note(number)
+    is_in_body = _is_in_sync_body(frame)
+    if is_in_body and is_again and _is_cleaning_up():
+        return
+    if not is_in_body and _cancel_flows(number):
         return
     if not may_interrupt(frame):
         _send_again(number)
@@ -133,13 +172,19 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
     raise TerminationSignal(number)
 
 
-def _note(number: int) -> int:
-    """Note a signal, but one that was sent again only the first time; return how many of the kind there were."""
-    if number in _sent_again:
-        _sent_again.remove(number)
-    else:
-        _noted.append(number)
-    return _noted.count(number)
+def _note(number: int) -> bool:
+    """Note a signal, but one that was sent again only the first time; tell whether it was sent again."""
+    is_again = number in _sent_again
+    (_sent_again.remove if is_again else _noted.append)(number)
+    return is_again
+
+
+def _is_cleaning_up() -> bool:
+    """Tell whether this code has heard of the cancellation already, and runs because of it."""
+    error = sys.exc_info()[1] if _loop.is_told else None
+    while error is not None and not is_cancellation(error):
+        error = error.__context__
+    return error is not None
 
 
 def _send_again(number: int) -> None:
@@ -154,14 +199,28 @@ def _send_soon(number: int, to_thread: int) -> None:
     signal.pthread_kill(to_thread, number)
 
 
-def _cancel_flows() -> bool:
+def _send_if_loop_is_blocked(number: int, to_thread: int, loop: _Loop) -> None:
+    time.sleep(loop.pause)
+    # It may be the user's own code that blocks it, for long.
+    loop.pause = min(2 * loop.pause, _LONGEST_PAUSE_SECONDS)
+    if not loop.has_come_round and loop is _loop and _watches:
+        _sent_again.append(number)
+        signal.pthread_kill(to_thread, number)
+
+
+def _cancel_flows(number: int) -> bool:
     """Cancel the async flows on this thread's loop; False if there are none."""
     try:
-        for cancel in _cancels:
-            cancel()
+        if not _loop.is_told:
+            for cancel in _cancels:
+                cancel()
     except RuntimeError:
         # Their loop was closed under them.
         _cancels.clear()
+    if _cancels:
+        _loop.is_told = True
+        if not _loop.has_come_round:
+            _thread.start_new_thread(_send_if_loop_is_blocked, (number, threading.get_ident(), _loop))
     return bool(_cancels)
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from prefect_core.moments import Work
+from prefect_core.waiting import Signal
+
 if TYPE_CHECKING:
+    from prefect_core.moments import Moment, Moments
     from prefect_core.payload import Payload, Receipt
-    from prefect_core.waiting import Signal
 
 T = TypeVar("T")
 
@@ -63,6 +66,28 @@ class Wait:
 
 Step = Call | Block | Sleep | Wait
 Life = Generator[Step, Any, T]
+
+
+def of_moments(moments: Moments[T]) -> Life[T]:
+    """Take what a lock or a transaction waits for in among the steps of a lifecycle."""
+    try:
+        moment = next(moments)
+        while True:
+            try:
+                given = yield _step_of(moment)
+            except BaseException as error:
+                moment = moments.throw(error)
+            else:
+                moment = moments.send(given)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+def _step_of(moment: Moment) -> Step:
+    if isinstance(moment, Work):
+        return Block(moment.call, moment.is_async)
+    return Wait([moment]) if isinstance(moment, Signal) else Sleep(moment)
 
 
 def call(payload: Payload) -> Life[Receipt]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import context, history, logs
 from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.engine import transitions
+from prefect_core.engine.caching import Caching, caching_of
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
 from prefect_core.engine.transitions import enter
@@ -17,6 +18,7 @@ from prefect_core.results.rules import outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
 from prefect_core.states import State
+from prefect_core.transactions import RunTransaction, enclosing
 
 if TYPE_CHECKING:
     from prefect_core.tasks import Task
@@ -27,9 +29,11 @@ class TaskCall:
 
     __slots__ = (
         "args",
+        "caching",
         "context",
-        "depends_on_loop",
         "earlier_count",
+        "has_returned",
+        "is_hurried",
         "is_submitted",
         "keeping",
         "kwargs",
@@ -60,16 +64,20 @@ class TaskCall:
             self.args, self.kwargs = task.binder.arguments(parameters)
         self.parent = parent
         self.is_submitted = False
+        self.is_hurried = False
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
-        self.depends_on_loop: object | None = None
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, task.name)
         self.keeping: Keeping | None = None
+        self.caching: Caching | None = None
         if task.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
             self.keeping = keeping_of_task(self, parameters, wait_for, key)
         self.run = self._open_run(parameters)
         self.earlier_count = self.run.run_count
+        self.has_returned = False
+        """Whether the body of the last attempt ended by returning."""
+        self.caching = caching_of(self)
 
     def _open_run(self, parameters: dict[str, Any]) -> TaskRun:
         task, parent, keeping = self.task, self.parent, self.keeping
@@ -83,6 +91,9 @@ class TaskCall:
         if self.upstreams is not None:
             run.inputs = self.upstreams.edges
         self.context = TaskRunContext(task, run, parameters, task.logs_prints(parent), parent)
+        block = enclosing(parent)
+        if block is not None or task.has_transaction_hooks:
+            self.context.transaction = RunTransaction(block, self.context)
         if keeping is not None:
             self._open_kept(keeping, run)
         else:
@@ -117,6 +128,12 @@ class TaskCall:
         upstreams = self.upstreams  # another thread may resolve them meanwhile
         return upstreams.still_open() if upstreams is not None else []
 
+    def loop_needed(self) -> object | None:
+        """Return the event loop that this call can't go on without, as its runner says once it has it."""
+        runner, payload = self.runner, self.payload
+        needed: object | None = runner.loop_needed(payload) if runner is not None and payload is not None else None
+        return needed
+
     def resolve(self) -> None:
         """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
         assert self.upstreams is not None
@@ -146,6 +163,8 @@ class TaskCall:
                 enter(self.run, state)
         except transitions.RunIsOver:
             return False
+        if self.caching is not None:
+            self.caching.let_go()
         logs.task_finished(self.context, state)
         return True
 
@@ -157,8 +176,12 @@ class TaskCall:
             return kind is RUNNING
         return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
 
+    def cancel_unstarted(self, reason: str) -> None:
+        """Do nothing: what its body submits is in the dispatcher that asks."""
+
     def hurry(self) -> None:
-        """Stop a body that an event loop of this process runs."""
+        """Stop a body that an event loop of this process runs, or is about to run."""
+        self.is_hurried = True
         if self.payload is not None and self.payload.is_async and self.runner is not None and self.runner.shares_memory:
             self.runner.interrupt(self.payload)
 

@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
+from prefect_core.context import TaskRunContext
 from prefect_core.engine import deadlines, portal, transitions
+from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -19,6 +21,7 @@ from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
 from prefect_core.errors import PrefectException, SerializationError, UpstreamTaskError, describe, shown
 from prefect_core.payload import Payload, Receipt
+from prefect_core.results.kept import KeptValue
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING, RUNNING
 from prefect_core.states import AwaitingRetry, State
 
@@ -40,24 +43,52 @@ def task_life(call: TaskCall) -> Life[State]:
         return run.state
     except BaseException as error:
         return _crash(call, error)
+    taker = call.parent.dispatcher if not call.is_submitted and isinstance(call.parent, TaskRunContext) else None
+    if taker is not None:
+        # The body that called it is one that the flow run may let go, and this run with it.
+        taker.enter(call)
+    is_over = False
     try:
-        if call.keeping is not None:
-            known = yield from call.keeping.reuse()
-            if known is not None:
-                logs.task_finished(call.context, known)
-                return known
-        elif call.parent is not None:
-            identify_before_body(call.context)
-        state = yield from _attempts(call)
+        known = yield from _known(call)
+        is_over = known is not None
+        state = known if known is not None else (yield from _cached_or_new(call))
     except transitions.RunIsOver:
-        return run.state
+        state, is_over = run.state, True
     except BaseException as error:
         state = _crash(call, error)
     else:
         logs.task_finished(call.context, state)
+    finally:
+        if taker is not None:
+            taker.leave(call)
+        if call.caching is not None:
+            call.caching.let_go()
+    yield from close_transaction(call, state)
     hooks = task.hooks_for(state.type)
-    if hooks:
+    if hooks and not is_over:
         yield from call_hooks(hooks, task, state, call.context)
+    return state
+
+
+def _known(call: TaskCall) -> Life[State | None]:
+    """Return the state of an earlier execution that stands for this call, or None."""
+    if call.keeping is not None:
+        return (yield from call.keeping.reuse())
+    if call.parent is not None:
+        identify_before_body(call.context)
+    return None
+
+
+def _cached_or_new(call: TaskCall) -> Life[State]:
+    """End the run with an earlier result that its cache key finds, or else by its body."""
+    if call.caching is None:
+        return (yield from _attempts(call))
+    try:
+        cached = yield from call.caching.look_up()
+    except Exception as error:
+        return enter(call.run, State(FAILED, None, f"The cache could not be asked: {describe(error)}", data=error))
+    state = cached if cached is not None else (yield from _attempts(call))
+    yield from call.caching.letting_go()
     return state
 
 
@@ -122,10 +153,13 @@ def _attempts(call: TaskCall) -> Life[State]:
         if run.state.type is not RUNNING and receipt.began:
             call.begin(receipt.started_us)
         state = _state_after(task, receipt)
+        call.has_returned = receipt.error is None
         if receipt.ended_us:
             state.timestamp_us = receipt.ended_us
         if call.keeping is not None and state.type is COMPLETED:
             state = yield from call.keeping.keep(state)
+            if call.caching is not None and isinstance(state.kept, KeptValue):
+                call.caching.mark(state.kept)
         if (state.type is FAILED or receipt.lost) and task.retries and receipt.began:
             delay = yield from _retry_delay(call, state)
             if delay is not None:
@@ -134,6 +168,8 @@ def _attempts(call: TaskCall) -> Life[State]:
         enter(run, state)
         if call.keeping is not None:
             yield from call.keeping.settled(state, payload.over)
+        if call.caching is not None and isinstance(state.kept, KeptValue):
+            yield from call.caching.settled(state.kept)
         return state
 
 

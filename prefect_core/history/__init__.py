@@ -10,6 +10,8 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from prefect_core import settings
 from prefect_core.history.recorder import Durable, Recorder, StoreRecorder
 from prefect_core.history.store import HistoryStore
 
-__all__ = ["Durable", "HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store"]
+__all__ = ["Durable", "HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store", "reading"]
 
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.writer import SqliteWriter
@@ -47,6 +49,21 @@ def open_store(home: Path | None = None) -> HistoryStore:
     )  # loads sqlite3, which only the first use of a history should
 
     return SqliteStore(home if home is not None else settings.current().home)
+
+
+@contextmanager
+def reading() -> Iterator[HistoryStore]:
+    """Give the history for reading: that of this process's recorder, all that was recorded included, or else one opened for the block."""
+    recorder = _current
+    if isinstance(recorder, StoreRecorder):
+        recorder.flush()
+        yield recorder.stored()
+        return
+    store = open_store()
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _reader_beside(writer: SqliteWriter) -> HistoryStore:

@@ -25,6 +25,7 @@ from prefect_core.history.rows import (
     task_run_row,
 )
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter, id_bounds, not_found
+from prefect_core.state_kinds import FINAL, StateType
 
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 
@@ -175,6 +176,9 @@ class MemoryStore(MemoryStoredResults):
             alone = (row for row in self.task_runs() if row.flow_run is None and row.child_flow_run is None)
             return gone + self._delete({row.key for row in alone if has_ended(row)})
 
+    def _open_roots(self) -> list[int]:
+        return [row.key for row in self.flow_runs(RunFilter(root_only=True)) if StateType(row.state_type) not in FINAL]
+
     def _tree(self, key: int) -> set[int]:
         found, new = {key}, [key]
         while new:
@@ -188,6 +192,7 @@ class MemoryStore(MemoryStoredResults):
             self._task_runs.pop(key, None)
             self._states.pop(key, None)
             self._attempts.pop(key, None)
+        self._forget_of_results(keys)
         self._logs = {key: log for key, log in self._logs.items() if log.run not in keys}
         self._children = {parent: child for parent, child in self._children.items() if child not in keys}
         return len(keys)
@@ -201,6 +206,7 @@ class MemoryStore(MemoryStoredResults):
                 "attempt": sum(map(len, self._attempts.values())),
                 "state": sum(map(len, self._states.values())),
                 "log": len(self._logs),
+                "result": len(self._of_results["result"]),
             }
         version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
         return HistoryStats(rows, 0, 0, 0, version, min(self._losses, default=None), sum(self._losses.values()))

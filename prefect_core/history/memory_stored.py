@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from prefect_core.errors import NotRunnableAgain
-from prefect_core.history.batch import Row
+from prefect_core.history.memory_housekeeping import MemoryHousekeeping
+from prefect_core.history.memory_locks import MemoryLocks
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import TaskRunRow
 from prefect_core.history.stored import (
@@ -22,8 +23,6 @@ from prefect_core.history.stored import (
     VerdictRow,
 )
 from prefect_core.state_kinds import COMPLETED
-
-_KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2}
 
 
 def _flat(call: KnownCall) -> EarlierCall:
@@ -44,28 +43,28 @@ def _flat(call: KnownCall) -> EarlierCall:
     return EarlierCall(*known, *place, tags, inputs, *course, *state, run.worker, attempts, *how_kept, *what)  # type: ignore[arg-type]  # nulls where nothing was kept
 
 
-class MemoryStoredResults:
+class MemoryStoredResults(MemoryHousekeeping):
     """The part of `MemoryStore` that is a `StoredResults`: rows by table and key."""
 
     def __init__(self) -> None:
-        self._of_results: dict[str, dict[Row, Row]] = {table: {} for table in _KEY_COLUMNS}
+        super().__init__()
+        self._locks = MemoryLocks()
 
     def _task_run_rows(self, root: int) -> list[TaskRunRow]:
         """Return the task runs of a flow run and all flow runs in it, by key; 0 for all that there are."""
         raise AssertionError("the store knows its task runs")
 
+    def _tree(self, key: int) -> set[int]:
+        """Return a flow run and all flow runs in it."""
+        raise AssertionError("the store knows its flow runs")
+
     def _attempts_of(self, run: int) -> int:
         raise AssertionError("the store knows its attempts")
 
-    def _take_of_results(self, rows: dict[str, list[Row]]) -> None:
-        for table, new in rows.items():
-            for row in new:
-                self._of_results[table][row[: _KEY_COLUMNS[table]]] = row
-
-    def _forget_of_results(self, runs: set[int]) -> None:
-        for table in ("identity", "kept", "unheld", "verdict"):
-            kept = {key: row for key, row in self._of_results[table].items() if row[0] not in runs}
-            self._of_results[table] = kept
+    def _results_of_tree(self, root: int) -> set[int]:
+        runs = self._tree(root) | {run.key for run in self._task_run_rows(root)}
+        rows = [*self._of_results["kept"].values(), *self._of_results["unheld"].values()]
+        return {row[2] for row in rows if row[0] in runs and row[2] is not None}
 
     def identity(self, run: int) -> IdentityRow | None:
         row = self._of_results["identity"].get((run,))
@@ -110,6 +109,15 @@ class MemoryStoredResults:
             highest[place] = max(run.index, highest.get(place, 0))
         return highest
 
+    def result_at(self, storage: str, key: str, sha256: bytes) -> int | None:
+        rows = (ResultRow(*row) for row in list(self._of_results["result"].values()))
+        return min(
+            (one.key for one in rows if (one.storage, one.object, one.sha256) == (storage, key, sha256)), default=None
+        )
+
+    def locks(self) -> MemoryLocks:
+        return self._locks
+
     def cached(self, key: str) -> CacheRow | None:
         row = self._of_results["cache"].get((key,))
         if row is None:
@@ -125,10 +133,11 @@ class MemoryStoredResults:
         row = self._of_results["result"].get((key,))
         return ResultRow(*row) if row is not None else None
 
-    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
-        wanted = None if runs is None else {row[2] for row in self._of_results["kept"].values() if row[0] in runs}
-        rows = [row for row in self._of_results["result"].values() if wanted is None or row[0] in wanted]
-        return [replace(ResultRow(*row), value=None) for row in sorted(rows, reverse=True)]
+    def results(self, flow_run: int | None = None, limit: int | None = None) -> list[ResultRow]:
+        wanted = None if flow_run is None else self._results_of_tree(flow_run)
+        rows = [ResultRow(*row) for row in self._of_results["result"].values() if wanted is None or row[0] in wanted]
+        newest_first = sorted(rows, key=lambda row: (row.created_us, row.key), reverse=True)
+        return [replace(row, value=None) for row in newest_first[:limit]]
 
     def reopen_run(
         self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]

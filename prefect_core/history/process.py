@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,15 @@ class ProcessIdentity(NamedTuple):
 def this_process() -> ProcessIdentity:
     """Return the identity of the calling process."""
     return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started(os.getpid()))
+
+
+def this_user() -> str:
+    """Return who runs the calling process, for people to read: `ada@host, process 17`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}, process {os.getpid()}"
 
 
 def is_gone(process: ProcessIdentity) -> bool | None:

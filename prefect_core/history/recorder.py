@@ -111,6 +111,8 @@ class Durable(Signal):
 
     __slots__ = ("error",)
 
+    is_hurried = True
+
     def __init__(self) -> None:
         super().__init__()
         self.error: HistoryError | None = None
@@ -254,6 +256,8 @@ class StoreRecorder:
                 len(self._queue),
             )
             return
+        if self._stored is not None:
+            self._stored.close()
         self.store.close()
 
     def _ring(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefect_core.errors import ObjectNotFound
+from prefect_core.history.housekeeping import ResultsHousekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect_core.history.batch import Batch
+    from prefect_core.history.locks import LockTable
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
     from prefect_core.history.stored import (
@@ -134,6 +136,14 @@ class StoredResults(Protocol):
         """Return a stored result."""
         ...
 
+    def result_at(self, storage: str, key: str, sha256: bytes) -> int | None:
+        """Return the number of the result whose bytes are this object of a storage, or None."""
+        ...
+
+    def locks(self) -> LockTable:
+        """Return the locks that are kept here."""
+        ...
+
     def cached(self, key: str) -> CacheRow | None:
         """Return the result of a cache key, expired or not."""
         ...
@@ -148,12 +158,12 @@ class StoredResults(Protocol):
         """
         ...
 
-    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
-        """Return stored results, newest first; of these runs, or all. `value` is left out."""
+    def results(self, flow_run: int | None = None, limit: int | None = None) -> list[ResultRow]:
+        """Return stored results, newest first: of a flow run and all runs in it, or all. `value` is left out."""
         ...
 
 
-class HistoryStore(HistoryWriter, StoredResults, Protocol):
+class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Protocol):
     """A history."""
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from prefect_core.history.rows import FlowRunRow
 
 
+TAKEN, AGAIN, DROPPED, ROLLED_BACK = "taken over", "runs again", "dropped", "rolled back"
+"""Verdicts: an earlier result stands for the call, it does not, or the result that was stored of the run is no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResultRow:
     """One stored value: inside the history (`value`), or an object of a storage."""
@@ -128,7 +132,7 @@ class UnheldRow:
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """Whether a call took an earlier result, and why."""
+    """Whether a call took an earlier result, or what became of its own, and why."""
 
     run: int
     at_us: int
@@ -145,3 +149,34 @@ class Reopened(NamedTuple):
 
     run: FlowRunRow
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReopeningRow:
+    """That a process was let run a flow run again, from this attempt on."""
+
+    run: int
+    at_us: int
+    attempt: int
+    process: int
+    asked_by: str
+
+    @property
+    def at(self) -> datetime:
+        return clock.to_datetime(self.at_us)
+
+
+class DoomedRow(NamedTuple):
+    """An object whose result is gone. What was written under its name after `written_us` is another one."""
+
+    storage: str
+    object: str
+    written_us: int
+
+
+class Holders(NamedTuple):
+    """Who refers to a result: runs whose value it is, flow runs whose parameters it holds, cache keys."""
+
+    runs: tuple[int, ...]
+    parameters_of: tuple[int, ...]
+    cache_keys: tuple[str, ...]

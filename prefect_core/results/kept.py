@@ -1,7 +1,7 @@
 """What became of a run's value: kept in memory for the next attempt of the flow run, inside the history, or as an object of a storage.
 
-Each making of a value has a number (`result`), by which dependents tell whether an input is still the one they used: that of a stored one is
-its own, others have that of their value.
+Each making of a value has a number (`result`), by which dependents tell whether an input is still the one they used: that of a stored
+one is its own, others have that of their value.
 """
 
 from __future__ import annotations
@@ -74,7 +74,22 @@ def _serializer_called(spec: str) -> Serializer:
 class KeptValue(Stored):
     """A stored value: its bytes, or where they are, and by what they are recognised."""
 
-    __slots__ = ("cached", "inputs", "is_new", "object", "result", "serializer", "sha256", "size", "storage", "value")
+    __slots__ = (
+        "_later",
+        "_source",
+        "_waiting",
+        "around",
+        "cached",
+        "inputs",
+        "is_new",
+        "object",
+        "result",
+        "serializer",
+        "sha256",
+        "size",
+        "storage",
+        "value",
+    )
 
     def __init__(self, result: int, serializer: str, inputs: tuple[int, ...]) -> None:
         self.result = result
@@ -88,6 +103,11 @@ class KeptValue(Stored):
         self.is_new = True
         self.cached: tuple[str, int | None] | None = None
         """The cache key that finds the value, and when it expires, in wall microseconds."""
+        self._later: list[bytes] | None = None
+        self._waiting: list[tuple[int, int]] | None = None
+        self._source: KeptValue | None = None
+        self.around: int | None = None
+        """Of a value that is no run's: the run around it, 0 for none."""
 
     def put_inside(self, pieces: list[Buffer]) -> None:
         """Keep the bytes in the history, with the state that announces them."""
@@ -99,6 +119,53 @@ class KeptValue(Stored):
         """Take note of the object that holds the bytes."""
         self.storage, self.object = storage, key
         self.size, self.sha256 = written
+
+    # Inside a transaction: nothing is told of the value, and nothing written, before that commits.
+
+    def hold(self) -> None:
+        """Keep back what there is to tell, until `release`."""
+        self._waiting = []
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody is told of the value yet."""
+        return self._waiting is not None
+
+    def put_outside_later(self, storage: str, key: str, pieces: list[Buffer]) -> None:
+        """Keep the bytes that are to be an object in memory; the value itself may change before they are written."""
+        self._later = [bytes(piece) for piece in pieces]
+        self.storage, self.object = storage, key
+
+    def shared(self) -> KeptValue:
+        """Return what another run keeps of the same value while that is held back."""
+        twin = KeptValue(self.result, self.serializer, ())
+        twin._source = self
+        twin.is_new = False
+        return twin
+
+    def write_object(self) -> bool:
+        """Write the object that was put off, if there is one and somebody refers to it. Raises `StorageError`."""
+        if self._later is None or not (self._waiting or self.around is not None):
+            return False
+        assert self.storage is not None
+        assert self.object is not None
+        written = resolve_storage(self.storage).write(self.object, self._later)
+        self.put_outside(self.storage, self.object, written)
+        self._later = None
+        return True
+
+    def delete_object(self) -> None:
+        """Delete the object again. Raises `StorageError`."""
+        assert self.storage is not None
+        assert self.object is not None
+        resolve_storage(self.storage).delete(self.object)
+
+    def release(self) -> list[tuple[str, Row]]:
+        """Return the rows that were kept back."""
+        waiting, self._waiting = self._waiting or [], None
+        if self.around is not None:
+            return self._first_rows(self.around)
+        return [row for run in waiting for row in self.rows(*run)]
 
     @classmethod
     def of_row(cls, row: ResultRow, inputs: tuple[int, ...] = ()) -> KeptValue:
@@ -126,6 +193,10 @@ class KeptValue(Stored):
     def load(self) -> Any:
         """Return the value. Raises `ObjectMissing`, `ObjectDamaged`, `StorageError`, or what the serializer raises."""
         serializer = _serializer_called(self.serializer)
+        if self._source is not None:
+            return self._source.load()
+        if self._later is not None:
+            return serializer.load(io.BytesIO(b"".join(self._later)))
         if self.value is not None:
             if hashlib.sha256(self.value).digest() != self.sha256:
                 raise ObjectDamaged(f"The stored result {self.result} in the history is not what was written.")
@@ -138,10 +209,18 @@ class KeptValue(Stored):
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
         """Return the rows that tell of it; a value taken from another run is not told again."""
-        rows = self.own_rows()
+        if self._waiting is not None:
+            self._waiting.append((run_key, attempt))
+            return []
+        rows = self._first_rows(run_key)
         rows.append(("kept", (run_key, attempt, self.result, json.dumps(self.inputs, separators=(",", ":")))))
+        return rows
+
+    def _first_rows(self, run_key: int) -> list[tuple[str, Row]]:
+        """Return what is told once: of the value itself, and under which key it is found."""
+        rows = self.own_rows()
         if self.cached is not None:
-            key, expires_us = self.cached
+            (key, expires_us), self.cached = self.cached, None
             rows.append(("cache", (key, self.result, run_key, expires_us, clock.now_us())))
         return rows
 

@@ -1,11 +1,13 @@
-"""What every storage can do."""
+"""What every storage can do, and what may be given as one. Loads little: every decorator looks at it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from prefect_core.buffers import Buffer, Source
+from prefect_core.errors import shown
 
 
 class Written(NamedTuple):
@@ -59,3 +61,14 @@ class Storage(Protocol):
     def clear_leftovers(self, before_us: int) -> int:
         """Remove what writers that were killed have left behind before that moment, none of which is an object; return how many."""
         ...
+
+
+StorageSpec = Storage | Path | str
+"""What `result_storage=` takes: a folder, a URL, or an object with the methods of `Storage`."""
+
+
+def check_storage(spec: Any) -> Any:
+    """Return what was given as `result_storage`, which may be None. Raises `TypeError` for what can't be one; a URL is looked at later."""
+    if spec is None or isinstance(spec, Path | Storage) or (isinstance(spec, str) and spec):
+        return spec
+    raise TypeError(f"Expected a folder, a URL or a storage for 'result_storage'; got {shown(spec, 200)}.")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+import os
+import re
+from hashlib import sha256
 
 from prefect_core.errors import shown
 
 MOST_BYTES = 1024
 MOST_BYTES_OF_A_PART = 255
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 TEMPORARY = ".tmp-"
 """What the names begin with under which objects are written before they get their own."""
 
@@ -22,7 +25,7 @@ def check_key(key: str) -> str:
 
 def temporary_name() -> str:
     """Return a name under which nothing is yet, and which no key has."""
-    return f"{TEMPORARY}{uuid4().hex}"
+    return f"{TEMPORARY}{os.urandom(16).hex()}"
 
 
 def is_temporary(name: str) -> bool:
@@ -61,3 +64,10 @@ def _reason_of_part(part: str) -> str:
         if length > MOST_BYTES_OF_A_PART
         else ""
     )
+
+
+def file_name_of(text: str) -> str:
+    """Return a name for a file that stands for any text: the text itself if it is a plain word, else its SHA-256."""
+    if _PLAIN_WORD.fullmatch(text):
+        return text
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -46,8 +46,8 @@ _LASTING_TYPES = (
     LookupError,
     MemoryError,
     NotADirectoryError,
-    NotImplementedError,
     PermissionError,
+    RuntimeError,
     TypeError,
     ValueError,
 )

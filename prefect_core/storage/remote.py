@@ -29,6 +29,8 @@ R = TypeVar("R")
 UPLOADS_WHOLE = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "oss", "s3", "s3a"})
 """Protocols of object stores: nothing is there under a name before the upload is complete."""
 
+# A listing gives no sign between its many pages.
+_LISTING = 20
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 # What some file system of fsspec takes for a pattern, a version or the end of the path.
 _SPECIAL = re.compile(r'[%*?\[\]{}#:<>|"^`]')
@@ -125,11 +127,13 @@ class RemoteStorage:
                 return []
             return [_stored_object(path[len(root) :], info) for path, info in found.items()]
 
-        for found in self._persistently("list its objects", once):
+        for found in self._persistently("list its objects", once, self._stall_seconds * _LISTING):
             if found.key.startswith(prefix):
                 yield found
 
-    def _persistently(self, what: str, once: Callable[[Any, str, Callable[[], None]], R]) -> R:
+    def _persistently(
+        self, what: str, once: Callable[[Any, str, Callable[[], None]], R], stall_seconds: float = 0
+    ) -> R:
         def in_time(moved: Callable[[], None]) -> R:
             fs, root = self._file_systems.take()
             outcome = once(fs, root, moved)
@@ -137,7 +141,7 @@ class RemoteStorage:
             self._file_systems.give_back(fs)
             return outcome
 
-        return persistently(self.url, what, lambda: within(self._stall_seconds, in_time))
+        return persistently(self.url, what, lambda: within(stall_seconds or self._stall_seconds, in_time))
 
 
 class _FileSystems:

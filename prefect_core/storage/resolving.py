@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from prefect_core import settings
-from prefect_core.errors import ConfigurationError, shown
-from prefect_core.storage.interface import Storage
+from prefect_core.errors import ConfigurationError
+from prefect_core.storage.interface import Storage, StorageSpec, check_storage
 from prefect_core.storage.local import LocalStorage, path_of_url
 from prefect_core.storage.memory import MemoryStorage
 from prefect_core.storage.remote import RemoteStorage
 
-StorageSpec = Storage | Path | str
-"""What `result_storage=` takes: a folder, a URL, or an object with the methods of `Storage`."""
-
 _by_url: dict[str, Storage] = {}
-
-
-def check_storage(spec: Any) -> Any:
-    """Return what was given as `result_storage`, which may be None. Raises `TypeError` for what can't be one; a URL is looked at later."""
-    if spec is None or isinstance(spec, Path | Storage) or (isinstance(spec, str) and spec):
-        return spec
-    raise TypeError(f"Expected a folder, a URL or a storage for 'result_storage'; got {shown(spec, 200)}.")
 
 
 def resolve_storage(spec: StorageSpec) -> Storage:
@@ -63,8 +52,12 @@ def _check_url(url: str, protocol: str) -> None:
             f"The storage {place} has a password in its URL, which is kept in the history. Leave it out, and put it where fsspec looks: in "
             "~/.config/fsspec, or in the variables of the store's own library."
         )
-    from fsspec import get_filesystem_class  # loads much, and most storages are folders
-
+    try:
+        from fsspec import get_filesystem_class  # loads much, and most storages are folders
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The storage {url} needs fsspec: install it with `pip install 'prefect_core[remote]'`."
+        ) from error
     try:
         get_filesystem_class(protocol)
     except (ImportError, ValueError) as error:

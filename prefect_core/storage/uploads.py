@@ -13,6 +13,9 @@ from prefect_core.storage.interface import Written
 from prefect_core.storage.keys import temporary_name
 from prefect_core.storage.time_limit import within
 
+PART = 16 << 20
+"""How many bytes are uploaded at a time; S3 takes 10,000 such parts."""
+
 STEP = 8 << 20
 """How many bytes are asked for at a time: each such part must come in time."""
 
@@ -22,7 +25,7 @@ def upload(fs: Any, path: str, pieces: list[Buffer], moved: Callable[[], None]) 
 
     Once it is being closed, an upload that is given up may still arrive, whole: then the checksum tells it from what was acknowledged.
     """
-    file = fs.open(path, "wb")
+    file = fs.open(path, "wb", block_size=PART)
     try:
         written = _write_to(file, pieces, moved)
         file.close()
@@ -56,16 +59,19 @@ def write_and_move(fs: Any, path: str, pieces: list[Buffer], moved: Callable[[],
 
 
 def _move(fs: Any, temporary: str, path: str) -> None:
+    # Where there is both, this one renames, and `mv` copies what others may see half-done.
+    move = getattr(fs, "mv_file", fs.mv)
     try:
-        fs.mv(temporary, path)
+        move(temporary, path)
     except FileExistsError:
         is_moved = False
     else:
         is_moved = size_of(fs, temporary) is None
     if not is_moved:
-        # A server that does not replace: without the earlier object first, then.
-        fs.rm_file(path)
-        fs.mv(temporary, path)
+        # A server that does not replace, and may not say so: without the earlier object first, then.
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+        move(temporary, path)
 
 
 def _write_to(file: Any, pieces: list[Buffer], moved: Callable[[], None]) -> Written:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from prefect_core import endless_waits
 from prefect_core.engine import remote
-from prefect_core.errors import ConfigurationError, RunnerError
+from prefect_core.errors import RunnerArgumentError, RunnerError
 from prefect_core.loops import LoopFlag
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
@@ -38,7 +39,7 @@ class ConcurrentTaskRunner(TaskRunner):
         try:
             return cls(int(argument))
         except ValueError as error:
-            raise ConfigurationError(f"Expected a number of workers, as in concurrent:8; got {argument!r}.") from error
+            raise RunnerArgumentError(f"Expected a number of workers, as in concurrent:8; got {argument!r}.") from error
 
     def options(self) -> dict[str, Any]:
         return {"max_workers": self.max_workers}
@@ -53,25 +54,33 @@ class ConcurrentTaskRunner(TaskRunner):
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if self._pool is None or self._host is None:
             raise RunnerError("The task runner must be started before submitting work.")
-        if payload.is_async and self.max_workers is None:
-            payload.handle = self._host.spawn(_arun, payload, done, None)
+        if not payload.is_async:
+            call = payload.handle = partial(_run, payload, done)
+            self._pool.submit(call)
             return
-        work = _run if not payload.is_async else partial(_await, self._host)
-        call = payload.handle = partial(work, payload, done)
-        self._pool.submit(call)
+        attempt = payload.handle = _OnLoop(self._host, payload, done)
+        if self.max_workers is None:
+            attempt.start(None)
+        else:
+            self._pool.submit(attempt)
 
     def cancel(self, payload: Payload) -> bool:
         handle = payload.handle
         return self._pool is not None and handle is not None and self._pool.withdraw(handle)
 
     def interrupt(self, payload: Payload) -> None:
-        # One that waits for a place, or just got it, has its own call in the handle: there is nothing on the loop yet.
-        if payload.is_async and payload.handle is not None and not isinstance(payload.handle, partial):
-            payload.handle()
+        if isinstance(payload.handle, _OnLoop):
+            payload.handle.interrupt()
 
     def abandon(self, payload: Payload) -> None:
         if self._pool is not None and not payload.is_async:
             self._pool.abandon(payload.handle)
+
+    def loop_needed(self, payload: Payload) -> object | None:
+        if self._host is None or self._pool is None:
+            return None
+        is_needed = payload.is_async or (self.max_workers is not None and self._pool.is_behind_loop(payload.handle))
+        return self._host.loop() if is_needed else None
 
     def stop(self) -> None:
         if self._pool is not None:
@@ -84,13 +93,44 @@ def _run(payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None
     return partial(done, receipt)
 
 
-def _await(host: Host, payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None]:
-    """Let an async body run on the loop in the place of this thread, which waits until it has ended."""
-    ended = threading.Lock()
-    ended.acquire()
-    payload.handle = host.spawn(_arun, payload, done, _AsyncPlace(current_slot(), ended))
-    ended.acquire()
-    return _nothing
+class _OnLoop:
+    """An async attempt: in the queue for a place, on its way to the host's loop, or running there."""
+
+    __slots__ = ("_cancel", "_done", "_host", "_is_interrupted", "_payload")
+
+    def __init__(self, host: Host, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        self._host = host
+        self._payload = payload
+        self._done = done
+        self._cancel: Callable[[], object] | None = None
+        self._is_interrupted = False
+
+    def __call__(self) -> Callable[[], None]:
+        """Let it run in the place of this thread, which waits until it has ended."""
+        ended = threading.Lock()
+        ended.acquire()
+        try:
+            self.start(_AsyncPlace(current_slot(), ended))
+        except RuntimeError:
+            # The loop has ended, and the flow run with it, which has given this attempt up.
+            return _nothing
+        if endless_waits.blocked_loops:
+            endless_waits.look_again(self._host.loop())
+        ended.acquire()
+        return _nothing
+
+    def start(self, place: _AsyncPlace | None) -> None:
+        """Put it on the loop."""
+        self._cancel = self._host.spawn(_arun, self._payload, self._done, place)
+        if self._is_interrupted:
+            self._cancel()
+
+    def interrupt(self) -> None:
+        """Cancel it, as soon as it is on the loop."""
+        # In this order, and the other way round in `start`: no interrupt is lost between the two.
+        self._is_interrupted = True
+        if self._cancel is not None:
+            self._cancel()
 
 
 def _nothing() -> None:
@@ -116,6 +156,7 @@ class _AsyncPlace:
     def __init__(self, place: Place, ended: threading.Lock) -> None:
         self._place = place
         self._ended = ended
+        place.is_lent_to_loop = True
 
     def give_back(self) -> None:
         self._place.give_back()
@@ -123,9 +164,16 @@ class _AsyncPlace:
     async def take_again(self) -> None:
         granted = LoopFlag()
         if not self._place.ask_back(granted.set):
-            await granted.wait()
+            try:
+                await granted.wait()
+            except BaseException:
+                # A cancelled body goes on without, until it waits again or ends.
+                self._place.ask_no_more(granted.set)
+                raise
 
     def leave(self) -> None:
+        # Here and not by the thread, which may come to it late: code on the loop may be about to wait for what is next.
+        self._place.is_lent_to_loop = False
         self._ended.release()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect_core import pickling
 from prefect_core.engine.transport import Transport
-from prefect_core.errors import ConfigurationError, RunnerError, SerializationError, describe
+from prefect_core.errors import RunnerArgumentError, RunnerError, SerializationError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_runners.worker_pool import Job, Pool
@@ -51,7 +51,7 @@ class ProcessPoolTaskRunner(TaskRunner):
         try:
             return cls(int(argument))
         except ValueError as error:
-            raise ConfigurationError(f"Expected a number of workers, as in processes:2; got {argument!r}.") from error
+            raise RunnerArgumentError(f"Expected a number of workers, as in processes:2; got {argument!r}.") from error
 
     def options(self) -> dict[str, Any]:
         return {"max_workers": self.max_workers, "initializer": self.initializer, "initargs": self.initargs or None}

@@ -45,13 +45,13 @@ class JSONSerializer(Serializer):
             "dumps_kwargs": dumps_kwargs or None,
             "loads_kwargs": loads_kwargs or None,
         }
-        self._to_text = _keywords("dumps_kwargs", dumps_kwargs, "default", "object_encoder")
+        self._to_text: dict[str, Any] = _keywords("dumps_kwargs", dumps_kwargs, "default", "object_encoder")
         self._from_text = _keywords("loads_kwargs", loads_kwargs, "object_hook", "object_decoder")
         # What was chosen where the value was stored may name any code to who loads it.
         self.executes_code = bool(object_encoder or object_decoder) or jsonlib not in _KNOWN_LIBRARIES
         if self.executes_code:
             check_code_is_allowed("A JSON serializer with functions or a library of one's own")
-        self._library = json if jsonlib == "json" else import_library("jsonlib", jsonlib)
+        self._library: Any = json if jsonlib == "json" else import_library("jsonlib", jsonlib)
         self._encoder = import_function("object_encoder", object_encoder) if object_encoder else None
         self._decoder = import_function("object_decoder", object_decoder) if object_decoder else None
         if jsonlib == "json" and not dumps_kwargs:

@@ -1,4 +1,4 @@
-"""Classes whose objects are serialised: what JSON and pickle must bring back as they were."""
+"""Classes whose objects are serialised, which JSON and pickle must bring back as they were; and a serializer of a user's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from enum import Enum, Flag, IntEnum, auto
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel, field_validator
+
+from prefect_core.serializers import Serializer
 
 
 class Colour(Enum):
@@ -82,3 +84,13 @@ class Unrelated:
 
     def __init__(self) -> None:
         self.made.append(self)
+
+
+class Reversed(Serializer):
+    name = "reversed"
+
+    def dumps(self, value: object) -> bytes:
+        return str(value).encode()[::-1]
+
+    def loads(self, data: bytes) -> object:
+        return data[::-1].decode()

@@ -193,7 +193,7 @@ def test_pruning_deletes_what_ended_long_ago(sample: Sample) -> None:
 
 def test_stats_count_rows(sample: Sample) -> None:
     stats = sample.store.stats()
-    assert stats.rows == {"process": 1, "flow_run": 4, "task_run": 6, "attempt": 10, "state": 29, "log": 0}
+    assert stats.rows == {"process": 1, "flow_run": 4, "task_run": 6, "attempt": 10, "state": 29, "log": 0, "result": 0}
     assert (stats.incomplete_since_us, stats.missing_rows) == (None, 0)
 
 

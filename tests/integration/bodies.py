@@ -48,6 +48,14 @@ def die_once(mark: Path, how: str) -> str:
 
 
 @task
+def die_behind_children() -> None:
+    """End this process when a task and its log record were made in it, and another task waits."""
+    get_run_logger().warning("Two of them: %s", double.map([1, 2]).result())
+    double.submit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task
 def hold(here: Path, go_on: Path) -> int:
     """Write this process's id to one pipe, then wait for the end of another."""
     with here.open("w") as pipe:

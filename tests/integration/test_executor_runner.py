@@ -143,6 +143,27 @@ def test_an_executor_that_breaks_crashes_what_it_had_and_what_it_is_given(kind: 
     assert "takes no more tasks" in refused.message
 
 
+@pytest.mark.parametrize("kind", [ProcessPoolExecutor, loky.ProcessPoolExecutor])
+def test_a_worker_that_is_killed_crashes_its_attempt_and_takes_the_records_made_in_it_along(kind: Any) -> None:
+    executor = kind(1)
+
+    @flow(task_runner=ExecutorTaskRunner(executor))
+    def run() -> State:
+        return bodies.die_behind_children.submit(return_state=True)
+
+    state = run(return_state=True).data
+    executor.shutdown()
+    store = history.open_store()
+    rows = store.task_runs()
+    # There is no channel but the receipt, which never came: the limit that docs/promises.md declares.
+    assert [(row.task_name, row.state_name) for row in rows] == [("die_behind_children", "Crashed")]
+    assert [entry.name for entry in store.states(rows[0].key)] == ["Pending", "Running", "Crashed"]
+    assert store.logs(rows[0].key) == []
+    assert isinstance(state.data, WorkerLost)
+    assert state.message == rows[0].state_message
+    assert f"The executor ({kind.__name__}) lost this task" in state.message
+
+
 @pytest.mark.parametrize("kind", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_an_executor_that_was_shut_down_crashes_the_tasks_it_is_given(kind: Any) -> None:
     executor = kind(1)

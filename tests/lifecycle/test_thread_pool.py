@@ -179,3 +179,25 @@ def test_a_closed_pool_ends_its_threads_and_takes_no_more(make_pool) -> None:
     assert block_until_done(ran, MOMENT)
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(body())
+
+
+def test_a_body_that_wants_its_place_again_gets_that_of_one_that_is_given_up(make_pool) -> None:
+    pool, wanted, went_on, late_may_end = make_pool(1), Signal(), Signal(), threading.Event()
+    has_begun = threading.Event()
+
+    def late() -> None:
+        has_begun.set()
+        late_may_end.wait(MOMENT)
+
+    late_call = body(late)
+    pool.submit(body(lambda: block_until_done([wanted]), went_on.fire))
+    pool.submit(late_call)
+    assert has_begun.wait(MOMENT)
+    wanted.fire()
+    while not pool._returning:
+        threading.Event().wait(0.001)
+    pool.abandon(late_call)
+    try:
+        assert block_until_done([went_on], MOMENT)
+    finally:
+        late_may_end.set()

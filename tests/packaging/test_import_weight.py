@@ -15,6 +15,7 @@ HEAVY = {
     "cloudpickle",
     "dask",
     "distributed",
+    "fsspec",
     "numpy",
     "pydantic",
     "pydantic_core",
@@ -41,6 +42,7 @@ def loaded_by(statement: str) -> set[str]:
         "from prefect_core import flow, task, unmapped, State",
         "from prefect_core import task; task(lambda x: x)",
         "import prefect_core.cli.main",
+        "import prefect_core.serializers, prefect_core.storage; prefect_core.storage.resolve_storage('/tmp/x')",
     ],
 )
 def test_nothing_heavy_is_loaded_before_its_first_use(statement: str) -> None:

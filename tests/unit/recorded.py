@@ -38,6 +38,11 @@ class Recorded:
         """Return the states of each run of a task."""
         return [self.states_of(row) for row in self.task_runs(task)]
 
+    def verdicts(self, task: str) -> list[tuple[str, str]]:
+        """Return what was decided about earlier results of a task's runs, and why."""
+        runs = self.task_runs(task)
+        return [(one.verdict, one.reason) for run in runs for one in self.store.verdicts(run.key)]
+
     def unfinished(self) -> list[str]:
         """Return the names of the runs that are still open: neither final nor stopped before they began."""
         rows = [*self.flow_runs(), *self.task_runs()]

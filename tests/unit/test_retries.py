@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from prefect_core import flow, task
 from prefect_core.context import get_run_context
+from prefect_core.retry_delays import jittered
 from prefect_core.states import Failed
-from prefect_core.tasks import exponential_backoff, jittered
+from prefect_core.tasks import exponential_backoff
 
 
 class Flaky:

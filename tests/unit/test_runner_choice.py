@@ -146,7 +146,10 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(recorded, name: st
 @pytest.mark.parametrize(
     "name", ["concurrent:x", "concurrent:", "concurrent:0", "concurrent:-1", "concurrent:1.5", "sequential:1"]
 )
-def test_a_bad_argument_in_a_name_is_refused_with_it(name: str) -> None:
+def test_a_bad_argument_in_a_name_is_refused_with_it_at_decoration(name: str) -> None:
+    for decorate in (flow, task):
+        with pytest.raises(ValueError, match=repr(name.partition(":")[2])):
+            decorate(thread, task_runner=name)
     with pytest.raises(ConfigurationError, match=repr(name.partition(":")[2])):
         resolve_runner(name)
 

@@ -42,11 +42,15 @@ _log = logging.getLogger("prefect_core.history")
 class Connections:
     """The open connections of one process to one file."""
 
-    def __init__(self, folder: Path, migrations: list[Migration]) -> None:
-        """Open the history of `folder`, made if it is missing. Raises `HistoryError`."""
+    def __init__(self, folder: Path, migrations: list[Migration], is_durable: bool = True) -> None:
+        """Open the history of `folder`, made if it is missing; commits of one that is not durable may be lost in a power cut.
+
+        Raises `HistoryError`.
+        """
         self.folder = folder
         self.path = folder / FILE_NAME
         self._migrations = migrations
+        self._is_durable = is_durable
         self._read_lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
@@ -80,6 +84,8 @@ class Connections:
             connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_KEPT}")
             migrate(connection, self._migrations, lambda: self._begin(connection))
             insert.prepare(connection)
+            if not self._is_durable:
+                connection.execute("PRAGMA synchronous=NORMAL")
 
     @contextmanager
     def transaction(self, rows: int = 0) -> Iterator[sqlite3.Connection]:

@@ -97,8 +97,9 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "attempt", ATTEMPT, batch.attempts)
     _insert(connection, "state", STATE, batch.states)
     _insert(connection, "log", LOG, batch.logs)
-    for table, known in batch.of_results.items():
-        _insert(connection, table, OF_RESULTS[table], known)
+    for table, columns in OF_RESULTS.items():
+        # In this order: what refers to a result comes behind it.
+        _insert(connection, table, columns, batch.of_results.get(table, []))
     if batch.incomplete is not None:
         since_us, rows = batch.incomplete
         connection.execute(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
 LOST = "The process that ran this ended without a word."
-_OPEN = f"state_type NOT IN ({', '.join(repr(kind.value) for kind in sorted(FINAL))}) AND state_name <> 'NotReady'"
+OPEN = f"state_type NOT IN ({', '.join(repr(kind.value) for kind in sorted(FINAL))}) AND state_name <> 'NotReady'"
 
 
 def reopen(
@@ -31,12 +31,7 @@ def reopen(
     """Give a flow run to `process` to run it again. Raises `NotRunnableAgain`."""
     # Under the write lock all through, so that of two processes the second sees what the first did.
     with connections.transaction(100) as connection:
-        row = read.flow_run(connection, run)
-        kind = StateType(row.state_type)
-        if kind is COMPLETED or kind is PAUSED or row.parent_flow_run is not None:
-            raise NotRunnableAgain(_refusal(row))
-        if kind not in FINAL:
-            _check_gone(connection, row, is_gone)
+        check(connection, run, is_gone)
         _close(connection, run)
         attempts: int = connection.execute(
             # One that was asked for and killed before its body began counts too.
@@ -44,31 +39,43 @@ def reopen(
             "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 0))",
             (run,),
         ).fetchone()[0]
-        now_us = clock.now_us()
-        connection.execute(
-            "INSERT INTO reopened VALUES (?, ?, ?, ?, ?)", (run, attempts + 1, process, asked_by, now_us)
-        )
-        _enter(connection, "flow_run", run, PENDING, f"Run again, asked for by {asked_by}.", now_us)
+        last_us: int = connection.execute(
+            "SELECT coalesce(max(at_us), 0) FROM reopened WHERE run = ?", (run,)
+        ).fetchone()[0]
+        at_us = max(clock.now_us(), last_us + 1)
+        row = (run, at_us, attempts + 1, process, asked_by)
+        connection.execute("INSERT INTO reopened (run, at_us, attempt, process, asked_by) VALUES (?, ?, ?, ?, ?)", row)
+        _enter(connection, "flow_run", run, PENDING, f"Run again, asked for by {asked_by}.", at_us)
         return Reopened(read.flow_run(connection, run), attempts)
 
 
-def _refusal(row: FlowRunRow) -> str:
+def check(connection: sqlite3.Connection, run: int, is_gone: Callable[[ProcessIdentity], bool | None]) -> None:
+    """Raise `NotRunnableAgain` if a flow run can't be run again now."""
+    row = read.flow_run(connection, run)
+    kind = StateType(row.state_type)
     if row.parent_flow_run is not None:
-        return f"{row.name} was called in another flow run; run that one again, and what completed in it is taken over."
-    if row.state_type == PAUSED.value:
-        return f"{row.name} is paused; resume it instead."
-    return f"{row.name} completed; there is nothing to run again."
+        root = _root(connection, row)
+        raise NotRunnableAgain(
+            f"{row.name} was called in the flow run {root.name} ({root.id}). Run that one again; what completed in it is taken over."
+        )
+    if kind is PAUSED:
+        raise NotRunnableAgain(f"{row.name} is paused; resume it instead.")
+    if kind is COMPLETED:
+        raise NotRunnableAgain(f"{row.name} completed; there is nothing to run again.")
+    if kind not in FINAL:
+        _check_gone(connection, row, is_gone)
+
+
+def _root(connection: sqlite3.Connection, row: FlowRunRow) -> FlowRunRow:
+    while row.parent_flow_run is not None:
+        row = read.flow_run(connection, row.parent_flow_run)
+    return row
 
 
 def _check_gone(
     connection: sqlite3.Connection, row: FlowRunRow, is_gone: Callable[[ProcessIdentity], bool | None]
 ) -> None:
-    owner = connection.execute(
-        "SELECT host, boot_id, pid, pid_started FROM process WHERE number = "
-        "coalesce((SELECT process FROM reopened WHERE run = ?1 ORDER BY attempt DESC LIMIT 1), ?1 >> 32)",
-        (row.key,),
-    ).fetchone()
-    identity = ProcessIdentity(*owner) if owner is not None else None
+    identity = owner(connection, row.key)
     gone = is_gone(identity) if identity is not None else None
     if identity is not None and gone is False:
         raise NotRunnableAgain(
@@ -82,16 +89,26 @@ def _check_gone(
         )
 
 
+def owner(connection: sqlite3.Connection, run: int) -> ProcessIdentity | None:
+    """Return the process that runs a root flow run, or ran it last."""
+    found = connection.execute(
+        "SELECT host, boot_id, pid, pid_started FROM process WHERE number = "
+        "coalesce((SELECT process FROM reopened WHERE run = ?1 ORDER BY at_us DESC LIMIT 1), ?1 >> 32)",
+        (run,),
+    ).fetchone()
+    return ProcessIdentity(*found) if found is not None else None
+
+
 def _close(connection: sqlite3.Connection, run: int) -> None:
     """End all runs of a flow run that are still open: Crashed, at the moment when that was found."""
     now_us = clock.now_us()
     tree = f"{read.TREE} SELECT key FROM tree"
     flow_runs = [row[0] for row in connection.execute(tree, (run,))]
     for flow_run in flow_runs:
-        inside = connection.execute(f"SELECT key FROM task_run WHERE flow_run = ? AND {_OPEN}", (flow_run,))
+        inside = connection.execute(f"SELECT key FROM task_run WHERE flow_run = ? AND {OPEN}", (flow_run,))
         for (task_run,) in inside.fetchall():
             _enter(connection, "task_run", task_run, CRASHED, LOST, now_us)
-        if connection.execute(f"SELECT 1 FROM flow_run WHERE key = ? AND {_OPEN}", (flow_run,)).fetchone():
+        if connection.execute(f"SELECT 1 FROM flow_run WHERE key = ? AND {OPEN}", (flow_run,)).fetchone():
             _enter(connection, "flow_run", flow_run, CRASHED, LOST, now_us)
 
 

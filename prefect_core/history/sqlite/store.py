@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
 from prefect_core.history.sqlite import read, reopen, stored, upkeep
+from prefect_core.history.sqlite.housekeeping import SqliteHousekeeping
+from prefect_core.history.sqlite.locks import SqliteLocks
+from prefect_core.history.sqlite.migrate import Migration
 from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
 from prefect_core.history.stored import (
@@ -23,14 +27,23 @@ from prefect_core.history.stored import (
 )
 
 
-class SqliteStore(SqliteWriter):
+class SqliteStore(SqliteHousekeeping, SqliteWriter):
     """A `HistoryStore` in the file `history.db` of a folder."""
+
+    def __init__(self, folder: Path, known_migrations: list[Migration] | None = None) -> None:
+        super().__init__(folder, known_migrations)
+        self._prepare_locks()
+
+    def _prepare_locks(self) -> None:
+        self._locks: SqliteLocks | None = None
+        self._opening_locks = threading.Lock()
 
     @classmethod
     def beside(cls, writer: SqliteWriter) -> SqliteStore:
         """Return a store that reads through the connections of a writer."""
         store = cls.__new__(cls)
         store._connections = writer._connections
+        store._prepare_locks()
         return store
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
@@ -111,13 +124,30 @@ class SqliteStore(SqliteWriter):
         with self._connections.reading() as connection:
             return stored.result(connection, key)
 
+    def result_at(self, storage: str, key: str, sha256: bytes) -> int | None:
+        with self._connections.reading() as connection:
+            return stored.result_at(connection, storage, key, sha256)
+
+    def locks(self) -> SqliteLocks:
+        with self._opening_locks:
+            if self._locks is None:
+                self._locks = SqliteLocks(self._connections.folder)
+            return self._locks
+
+    def close(self) -> None:
+        with self._opening_locks:
+            locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.close()
+        super().close()
+
     def cached(self, key: str) -> CacheRow | None:
         with self._connections.reading() as connection:
             return stored.cached(connection, key)
 
-    def results(self, runs: Sequence[int] | None = None) -> list[ResultRow]:
+    def results(self, flow_run: int | None = None, limit: int | None = None) -> list[ResultRow]:
         with self._connections.reading() as connection:
-            return stored.results(connection, runs)
+            return stored.results(connection, flow_run, limit)
 
     def reopen_run(
         self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]

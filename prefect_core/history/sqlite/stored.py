@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_core.history.batch import OF_RESULTS, TASK_RUN
 from prefect_core.history.rows import task_run_row
-from prefect_core.history.sqlite.read import TREE, marks
+from prefect_core.history.sqlite.read import TREE
 from prefect_core.history.stored import (
     CacheRow,
     EarlierCall,
@@ -33,6 +32,10 @@ _CALLS = f"""SELECT {_RUN},
     FROM identity JOIN task_run ON task_run.key = identity.run
     LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result"""
 _IN_TREE = "task_run.flow_run IN (SELECT key FROM tree)"
+RESULTS_OF_TREE = f"""{TREE} SELECT result FROM kept WHERE run IN (SELECT key FROM tree)
+    UNION SELECT kept.result FROM task_run JOIN kept ON kept.run = task_run.key WHERE {_IN_TREE}
+    UNION SELECT result FROM unheld WHERE run IN (SELECT key FROM tree) AND result IS NOT NULL"""
+"""The results that a flow run, and all runs in it, refer to."""
 
 
 def identity(connection: sqlite3.Connection, run: int) -> IdentityRow | None:
@@ -123,6 +126,15 @@ def result(connection: sqlite3.Connection, key: int) -> ResultRow | None:
     return ResultRow(*row) if row is not None else None
 
 
+def result_at(connection: sqlite3.Connection, storage: str, key: str, sha256: bytes) -> int | None:
+    """Return the number of the result whose bytes are this object of a storage."""
+    row = connection.execute(
+        "SELECT key FROM result WHERE object = ? AND storage = ? AND sha256 = ? ORDER BY key LIMIT 1",
+        (key, storage, sha256),
+    ).fetchone()
+    return row[0] if row is not None else None
+
+
 def cached(connection: sqlite3.Connection, key: str) -> CacheRow | None:
     """Return the result of a cache key."""
     row = connection.execute(
@@ -136,13 +148,10 @@ def cached(connection: sqlite3.Connection, key: str) -> CacheRow | None:
     return CacheRow(key, ResultRow(*result), run, expires_us, created_us)
 
 
-def results(connection: sqlite3.Connection, runs: Sequence[int] | None) -> list[ResultRow]:
+def results(connection: sqlite3.Connection, flow_run: int | None, limit: int | None) -> list[ResultRow]:
     """Return stored results without their values, newest first."""
     columns = _RESULT.replace("result.value", "NULL")
-    where, values = "", []
-    if runs is not None:
-        where = f"WHERE result.key IN (SELECT result FROM kept WHERE run IN ({marks(runs)}))"
-        values = list(runs)
-    return [
-        ResultRow(*row) for row in connection.execute(f"SELECT {columns} FROM result {where} ORDER BY key DESC", values)
-    ]
+    where = "" if flow_run is None else f"WHERE result.key IN ({RESULTS_OF_TREE})"
+    values = [] if flow_run is None else [flow_run]
+    sql = f"SELECT {columns} FROM result {where} ORDER BY created_us DESC, key DESC LIMIT ?"
+    return [ResultRow(*row) for row in connection.execute(sql, (*values, -1 if limit is None else limit))]

@@ -24,14 +24,22 @@ if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
 _STEP = 2000
-_TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log")
+_TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log", "result")
+_OF_RUNS = ("log", "state", "attempt", "identity", "verdict", "reopened", "unheld", "kept", "cache")
+"""Tables whose rows go with their run; what they refer to goes with the last of them (see the triggers of the schema)."""
 _FEW = 20
 _LOSSES = f"SELECT name, value FROM meta WHERE name LIKE '{MISSING}%'"
 _ORPHANS = {
     table: f"""SELECT count(*) FROM {table} WHERE run IS NOT NULL
         AND run NOT IN (SELECT key FROM flow_run) AND run NOT IN (SELECT key FROM task_run)"""
-    for table in ("state", "attempt", "log")
+    for table in _OF_RUNS
 }
+_DANGLING = {
+    table: f"SELECT count(*) FROM {table} WHERE result IS NOT NULL AND result NOT IN (SELECT key FROM result)"
+    for table in ("kept", "unheld", "cache")
+}
+_UNREFERENCED = f"""SELECT count(*) FROM result
+    WHERE {" AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE result = result.key)" for table in _DANGLING)}"""
 
 
 def delete_flow_run(connections: Connections, key: int) -> int:
@@ -77,7 +85,14 @@ def _delete(connections: Connections, table: str, keys: list[int]) -> int:
     for begin in range(0, len(keys), _STEP):
         step = keys[begin : begin + _STEP]
         with connections.transaction() as connection:
-            for other in ("log", "state", "attempt"):
+            for other in _OF_RUNS:
+                if other == "cache":
+                    # A result that other runs have as well stays, and is found by its cache key still.
+                    connection.execute(
+                        "UPDATE cache SET run = (SELECT min(run) FROM kept WHERE kept.result = cache.result) "
+                        f"WHERE run IN ({marks(step)}) AND result IN (SELECT result FROM kept)",
+                        step,
+                    )
                 connection.execute(f"DELETE FROM {other} WHERE run IN ({marks(step)})", step)
             gone += connection.execute(f"DELETE FROM {table} WHERE key IN ({marks(step)})", step).rowcount
         connections.checkpoint()
@@ -131,7 +146,7 @@ def check(connections: Connections) -> list[str]:
             problems = _damage(connection)
             return problems or _loose_ends(connection)
         except driver.sqlite3.DatabaseError as error:
-            return [f"The file can't be read: {error}."]
+            return [f"Damaged: the file can't be read: {error}."]
 
 
 def _damage(connection: sqlite3.Connection) -> list[str]:
@@ -143,7 +158,15 @@ def _loose_ends(connection: sqlite3.Connection) -> list[str]:
     problems = [
         f"Row {key} of {table} names a row of {parent} that is missing."
         for table, key, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(_FEW)
+        if table not in _DANGLING
     ]
+    for table, sql in _DANGLING.items():
+        count = connection.execute(sql).fetchone()[0]
+        if count:
+            problems.append(f"{count} rows of {table} name a stored result that is missing.")
+    count = connection.execute(_UNREFERENCED).fetchone()[0]
+    if count:
+        problems.append(f"{count} stored results belong to nothing; prefect-core results prune --orphans drops them.")
     for table, sql in _ORPHANS.items():
         count = connection.execute(sql).fetchone()[0]
         if count:

@@ -45,6 +45,9 @@ class WatchedRunner(TaskRunner):
     def abandon(self, payload: Payload) -> None:
         self.inner.abandon(payload)
 
+    def loop_needed(self, payload: Payload) -> object | None:
+        return self.inner.loop_needed(payload)
+
     def stop(self) -> None:
         self.calls.append("stop")
         self.inner.stop()

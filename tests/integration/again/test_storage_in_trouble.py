@@ -1,4 +1,4 @@
-"""A storage that is full, slow, or gone for a while: tried again for some time, then a clear failure of that task, and of that task alone."""
+"""A storage that is full, slow, or gone for a while: tried again for some time, then a clear failure of that task alone."""
 
 from __future__ import annotations
 

@@ -132,6 +132,7 @@ def test_a_read_only_folder_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else, whom a folder can be closed to")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_folder_of_somebody_else_is_refused_at_once(folder: Path) -> None:
     folder.parent.chmod(0o755)
     child = os.fork()

@@ -175,7 +175,8 @@ def test_a_batch_written_twice_leaves_no_double_rows(tmp_path: Path, closing: Cl
     enter(recorder, flow_run, COMPLETED)
     recorder.flush()
     assert len(store.wrote) == 3
-    assert store.stats().rows == {"process": 1, "flow_run": 1, "task_run": 11, "attempt": 12, "state": 36, "log": 1}
+    rows = {"process": 1, "flow_run": 1, "task_run": 11, "attempt": 12, "state": 36, "log": 1, "result": 0}
+    assert store.stats().rows == rows
     assert store.check() == []
 
 

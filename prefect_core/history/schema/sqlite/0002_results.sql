@@ -25,6 +25,7 @@ CREATE TABLE result (
     sha256 BLOB NOT NULL,
     created_us INTEGER NOT NULL
 );
+CREATE INDEX result_by_object ON result (object, storage) WHERE object IS NOT NULL;
 
 -- Runs by the result they ended with. inputs is a JSON array with the results that its inputs had.
 CREATE TABLE kept (
@@ -41,8 +42,9 @@ CREATE TABLE unheld (
     names TEXT NOT NULL,
     result INTEGER REFERENCES result (key)
 );
+CREATE INDEX unheld_by_result ON unheld (result) WHERE result IS NOT NULL;
 
--- Results by cache key.
+-- Results by cache key; run is one that has the result.
 CREATE TABLE cache (
     key TEXT PRIMARY KEY,
     result INTEGER NOT NULL REFERENCES result (key),
@@ -51,8 +53,9 @@ CREATE TABLE cache (
     created_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX cache_by_result ON cache (result);
+CREATE INDEX cache_by_run ON cache (run);
 
--- Whether a call took an earlier result, and why: one row for each time it was asked.
+-- Whether a call took an earlier result, and why: one row for each time it was asked, and one if a stored result was dropped.
 CREATE TABLE verdict (
     run INTEGER NOT NULL,
     at_us INTEGER NOT NULL,
@@ -61,27 +64,85 @@ CREATE TABLE verdict (
     PRIMARY KEY (run, at_us)
 ) WITHOUT ROWID;
 
--- Flow runs that were started again: process is the number of the one that did, attempt the first attempt it may make.
+-- Flow runs that were started again: process is the number of the one that did, attempt the first attempt it may make. A process that
+-- ended before it made that leaves it to the next.
 CREATE TABLE reopened (
     run INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     process INTEGER NOT NULL,
     asked_by TEXT NOT NULL,
-    at_us INTEGER NOT NULL,
-    PRIMARY KEY (run, attempt)
+    PRIMARY KEY (run, at_us)
 ) WITHOUT ROWID;
 
--- Objects whose result is gone, until they are deleted too.
+-- Objects whose result is gone, until they are deleted too; written_us is when they were recorded last.
 CREATE TABLE doomed (
     storage TEXT NOT NULL,
     object TEXT NOT NULL,
+    written_us INTEGER NOT NULL,
     PRIMARY KEY (storage, object)
 ) WITHOUT ROWID;
 
--- Who computes the value of a cache key, or is inside a transaction with it.
+-- Who computes the value of a cache key, or is inside a transaction with it. expires_us is the end that the holder has set, if any;
+-- renewed_us when its process last said that it still holds it.
 CREATE TABLE lock (
     key TEXT PRIMARY KEY,
     holder TEXT NOT NULL,
     process INTEGER NOT NULL,
-    expires_us INTEGER
+    expires_us INTEGER,
+    renewed_us INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- A result is dropped with the last row that refers to it, whoever drops or replaces that; what refers to a result that was dropped
+-- meanwhile is not written.
+CREATE TRIGGER kept_is_gone AFTER DELETE ON kept BEGIN
+    DELETE FROM result WHERE key = old.result
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+END;
+CREATE TRIGGER kept_is_another AFTER UPDATE OF result ON kept WHEN old.result IS NOT new.result BEGIN
+    DELETE FROM result WHERE key = old.result
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+END;
+CREATE TRIGGER cache_is_gone AFTER DELETE ON cache BEGIN
+    DELETE FROM result WHERE key = old.result
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+END;
+CREATE TRIGGER cache_is_another AFTER UPDATE OF result ON cache WHEN old.result IS NOT new.result BEGIN
+    DELETE FROM result WHERE key = old.result
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+END;
+CREATE TRIGGER unheld_is_gone AFTER DELETE ON unheld BEGIN
+    DELETE FROM result WHERE key = old.result
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+END;
+CREATE TRIGGER unheld_is_another AFTER UPDATE OF result ON unheld WHEN old.result IS NOT new.result BEGIN
+    DELETE FROM result WHERE key = old.result
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
+        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+END;
+CREATE TRIGGER kept_of_nothing BEFORE INSERT ON kept WHEN NOT EXISTS (SELECT 1 FROM result WHERE key = new.result) BEGIN
+    DELETE FROM kept WHERE run = new.run;
+    SELECT RAISE(IGNORE);
+END;
+CREATE TRIGGER cache_of_nothing BEFORE INSERT ON cache WHEN NOT EXISTS (SELECT 1 FROM result WHERE key = new.result) BEGIN
+    DELETE FROM cache WHERE key = new.key;
+    SELECT RAISE(IGNORE);
+END;
+
+-- The object of a result is doomed with the last row that names it.
+CREATE TRIGGER result_is_gone AFTER DELETE ON result
+WHEN old.object IS NOT NULL AND NOT EXISTS (SELECT 1 FROM result WHERE object = old.object AND storage = old.storage) BEGIN
+    INSERT INTO doomed VALUES (old.storage, old.object, old.created_us)
+        ON CONFLICT (storage, object) DO UPDATE SET written_us = max(written_us, excluded.written_us);
+END;

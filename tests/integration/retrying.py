@@ -1,0 +1,118 @@
+"""Runs flows of a file by the command line, each in a process of its own, and looks at what they left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+COMMAND = str(Path(sys.executable).parent / "prefect-core")
+
+
+class Flows:
+    """A folder with a file of flows, `work.py`."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        self.home = home
+
+    def write(self, code: str) -> None:
+        (self.folder / "work.py").write_text(code)
+
+    def call(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Call `prefect-core` and wait for its end."""
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    def python(self, script: str) -> None:
+        """Run a script of the folder by Python itself."""
+        subprocess.run([sys.executable, script], cwd=self.folder, check=True, capture_output=True, timeout=50)
+
+    def json(self, *arguments: str) -> Any:
+        """Return what a command prints with `--json`."""
+        called = self.call(*arguments, "--json")
+        assert called.stdout, called.stderr
+        return json.loads(called.stdout)
+
+    def run(self, flow: str, *options: str, **environment: str) -> str:
+        """Run a flow, however it ends, and return the id of its run."""
+        called = self.call("run", f"work.py:{flow}", *options, **environment)
+        assert "Created flow run" in called.stderr, called.stderr
+        return self.newest(flow)
+
+    def newest(self, flow: str) -> str:
+        """Return the id of the newest run of a flow."""
+        newest: str = self.json("flow-run", "ls", "--flow", flow.replace("_", "-"))[0]["id"]
+        return newest
+
+    def inspect(self, run: str) -> Any:
+        return self.json("flow-run", "inspect", run)
+
+    def state(self, run: str) -> str:
+        name: str = self.inspect(run)["state"]["name"]
+        return name
+
+    def explain(self, flow_run: str, name: str) -> Any:
+        """Explain the newest task run of this name in a flow run."""
+        runs = self.json("task-run", "ls", "--flow-run", flow_run)
+        return self.json("task-run", "explain", next(run["id"] for run in runs if run["name"] == name))
+
+    def bodies(self) -> list[str]:
+        """Return what bodies wrote to the file `bodies`, and empty it."""
+        file = self.folder / "bodies"
+        lines = file.read_text().split() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return lines
+
+    def touch(self, name: str) -> None:
+        """Make a file that a flow looks for."""
+        (self.folder / name).touch()
+
+    @contextmanager
+    def under_way(self, flow: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a flow that prints a line when it has come to where it waits; whatever is left of it in the end is killed."""
+        process = subprocess.Popen(
+            [COMMAND, "run", f"work.py:{flow}", *options],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "waiting\n"
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def killed(self, flow: str, *options: str) -> str:
+        """Run a flow, kill it with -9 where it waits, and return the id of its run."""
+        with self.under_way(flow, *options) as process:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        return self.newest(flow)
+
+    @contextmanager
+    def history(self) -> Iterator[sqlite3.Connection]:
+        """Open the file of the history, to make of it what no test could wait for."""
+        connection = sqlite3.connect(self.home / "history.db")
+        try:
+            yield connection
+            connection.commit()
+        finally:
+            connection.close()
