@@ -1,7 +1,7 @@
 """Cache policies: from what the key is made under which the result of a call is found by later calls, in other runs too.
 
     INPUTS             the arguments; `INPUTS - "name"` leaves one out
-    TASK_SOURCE        the code of the task's function, and what it closes over if it has no name of its own
+    TASK_SOURCE        the code of the task's function, and what a lambda or local function closes over
     FLOW_PARAMETERS    the parameters of the flow run around the call
     RUN_ID             the flow run around the call; outside of flows the task run, so that nothing is found
     A + B              all that both are made from
@@ -9,7 +9,8 @@
     DEFAULT            INPUTS + TASK_SOURCE + RUN_ID
 
 Keys are digests by `encoding`: the same in every process. A policy of this module never lets two tasks find each other's results: the
-task itself always joins the key (`address`). A function of your own (`cache_key_fn`) and a policy class of your own decide that themselves.
+task itself always joins the key (`address`, `task_sites`). A function of your own (`cache_key_fn`) and a policy class of your own decide
+that themselves.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 from prefect_core import encoding
-from prefect_core.identity import code_of
 from prefect_core.locking import DatabaseLockManager, IsolationLevel, LockManager
+from prefect_core.task_sites import site_of
 
 if TYPE_CHECKING:
     from prefect_core.context import TaskRunContext
@@ -191,7 +192,7 @@ class TaskSource(CachePolicy):
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any] | None, flow_parameters: dict[str, Any] | None
     ) -> str | None:
-        return _digest((encoding.code_digest(task_ctx.task.fn), code_of(task_ctx.task.fn)))
+        return _digest((encoding.code_digest(task_ctx.task.fn), task_ctx.task.closure))
 
 
 @dataclass
@@ -249,14 +250,14 @@ def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str |
     Raises `NotEncodable` for an argument that has no stable encoding.
     """
     task = context.task
-    return _digest((task.task_key, encoding.code_digest(task.fn), code_of(task.fn), arguments))
+    return _digest((site_of(task), encoding.code_digest(task.fn), arguments))
 
 
 def address(policy: CachePolicy, task: Any, key: str) -> str:
-    """Return under which name a key of a task is kept. Raises `NotEncodable` for a nameless task that can't be told from others."""
+    """Return under which name a key of a task is kept. Raises `NotEncodable` for a task that can't be told from others."""
     if not policy.is_of_one_task:
         return address_of(key)
-    return f"task:{_digest((task.task_key, code_of(task.fn), key))}"
+    return f"task:{_digest((site_of(task), key))}"
 
 
 def address_of(key: str) -> str:

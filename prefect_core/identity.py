@@ -74,7 +74,7 @@ def code_of(function: Any) -> bytes | None:
 _named: WeakKeyDictionary[FunctionType, bool] = WeakKeyDictionary()
 
 
-def _has_name(function: FunctionType) -> bool:
+def has_name(function: FunctionType) -> bool:
     """Tell whether a function, or what was made of it by decorators, is what stands under its name."""
     known = _named.get(function)
     if known is None:
@@ -90,7 +90,7 @@ def _has_name(function: FunctionType) -> bool:
 
 def _beyond_the_name(function: Any, around: frozenset[int]) -> list[bytes]:
     if isinstance(function, FunctionType):
-        return [] if _has_name(function) else [_code_and_closure(function, around)]
+        return [] if has_name(function) else [_code_and_closure(function, around)]
     special = partial(_nameless, around)
     if isinstance(function, partial):
         bound = encoding.digest((function.args, function.keywords), special)
@@ -107,7 +107,7 @@ def _beyond_the_name(function: Any, around: frozenset[int]) -> list[bytes]:
 def _nameless(around: frozenset[int], thing: object) -> bytes | None:
     """Return what stands for a function without a name among the things that another closes over."""
     function = getattr(thing, "fn", thing) if callable(thing) else None
-    if not isinstance(function, FunctionType) or _has_name(function):
+    if not isinstance(function, FunctionType) or has_name(function):
         return None
     return _code_and_closure(function, around)
 

@@ -33,6 +33,7 @@ from prefect_core.state_kinds import COMPLETED, CRASHED
 from prefect_core.states import State
 from prefect_core.task_hooks import TaskHooks
 from prefect_core.task_runners import check_runner
+from prefect_core.task_sites import closure_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -111,6 +112,8 @@ class Task(TaskHooks, Generic[P, R]):
         self.cache_key_fn = given.get("cache_key_fn")
         self.cache_expiration = checked_expiration(given.get("cache_expiration"))
         self.result_rules = rules_of({**given, "persist_result": asked.persists})
+        self.closure = closure_of(self.fn) if is_real(self.cache_policy) else b""
+        """What tells the function from others with its code, for the cache."""
         self.stores_for_cache = asked.is_why_stored
         """Whether results are stored for the cache alone."""
         self.key = options.text("key", given.get("key"))
@@ -144,7 +147,9 @@ class Task(TaskHooks, Generic[P, R]):
     def with_options(self, **changes: Unpack[TaskOptions]) -> Task[P, R]:
         """Return a task of the same function with some options changed. Whatever is given counts, None and [] included."""
         merged: Any = {**self._given, **self._hooks_now(), **changes}
-        return type(self)(self.fn, **merged)
+        changed = type(self)(self.fn, **merged)
+        changed.closure = self.closure or changed.closure
+        return changed
 
     def __get__(self, instance: Any, owner: type | None = None) -> Task[..., R]:
         fn: Any = self.fn

@@ -230,7 +230,13 @@ class Keeping:
         """Record whether an earlier result was used, and why."""
         # Verdicts of a run never share a moment, by which they are told apart.
         self._judged_us = max(clock.now_us(), self._judged_us + 1)
-        history.current().noted([("verdict", (self.run.key, self._judged_us, verdict, reason))])
+        # A flow run that no other called has no task run that stands for it.
+        run = (
+            self.run
+            if self.context.parent is not None or isinstance(self.context, TaskRunContext)
+            else self.context.run
+        )
+        history.current().noted([("verdict", (run.key, self._judged_us, verdict, reason))])
 
     # When its body has ended.
 

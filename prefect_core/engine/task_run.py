@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def task_life(call: TaskCall) -> Life[State]:
     """Take a task run from Pending to its end; returns its last state."""
-    run, task = call.run, call.task
+    run = call.run
     try:
         if not (yield from _gather_inputs(call)):
             return run.state
@@ -43,31 +43,37 @@ def task_life(call: TaskCall) -> Life[State]:
         return run.state
     except BaseException as error:
         return _crash(call, error)
+    is_new = yield from _end(call)
+    state = run.state
+    yield from close_transaction(call, state)
+    hooks = call.task.hooks_for(state.type)
+    if hooks and is_new:
+        yield from call_hooks(hooks, call.task, state, call.context)
+    return state
+
+
+def _end(call: TaskCall) -> Life[bool]:
+    """Bring a run whose inputs are there to its end; False if it was over already, in an earlier attempt or by somebody else."""
     taker = call.parent.dispatcher if not call.is_submitted and isinstance(call.parent, TaskRunContext) else None
     if taker is not None:
         # The body that called it is one that the flow run may let go, and this run with it.
         taker.enter(call)
-    is_over = False
     try:
         known = yield from _known(call)
-        is_over = known is not None
         state = known if known is not None else (yield from _cached_or_new(call))
     except transitions.RunIsOver:
-        state, is_over = run.state, True
+        return False
     except BaseException as error:
-        state = _crash(call, error)
+        _crash(call, error)
+        return True
     else:
         logs.task_finished(call.context, state)
+        return known is None
     finally:
         if taker is not None:
             taker.leave(call)
         if call.caching is not None:
             call.caching.let_go()
-    yield from close_transaction(call, state)
-    hooks = task.hooks_for(state.type)
-    if hooks and not is_over:
-        yield from call_hooks(hooks, task, state, call.context)
-    return state
 
 
 def _known(call: TaskCall) -> Life[State | None]:

@@ -127,9 +127,10 @@ class Block(BaseTransaction):
     def _awaiting(self, *, withdraws: bool) -> Moments[Member | None]:
         """Wait for the runs that were submitted in the block; returns the first that did not complete and that nobody asked for."""
         failed = None
-        for member in self.members:  # it may grow meanwhile
-            if withdraws:
+        if withdraws:
+            for member in list(self.members):
                 member.withdraw()
+        for member in self.members:  # it may grow meanwhile
             if not member.future.done():
                 yield member.future
             is_unheard = member.is_own and not member.future.was_asked

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import subprocess
 import sys
+import threading
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -40,6 +43,19 @@ from tests.unit.recorded import Recorded
 @task
 def add(x: int, y: int = 1) -> int:
     return x + y
+
+
+_prices: list[str] = []
+
+
+@dataclass
+class Shop:
+    name: str
+
+    @task(cache_policy=INPUTS)
+    def price(self, x: int) -> str:
+        _prices.append(f"{self.name}{x}")
+        return _prices[-1]
 
 
 def context_of(some_task: Any, flow_run: FlowRun | None = None) -> TaskRunContext:
@@ -109,10 +125,52 @@ def test_the_source_is_the_code_and_not_its_place() -> None:
 
 def test_the_source_covers_what_a_nameless_function_closes_over() -> None:
     def made(factor: int) -> Any:
-        return task(lambda x: x * factor)
+        return task(lambda x: x * factor, cache_policy=TASK_SOURCE)
 
     two, three = (TASK_SOURCE.compute_key(context_of(made(factor)), {}, None) for factor in (2, 3))
     assert two != three
+
+
+def test_the_source_does_not_change_with_what_the_function_itself_changes() -> None:
+    seen: list[int] = []
+    local = task(lambda x: seen.append(x), cache_policy=TASK_SOURCE)
+    before = TASK_SOURCE.compute_key(context_of(local), {}, None)
+    local.fn(1)
+    assert TASK_SOURCE.compute_key(context_of(local), {}, None) == before
+    assert TASK_SOURCE.compute_key(context_of(local.with_options(name="other")), {}, None) == before
+
+
+def test_what_can_not_be_encoded_in_a_closure_counts_by_its_type(recorded: Recorded) -> None:
+    lock, ran = threading.Lock(), []
+
+    @task(cache_policy=INPUTS)
+    def guarded(x: int) -> int:
+        with lock:
+            ran.append(x)
+            return x
+
+    assert guarded(1) == guarded(1) == 1
+    assert ran == [1]
+
+
+def test_a_factory_makes_tasks_that_never_share_results(recorded: Recorded) -> None:
+    def times(factor: int) -> Any:
+        def inner() -> int:
+            return factor
+
+        return task(lambda x: x * inner(), cache_policy=INPUTS)
+
+    assert [times(2)(1), times(3)(1), times(2)(1)] == [2, 3, 2]
+
+
+def test_methods_of_other_objects_never_share_results(recorded: Recorded) -> None:
+    assert [Shop("a").price(1), Shop("b").price(1), Shop("a").price(1)] == ["a1", "b1", "a1"]
+    assert _prices == ["a1", "b1"]
+
+
+def test_partials_never_share_results(recorded: Recorded) -> None:
+    two, three = (task(functools.partial(add.fn, y=y), cache_policy=INPUTS - "y") for y in (2, 3))
+    assert (two(1), three(1)) == (3, 4)
 
 
 def test_no_cache_gives_no_key_and_adds_nothing() -> None:
