@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 from benchmarks.measure import Figure, compare, throwaway_home
 from prefect_core import flow, reexecution, task
 
+os.environ.setdefault("PREFECT_CORE_LOGGING_LEVEL", "CRITICAL")
 STORED, TAKEN = 300, 20_000
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 
 from prefect_core import encoding
 from prefect_core.locking import DatabaseLockManager, IsolationLevel, LockManager
@@ -293,8 +293,7 @@ def chosen_policy(given: Mapping[str, Any], name: str) -> Chosen:
 
 
 def _policy_of(given: Mapping[str, Any], name: str) -> CachePolicy:
-    policy: Any = given.get("cache_policy")
-    key_fn: Any = given.get("cache_key_fn")
+    policy, key_fn = given.get("cache_policy"), given.get("cache_key_fn")
     if policy is not None and not isinstance(policy, CachePolicy):
         raise TypeError(
             f"Expected a cache policy for 'cache_policy', such as INPUTS or NO_CACHE from prefect_core.cache_policies; got {policy!r}."
@@ -308,8 +307,7 @@ def _policy_of(given: Mapping[str, Any], name: str) -> CachePolicy:
             "Both `cache_policy` and `cache_key_fn` are set on task %r. `cache_key_fn` will be used.",
             name,
         )
-    checked: CacheKeyFn = given["cache_key_fn"]
-    return CacheKeyFnPolicy(checked)
+    return CacheKeyFnPolicy(cast("CacheKeyFn", key_fn))
 
 
 def is_real(policy: CachePolicy) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any, TypeVar
 
 from prefect_core import clock
@@ -73,14 +72,13 @@ def _in_new_loop(function: Callable[[], Any]) -> Any:
         except BaseException as error:
             outcome.append((None, error))
 
-    def run_loop() -> None:
-        anyio.run(carry_out)
-
     variables = contextvars.copy_context()
     # What a loop library keeps for this thread's loop must not be found on the other.
     for variable in [one for one in variables if one.name.startswith(("sniffio", "current_async_library"))]:
         variables.run(variable.set, None)
-    thread = threading.Thread(target=partial(variables.run, run_loop), name="prefect-core-hook", daemon=True)
+    thread = threading.Thread(
+        target=lambda: variables.run(lambda: anyio.run(carry_out)), name="prefect-core-hook", daemon=True
+    )
     thread.start()
     thread.join()
     value, error = outcome[0]

@@ -59,9 +59,7 @@ def _end(call: TaskCall) -> Life[bool]:
         # The body that called it is one that the flow run may let go, and this run with it.
         taker.enter(call)
     try:
-        if call.keeping is None and call.parent is not None:
-            identify_before_body(call.context)
-        known = None if call.keeping is None else (yield from call.keeping.reuse())
+        known = yield from _known(call)
         state = known if known is not None else (yield from _cached_or_new(call))
     except transitions.RunIsOver:
         return False
@@ -76,6 +74,15 @@ def _end(call: TaskCall) -> Life[bool]:
             taker.leave(call)
         if call.caching is not None:
             call.caching.let_go()
+
+
+def _known(call: TaskCall) -> Life[State | None]:
+    """Return the state of an earlier execution that stands for this call, or None."""
+    if call.keeping is not None:
+        return (yield from call.keeping.reuse())
+    if call.parent is not None:
+        identify_before_body(call.context)
+    return None
 
 
 def _cached_or_new(call: TaskCall) -> Life[State]:

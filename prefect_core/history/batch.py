@@ -65,6 +65,7 @@ OF_RESULTS: dict[str, tuple[str, ...]] = {
     "kept": ("run", "attempt", "result", "inputs"),
     "cache": ("key", "result", "run", "expires_us", "created_us"),
     "unheld": ("run", "names", "result"),
+    "borrowed": ("result",),
     "verdict": ("run", "at_us", "verdict", "reason"),
 }
 """Tables of stored results, each with its columns."""

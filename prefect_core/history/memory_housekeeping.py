@@ -15,7 +15,7 @@ from prefect_core.history.stored import DROPPED, DoomedRow, Holders, ReopeningRo
 if TYPE_CHECKING:
     from prefect_core.history.housekeeping import IsGone
 
-KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2}
+KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2, "borrowed": 1}
 _RESULT = {table: OF_RESULTS[table].index("result") for table in ("kept", "cache", "unheld")}
 """The column with the result that a row refers to."""
 _CACHE_RUN = OF_RESULTS["cache"].index("run")
@@ -74,10 +74,11 @@ class MemoryHousekeeping:
 
     def _drop(self, result: int) -> None:
         row = self._of_results["result"].pop((result,), None)
+        is_borrowed = self._of_results["borrowed"].pop((result,), None) is not None
         if row is None or row[3] is None:
             return
         _, _, storage, name, *_, created_us = row
-        if not self.named_objects(storage, [name]):
+        if not is_borrowed and not self.named_objects(storage, [name]):
             self._doomed[storage, name] = max(created_us, self._doomed.get((storage, name), 0))
 
     def reopenings(self, run: int) -> list[ReopeningRow]:

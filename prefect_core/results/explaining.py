@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefect_core import clock
+from prefect_core.errors import ObjectNotFound
 from prefect_core.history.store import RunFilter
 from prefect_core.history.stored import AGAIN, DROPPED, TAKEN, VerdictRow
 from prefect_core.results.comparing import Nearest, difference, nearest
@@ -62,7 +64,8 @@ class _Explaining:
     def _what_became_of_it(self) -> tuple[str, list[str]]:
         taken = [one for one in self._last if one.verdict == TAKEN]
         if taken:
-            return TAKEN, [f"Its result was taken over: it {taken[-1].reason}."]
+            since = [one for one in self._last if one.at_us > taken[-1].at_us]
+            return TAKEN, [f"Its result was taken over: it {taken[-1].reason}.", *map(_sentence, since)]
         others = [_sentence(one) for one in self._last if one.verdict != AGAIN]
         again = [one.reason for one in self._last if one.verdict == AGAIN]
         if not self._has_run():
@@ -156,7 +159,21 @@ class _Explaining:
             verdicts = [verdict.verdict for verdict in self._store.verdicts(one.key) if verdict.at_us >= last.began_us]
             if TAKEN in verdicts:
                 return [f"It was not called in {which}: {one.name}, which calls it, was taken over as a whole."]
+        unfinished = [name for name, state in self._inputs() if state != COMPLETED.value]
+        if unfinished:
+            return [
+                f"In {which}, {unfinished[0]} did not complete, which it takes; so its result was not asked for, and stands."
+            ]
         return [f"It was not called in {which}."]
+
+    def _inputs(self) -> list[tuple[str, str]]:
+        """Return the names and kinds of state of the runs that its arguments come from, as they are now."""
+        found = []
+        for one in self._row.inputs:
+            with suppress(ObjectNotFound):
+                run = (self._store.task_run if one.kind == "task_run" else self._store.flow_run)(str(one.id))
+                found.append((run.name, run.state_type))
+        return found
 
 
 def _sentence(verdict: VerdictRow) -> str:

@@ -130,6 +130,9 @@ def orphans(store: HistoryStore, url: str, before_us: int) -> Iterator[StoredObj
 
     def is_ours(key: str) -> bool:
         matched = _OUR_KEY.fullmatch(key)
+        if is_own and "/" not in key and key.endswith(".json"):
+            # A cache key, kept there by a `key_storage`, which no row names.
+            return False
         return is_own or (matched is not None and _is_known(store, matched[1], roots))
 
     for part in _parts(resolve_storage(url).objects(), _AT_ONCE):

@@ -84,7 +84,7 @@ class StorageIndex:
             raise ObjectDamaged(f"The cache key {key!r} in {self.storage.url} is damaged: {error}") from error
         # One object is one result, however often it is found, so that what was computed from it is known to be so.
         known = history.current().stored().result_at(kept.storage, kept.object, kept.sha256)
-        kept.is_new = known is None
+        kept.is_new = kept.is_borrowed = known is None
         kept.result = history.current().new_key() if known is None else known
         return Entry(kept, expires_us, str(said.get("origin", "")))
 

@@ -81,6 +81,7 @@ class KeptValue(Stored):
         "around",
         "cached",
         "inputs",
+        "is_borrowed",
         "is_new",
         "object",
         "result",
@@ -101,6 +102,8 @@ class KeptValue(Stored):
         self.size = 0
         self.sha256 = b""
         self.is_new = True
+        self.is_borrowed = False
+        """Whether another history wrote the object, which is not for this one to delete."""
         self.cached: tuple[str, int | None] | None = None
         """The cache key that finds the value, and when it expires, in wall microseconds."""
         self._later: list[bytes] | None = None
@@ -230,7 +233,8 @@ class KeptValue(Stored):
             return []
         self.is_new = False
         place = (self.storage, self.object, self.value, self.size, self.sha256)
-        return [("result", (self.result, self.serializer, *place, clock.now_us()))]
+        rows: list[tuple[str, Row]] = [("result", (self.result, self.serializer, *place, clock.now_us()))]
+        return [*rows, ("borrowed", (self.result,))] if self.is_borrowed else rows
 
     def __repr__(self) -> str:
         place = "the history" if self.storage is None else f"{self.storage}/{self.object}"

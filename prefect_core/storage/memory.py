@@ -1,10 +1,9 @@
-"""The memory of this process as a storage, for tests and for results that nothing outlives: fsspec's, so that others see it too."""
+"""The memory of this process as a storage, for tests and for results that need not outlive it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from typing import Any
 
 from prefect_core import clock
 from prefect_core.buffers import Buffer, Source
@@ -12,6 +11,9 @@ from prefect_core.errors import ObjectMissing, shown
 from prefect_core.storage.chunks import write_chunks
 from prefect_core.storage.interface import StoredObject, Written
 from prefect_core.storage.keys import check_key
+
+_objects: dict[str, tuple[bytes, int]] = {}
+"""All of them by path, each with the moment of its writing in wall microseconds. Single acts on a dict need no lock."""
 
 
 class MemoryStorage:
@@ -29,31 +31,30 @@ class MemoryStorage:
         """Keep a copy of the pieces; other threads see all of it or nothing."""
         path, content = self._path(key), bytearray()
         written = write_chunks(list(pieces), content.extend)
-        _file_system().pipe_file(path, bytes(content))
+        _objects[path] = bytes(content), clock.now_us()
         return written
 
     def open(self, key: str) -> Source:
         """Return a stream over the bytes."""
-        try:
-            # `open` of fsspec would give all readers one and the same stream.
-            return BytesIO(_file_system().cat_file(self._path(key)))
-        except FileNotFoundError as error:
-            raise ObjectMissing(f"The storage {self.url} has no object {shown(key, 100)}.") from error
+        found = _objects.get(self._path(key))
+        if found is None:
+            raise ObjectMissing(f"The storage {self.url} has no object {shown(key, 100)}.")
+        return BytesIO(found[0])
 
     def size(self, key: str) -> int | None:
         """Return the number of bytes."""
-        file = _file_system().store.get(self._path(key))
-        return None if file is None else int(file.getbuffer().nbytes)
+        found = _objects.get(self._path(key))
+        return None if found is None else len(found[0])
 
     def delete(self, key: str) -> bool:
         """Forget the object."""
-        return _file_system().store.pop(self._path(key), None) is not None
+        return _objects.pop(self._path(key), None) is not None
 
     def objects(self, prefix: str = "") -> Iterator[StoredObject]:
         """Yield what is there now."""
-        for path, file in list(_file_system().store.items()):
+        for path, (content, modified_us) in list(_objects.items()):
             if path.startswith(self._root + prefix):
-                yield StoredObject(path[len(self._root) :], file.getbuffer().nbytes, clock.from_datetime(file.modified))
+                yield StoredObject(path[len(self._root) :], len(content), modified_us)
 
     def clear_leftovers(self, before_us: int) -> int:
         """Do nothing: no writer that was killed has left anything in this process."""
@@ -61,9 +62,3 @@ class MemoryStorage:
 
     def _path(self, key: str) -> str:
         return self._root + check_key(key)
-
-
-def _file_system() -> Any:
-    import fsspec  # loads much, and most storages are folders
-
-    return fsspec.filesystem("memory")

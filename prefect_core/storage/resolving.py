@@ -52,8 +52,12 @@ def _check_url(url: str, protocol: str) -> None:
             f"The storage {place} has a password in its URL, which is kept in the history. Leave it out, and put it where fsspec looks: in "
             "~/.config/fsspec, or in the variables of the store's own library."
         )
-    from fsspec import get_filesystem_class  # loads much, and most storages are folders
-
+    try:
+        from fsspec import get_filesystem_class  # loads much, and most storages are folders
+    except ImportError as error:
+        raise ConfigurationError(
+            f"The storage {url} needs fsspec: install it with `pip install 'prefect_core[remote]'`."
+        ) from error
     try:
         get_filesystem_class(protocol)
     except (ImportError, ValueError) as error:

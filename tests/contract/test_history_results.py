@@ -241,6 +241,24 @@ def test_an_object_that_another_result_names_is_not_doomed(kept: Kept) -> None:
     assert kept.doomed() == ["same"]
 
 
+def test_an_object_of_another_history_is_not_doomed(kept: Kept) -> None:
+    borrowed, own = kept.result("theirs", a=kept.loads[0]), kept.result("ours", a=kept.loads[1])
+    kept.note(("borrowed", (borrowed,)))
+    kept.drop(borrowed, own)
+    assert kept.doomed() == ["ours"]
+    assert kept.store.check() == []
+
+
+def test_the_value_of_a_transaction_outside_of_all_runs_belongs_to_its_key(kept: Kept) -> None:
+    key = kept.result("own")
+    kept.note(("cache", ("k", key, 0, None, 1)))
+    kept.store.delete_flow_run(kept.first.key)
+    assert kept.store.check() == []
+    assert kept.results() == {key}
+    assert kept.drop(key) == [key]
+    assert (kept.store.cached("k"), kept.doomed()) == (None, ["own"])
+
+
 def test_dropping_results_leaves_their_runs_and_says_why(kept: Kept) -> None:
     shared = kept.result("shared", a=kept.loads[0], b=kept.loads[1])
     held = kept.result()

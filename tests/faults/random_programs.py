@@ -144,7 +144,7 @@ def flaky(node: Node, inputs: list[Any], around: str) -> Any:
 @task(persist_result=True)
 async def asynchronous(node: Node, inputs: list[Any], around: str) -> Any:
     await anyio.sleep(0)
-    return body({**node, "children": []}, inputs, around) if not node["children"] else body(node, inputs, around)
+    return body(node, inputs, around)
 
 
 @flow(persist_result=True, validate_parameters=False)

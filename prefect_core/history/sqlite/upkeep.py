@@ -34,12 +34,15 @@ _ORPHANS = {
         AND run NOT IN (SELECT key FROM flow_run) AND run NOT IN (SELECT key FROM task_run)"""
     for table in _OF_RUNS
 }
+# The value of a transaction outside of all runs.
+_ORPHANS["cache"] += " AND run <> 0"
 _DANGLING = {
     table: f"SELECT count(*) FROM {table} WHERE result IS NOT NULL AND result NOT IN (SELECT key FROM result)"
-    for table in ("kept", "unheld", "cache")
+    for table in ("kept", "unheld", "cache", "borrowed")
 }
+_REFERENCES = ("kept", "unheld", "cache")
 _UNREFERENCED = f"""SELECT count(*) FROM result
-    WHERE {" AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE result = result.key)" for table in _DANGLING)}"""
+    WHERE {" AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE result = result.key)" for table in _REFERENCES)}"""
 
 
 def delete_flow_run(connections: Connections, key: int) -> int:

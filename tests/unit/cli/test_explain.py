@@ -173,7 +173,12 @@ def test_a_result_whose_input_fails_now_stays_as_it_was(main, call):
     (main.folder / "go").touch()
     assert call("flow-run", "retry", main.run).code == 1
     # It was not asked whether the result still stands, and for the next attempt it may.
-    assert main.of("count-0")["verdict"] == "ran"
+    explained = main.of("count-0")
+    assert explained["verdict"] == "ran"
+    assert (
+        "fickle-0 did not complete, which it takes; so its result was not asked for, and stands."
+        in explained["reasons"][-1]
+    )
 
 
 def test_an_argument_that_differs_is_named(main):

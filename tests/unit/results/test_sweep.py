@@ -16,6 +16,8 @@ from prefect_core.history.batch import Batch
 from prefect_core.history.store import HistoryStore
 from prefect_core.results import housekeeping
 from prefect_core.results.housekeeping import object_problems, orphans, places, sweep
+from prefect_core.results.index import StorageIndex
+from prefect_core.results.kept import KeptValue
 from prefect_core.runs import FlowRun
 from prefect_core.states import Pending
 from prefect_core.storage import Storage, resolve_storage
@@ -144,6 +146,12 @@ def test_orphans_are_the_objects_that_no_result_names(house: House) -> None:
     house.storage.write("deep/down/orphan", [b"x"])
     assert house.orphans() == ["deep/down/orphan", "orphan"]
     assert house.orphans(before_us=clock.now_us() - LATER_US) == []
+
+
+def test_a_cache_key_in_the_storage_of_the_home_is_no_orphan(house: House) -> None:
+    StorageIndex(house.storage).publish("some key", KeptValue(1, "pickle", ()), None, "")
+    house.storage.write("orphan", [b"x"])
+    assert house.orphans() == ["orphan"]
 
 
 def test_an_orphan_is_nothing_that_a_storage_around_or_inside_names(house: House) -> None:

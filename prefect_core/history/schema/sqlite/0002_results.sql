@@ -36,6 +36,11 @@ CREATE TABLE kept (
 );
 CREATE INDEX kept_by_result ON kept (result);
 
+-- Results whose object another history wrote, which is not for this one to delete.
+CREATE TABLE borrowed (
+    result INTEGER PRIMARY KEY REFERENCES result (key)
+);
+
 -- Flow runs with parameters that JSON can't hold: names is a JSON array of these, result holds a dict of them if they were stored.
 CREATE TABLE unheld (
     run INTEGER PRIMARY KEY,
@@ -140,9 +145,11 @@ CREATE TRIGGER cache_of_nothing BEFORE INSERT ON cache WHEN NOT EXISTS (SELECT 1
     SELECT RAISE(IGNORE);
 END;
 
--- The object of a result is doomed with the last row that names it.
-CREATE TRIGGER result_is_gone AFTER DELETE ON result
-WHEN old.object IS NOT NULL AND NOT EXISTS (SELECT 1 FROM result WHERE object = old.object AND storage = old.storage) BEGIN
-    INSERT INTO doomed VALUES (old.storage, old.object, old.created_us)
+-- The object of a result is doomed with the last row that names it, unless it is borrowed.
+CREATE TRIGGER result_is_gone AFTER DELETE ON result WHEN old.object IS NOT NULL BEGIN
+    INSERT INTO doomed SELECT old.storage, old.object, old.created_us
+        WHERE NOT EXISTS (SELECT 1 FROM result WHERE object = old.object AND storage = old.storage)
+        AND NOT EXISTS (SELECT 1 FROM borrowed WHERE result = old.key)
         ON CONFLICT (storage, object) DO UPDATE SET written_us = max(written_us, excluded.written_us);
+    DELETE FROM borrowed WHERE result = old.key;
 END;
