@@ -217,7 +217,7 @@ def _compute(policy: CachePolicy, call: TaskCall, flow_parameters: dict[str, Any
 
 def caching_of(call: TaskCall) -> Caching | None:
     """Return the cache of a call, or None if it has none."""
-    policy = call.task.caching_policy
+    policy = call.task.caching_policy if call.keeping is not None else None
     if policy is None or call.keeping is None:
         return None
     call.keeping.is_placed = policy.key_storage is not None

@@ -13,15 +13,12 @@ from prefect_core.transactions import ending, handing_up, rolling_back
 if TYPE_CHECKING:
     from prefect_core.engine.task_call import TaskCall
     from prefect_core.states import State
+    from prefect_core.transactions import BaseTransaction
 
 
-def close_transaction(call: TaskCall, state: State) -> Life[None]:
-    """End the run's transaction, if it has one."""
-    has_run = call.has_returned
-    node = call.context.transaction
-    if node is None:
-        return
-    task = call.task
+def close_transaction(call: TaskCall, state: State, node: BaseTransaction) -> Life[None]:
+    """End the run's transaction."""
+    has_run, task = call.has_returned, call.task
     if has_run:
         # What a body has done is undone by its hooks; a result that was there before, or a body that raised, has none.
         node.undone.append(lambda: logs.note(call.context, logs.INFO, f"Rolled back: {ROLLED_BACK_REASON}."))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import clock, context, history, logs
 from prefect_core.context import TaskRunContext
 from prefect_core.engine import deadlines, portal, transitions
+from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.paths import identify_before_body
@@ -45,7 +46,8 @@ def task_life(call: TaskCall) -> Life[State]:
         return _crash(call, error)
     is_new = yield from _end(call)
     state = run.state
-    yield from close_transaction(call, state)
+    if call.context.transaction is not None:
+        yield from close_transaction(call, state, call.context.transaction)
     hooks = call.task.hooks_for(state.type)
     if hooks and is_new:
         yield from call_hooks(hooks, call.task, state, call.context)
@@ -60,7 +62,10 @@ def _end(call: TaskCall) -> Life[bool]:
         taker.enter(call)
     try:
         known = yield from _known(call)
-        state = known if known is not None else (yield from _cached_or_new(call))
+        if known is not None:
+            state = known
+        else:
+            state = yield from (_attempts(call) if call.caching is None else _cached_or_new(call, call.caching))
     except transitions.RunIsOver:
         return False
     except BaseException as error:
@@ -85,16 +90,14 @@ def _known(call: TaskCall) -> Life[State | None]:
     return None
 
 
-def _cached_or_new(call: TaskCall) -> Life[State]:
+def _cached_or_new(call: TaskCall, caching: Caching) -> Life[State]:
     """End the run with an earlier result that its cache key finds, or else by its body."""
-    if call.caching is None:
-        return (yield from _attempts(call))
     try:
-        cached = yield from call.caching.look_up()
+        cached = yield from caching.look_up()
     except Exception as error:
         return enter(call.run, State(FAILED, None, f"The cache could not be asked: {describe(error)}", data=error))
     state = cached if cached is not None else (yield from _attempts(call))
-    yield from call.caching.letting_go()
+    yield from caching.letting_go()
     return state
 
 
