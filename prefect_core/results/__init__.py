@@ -1,15 +1,16 @@
-"""Stored results: what is kept of a run's value, where, and for whom. The face of it is `load_result`."""
+"""Stored results: what is kept of a run's value, where, and for whom. Its face are `load_result` and `ResultStore`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["load_result"]
+__all__ = ["ResultStore", "load_result"]
 
-_EXPORTS = {"load_result": "prefect_core.results.loading"}
+_EXPORTS = {"ResultStore": "prefect_core.results.store", "load_result": "prefect_core.results.loading"}
 
 if TYPE_CHECKING:
     from prefect_core.results.loading import load_result as load_result
+    from prefect_core.results.store import ResultStore as ResultStore
 
 
 def __getattr__(name: str) -> Any:

@@ -139,9 +139,10 @@ def test_where_only_json_may_be_loaded_a_pickle_is_refused() -> None:
         load_result(ids()["stored-0"])
 
 
-def test_the_face_offers_it_and_nothing_else() -> None:
+def test_the_face_offers_it_and_the_store_of_transactions_and_nothing_else() -> None:
     import prefect_core.results as face
 
-    assert face.__all__ == ["load_result"]
+    assert face.__all__ == ["ResultStore", "load_result"]
+    assert face.ResultStore.__name__ == "ResultStore"
     with pytest.raises(AttributeError, match="nonsense"):
         _ = face.nonsense

@@ -12,7 +12,7 @@ import pytest
 from prefect_core import flow
 from prefect_core.errors import SerializationError
 from prefect_core.locking import MemoryLockManager, turns
-from prefect_core.results.store import ResultStore
+from prefect_core.results import ResultStore
 from prefect_core.testing import harness
 from prefect_core.transactions import (
     IsolationLevel,
