@@ -237,6 +237,9 @@ class CallIdentity:
 
     def trace(self) -> None:
         """Find out the `makings`, now that the inputs are there and no body had them."""
+        if not self._inputs:
+            self.makings = ()
+            return
         # Members of a set come in any order, and are told by what they are.
         self._inputs.sort(key=_place)
         makings = [_making(one) for one in self._inputs]

@@ -87,8 +87,9 @@ class Keeping:
 
     def identify(self, place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any) -> None:
         """Find out by what the call is known; `parameters` have their futures pinned. Outside of flows it is known by nothing."""
-        if path_of(place[0]) is not None:
-            self.identity = identity_of(place, key, parameters, wait_for)
+        path = path_of(place[0])
+        if path is not None:
+            self.identity = identity_of(path, place, key, parameters, wait_for)
 
     def adopt(self, flow_run: FlowRun | None) -> TaskRun | None:
         """Return the task run that this call was in an earlier attempt of its flow run, or None."""

@@ -132,16 +132,18 @@ def _identify(run: TaskRun, around: RunContext) -> CallIdentity:
                 if isinstance(around, FlowRunContext)
                 else (around.task.task_key, around.task.fn)
             )
-            identity = identity_of((around.parent, *callee), None, around.parameters, None)
+            path = path_of(around.parent)
+            identity = identity_of(path, (around.parent, *callee), None, around.parameters, None)
             identity.is_path_only = True
             run.identity = identity
         return run.identity
 
 
-def identity_of(place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any) -> CallIdentity:
-    """Return by what a call is known, or why by nothing; `parameters` have their futures pinned."""
+def identity_of(
+    path: bytes | None, place: Place, key: str | None, parameters: dict[str, Any], wait_for: Any
+) -> CallIdentity:
+    """Return by what a call in the run with this path is known, or why by nothing; `parameters` have their futures pinned."""
     parent, task_key, function = place
-    path = path_of(parent)
     problem, code = None, None
     try:
         code = code_of(function)

@@ -111,6 +111,14 @@ def test_what_was_taken_over_outlives_a_kill(nursery: Nursery, tmp_path: Path) -
     assert kill_and_judge(nursery, tmp_path / "home", "keeping.before_ack:9", "keeping.before_takeover:5") == 2
 
 
+@pytest.mark.parametrize("name", ["recorder.before_write", "recorder.after_write"])
+def test_a_retry_that_is_killed_at_its_very_beginning_can_be_retried(
+    nursery: Nursery, tmp_path: Path, name: str
+) -> None:
+    crashes = ["keeping.before_ack:3", *[f"{name}:1"] * 3]
+    assert kill_and_judge(nursery, tmp_path / "home", *crashes) == 4
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", sorted(POINTS))

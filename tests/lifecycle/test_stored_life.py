@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -230,6 +231,33 @@ def test_ctrl_c_while_a_task_of_a_sequential_runner_is_made_durable_ends_its_flo
         [_, run] = recorder.runs()
         check_over(recorder, run)
         assert run.state.type is COMPLETED
+
+
+def test_ctrl_c_while_a_task_of_a_sequential_runner_waits_for_its_input_crashes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+    runs: list[TaskRun] = []
+
+    def wait(signals: Any, timeout: float | None = None) -> bool:
+        runs.extend(signal.task_run for signal in signals)
+        gate.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "block_until_done", wait)
+    gated = task(lambda: gate.wait(20), name="gated", task_runner="concurrent")
+    behind = task(lambda value: value, name="behind")
+
+    @flow(task_runner="sequential")
+    def main() -> None:
+        behind.submit(gated.submit())
+
+    with recorded() as recorder:
+        assert not main(return_state=True).is_completed()
+        assert [run.task_name for run in runs] == ["gated"]
+        for run in recorder.runs():
+            check_over(recorder, run)
+        assert recorder.runs()[-1].state.is_crashed()
 
 
 # Runs of earlier attempts.

@@ -111,19 +111,54 @@ def test_the_future_of_an_unstored_run_counts_by_value_whether_it_made_calls_by_
     attempts: Attempts, tasks: Tasks, waits: bool
 ) -> None:
     stored = tasks.stored
-    subflow = flow(lambda value: stored(value), name="subflow")
+
+    def after_the_gate(value: Any) -> Any:
+        if not now().scratch["waits"]:
+            assert now().scratch["gate"].wait(20)
+        return stored(value)
+
+    attempts.scratch["gate"] = gate = threading.Event()
+    gated_task, gated_flow = task(after_the_gate), flow(after_the_gate)
 
     @flow
     def main() -> list[int]:
-        upstreams: list[Any] = [tasks.around.submit(1), subflow.submit(2)]
-        if waits == (now().number == 1):
+        # Once they have made their calls before they are inputs, and once they can't have.
+        attempts.scratch["waits"] = waits == (now().number == 1)
+        upstreams: list[Any] = [gated_task.submit(1), gated_flow.submit(2)]
+        if attempts.scratch["waits"]:
             [one.wait() for one in upstreams]
-        values = [tasks.stored.submit(one).result() for one in upstreams]
+        gate.clear()
+        behind = [stored.submit(one) for one in upstreams]
+        gate.set()
+        values = [one.result() for one in behind]
         end_first()
         return values
 
     attempts.run(main)
     assert attempts.run(main).result() == [1, 2]
+    assert attempts.bodies == []
+
+
+def test_the_future_of_an_unstored_run_counts_by_value_whatever_that_run_was_given(
+    attempts: Attempts, tasks: Tasks
+) -> None:
+    nested = task(lambda value: value, persist_result=True, name="nested")
+
+    @task
+    def constant(value: int) -> int:
+        nested(value)
+        return 9
+
+    @flow
+    def main() -> Any:
+        upstream = constant.submit(now().number)
+        upstream.wait()
+        value = tasks.stored.submit(upstream).result()
+        end_first()
+        return value
+
+    attempts.run(main)
+    assert attempts.run(main).result() == 9
     assert attempts.bodies == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prefect_core import flow, task
+from prefect_core import flow, history, task
 from prefect_core.context import get_run_context
 from prefect_core.storage.memory import MemoryStorage
 from tests.integration.again.attempts import Attempts, end_first, now, ran
@@ -20,8 +20,10 @@ class Gated(MemoryStorage):
     def __init__(self) -> None:
         super().__init__("gated")
         self.gate = threading.Event()
+        self.is_asked = threading.Event()
 
     def open(self, key: str) -> Any:
+        self.is_asked.set()
         assert self.gate.wait(20)
         return super().open(key)
 
@@ -131,19 +133,48 @@ def test_two_bodies_of_one_run_never_run_at_once_though_the_flow_is_tried_again(
         is_over.set()
 
 
-def test_a_task_whose_name_is_made_of_its_arguments_keeps_it_while_it_waits(attempts: Attempts, storage: Gated) -> None:
-    chain = Chain(storage, "task")
-    named = chain.second.with_options(task_run_name="second of {value}")
-    chain.gate.set()
+def test_the_history_is_not_told_what_a_run_shows_while_its_value_is_read(attempts: Attempts, storage: Gated) -> None:
+    @task(persist_result=True, result_storage=storage, task_run_name="of {number}")
+    def named(number: int) -> list[int]:
+        ran("named")
+        return [number]
+
+    def state_in_the_history() -> tuple[str, str]:
+        history.current().flush()
+        [row] = history.current().stored().task_runs()
+        return row.name, row.state_name
 
     @flow
-    def main() -> int:
-        value: int = named.submit(chain.first.submit()).result()
+    def main() -> Any:
+        future = named.submit(5)
+        if now().number == 2:
+            assert storage.is_asked.wait(20)
+            attempts.scratch["row"] = state_in_the_history()
+            storage.gate.set()
+        value = future.result()
         end_first()
         return value
 
     attempts.run(main)
-    assert attempts.run(main).result() == 2
-    with attempts.store() as store:
-        assert sorted(row.name for row in store.task_runs()) == ["first-0", "second of [1]"]
-        assert {row.state_name for row in store.task_runs()} == {"Completed"}
+    assert attempts.run(main).result() == [5]
+    assert attempts.bodies == []
+    assert attempts.scratch["row"] == ("of 5", "Completed")
+    assert attempts.states_of("named") == [["Pending", "Running", "Completed"]]
+
+
+def test_what_is_behind_a_cancelled_call_is_not_ready_and_not_cancelled_too(attempts: Attempts) -> None:
+    gate, began = threading.Event(), threading.Event()
+
+    @flow(task_runner="concurrent:1")
+    def main() -> None:
+        blocking.submit()
+        assert began.wait(20)
+        behind.submit(first.submit(1))
+        threading.Timer(0.1, gate.set).start()
+        raise ValueError("while the first waits for a thread")
+
+    blocking = task(lambda: began.set() or gate.wait(20), name="blocking")
+    first, behind = task(lambda value: value, name="first"), task(lambda value: value, name="behind")
+    attempts.run(main)
+    assert attempts.states_of("first") == [["Pending", "Cancelled"]]
+    assert attempts.states_of("behind") == [["Pending", "NotReady"]]
