@@ -14,7 +14,7 @@ import anyio
 from prefect_core import flow, reexecution, settings, task
 from prefect_core.crash_points import crash_point
 from prefect_core.entrypoints import load_flow
-from tests.faults.random_programs import _roots, note
+from tests.faults.random_programs import is_complete, note, roots
 
 HERE = "tests.faults.crowd"
 _number: ContextVar[int] = ContextVar("number")
@@ -84,11 +84,10 @@ async def submitted(size: int) -> dict[int, list[object]]:
 
 def execute(name: str, size: int, backend: str) -> None:
     """Run the flow of this name, or go on with the run of it that is in the history."""
-    if (settings.current().home / "history.db").exists() and (runs := _roots()):
-        again = reexecution.find(runs[0])
-        if again.row.state_type == "COMPLETED":
-            # The kill came after its last commit.
+    if (settings.current().home / "history.db").exists() and (runs := roots()):
+        if is_complete(runs[0]):
             return
+        again = reexecution.find(runs[0])
         with reexecution.reopened(again):
             anyio.run(partial(again.flow, *again.args, **again.kwargs), backend=backend)
     else:

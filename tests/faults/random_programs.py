@@ -179,11 +179,10 @@ def main(nodes: list[Node], retries: int) -> list[int]:
 
 def execute(nodes: list[Node], retries: int) -> None:
     """Run the program, or go on with the run of it that is in the history."""
-    if (settings.current().home / "history.db").exists() and (runs := _roots()):
-        again = reexecution.find(runs[0])
-        if again.row.state_type == "COMPLETED":
-            # The kill came after its last commit.
+    if (settings.current().home / "history.db").exists() and (runs := roots()):
+        if is_complete(runs[0]):
             return
+        again = reexecution.find(runs[0])
         with reexecution.reopened(again):
             again.flow.with_options(retries=retries)(*again.args, **again.kwargs)
     else:
@@ -192,12 +191,11 @@ def execute(nodes: list[Node], retries: int) -> None:
 
 def execute_by_command(nodes: list[Node]) -> None:
     """Do the same as a user would, who has the command line."""
-    runs = _roots() if (settings.current().home / "history.db").exists() else []
+    runs = roots() if (settings.current().home / "history.db").exists() else []
     if not runs:
         execute(nodes, 0)
         return
-    if history.current().stored().flow_run(runs[0]).state_type == "COMPLETED":
-        # The kill came after its last commit.
+    if is_complete(runs[0]):
         return
     from prefect_core.cli.main import main as command_line
 
@@ -208,7 +206,12 @@ def execute_by_command(nodes: list[Node]) -> None:
         assert not end.code
 
 
-def _roots() -> list[str]:
+def is_complete(run: str) -> bool:
+    """Tell whether the kill came after the last commit of the run, so that nothing is left to be run again."""
+    return history.current().stored().flow_run(run).state_type == "COMPLETED"
+
+
+def roots() -> list[str]:
     return [str(row.id) for row in history.current().stored().flow_runs() if row.parent_flow_run is None]
 
 
