@@ -35,9 +35,9 @@ def reopen(
         _close(connection, run)
         attempts: int = connection.execute(
             # One that was asked for and killed before its body began counts too.
-            "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = ?1), 0), "
-            "coalesce((SELECT max(attempt) FROM reopened WHERE run = ?1), 0))",
-            (run,),
+            "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = :run), 0), "
+            "coalesce((SELECT max(attempt) FROM reopened WHERE run = :run), 0))",
+            {"run": run},
         ).fetchone()[0]
         last_us: int = connection.execute(
             "SELECT coalesce(max(at_us), 0) FROM reopened WHERE run = ?", (run,)
@@ -93,8 +93,8 @@ def owner(connection: sqlite3.Connection, run: int) -> ProcessIdentity | None:
     """Return the process that runs a root flow run, or ran it last."""
     found = connection.execute(
         "SELECT host, boot_id, pid, pid_started FROM process WHERE number = "
-        "coalesce((SELECT process FROM reopened WHERE run = ?1 ORDER BY at_us DESC LIMIT 1), ?1 >> 32)",
-        (run,),
+        "coalesce((SELECT process FROM reopened WHERE run = :run ORDER BY at_us DESC LIMIT 1), :run >> 32)",
+        {"run": run},
     ).fetchone()
     return ProcessIdentity(*found) if found is not None else None
 
