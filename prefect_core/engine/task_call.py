@@ -174,7 +174,8 @@ class TaskCall:
         if kind is RUNNING or kind is SCHEDULED:
             # Scheduled: between two attempts.
             return kind is RUNNING
-        return self.payload is not None and self.runner is not None and not self.runner.cancel(self.payload)
+        payload = self.payload  # let go by the lifecycle when it ends, like below
+        return payload is not None and self.runner is not None and not self.runner.cancel(payload)
 
     def cancel_unstarted(self, reason: str) -> None:
         """Do nothing: what its body submits is in the dispatcher that asks."""
@@ -182,11 +183,13 @@ class TaskCall:
     def hurry(self) -> None:
         """Stop a body that an event loop of this process runs, or is about to run."""
         self.is_hurried = True
-        if self.payload is not None and self.payload.is_async and self.runner is not None and self.runner.shares_memory:
-            self.runner.interrupt(self.payload)
+        payload = self.payload
+        if payload is not None and payload.is_async and self.runner is not None and self.runner.shares_memory:
+            self.runner.interrupt(payload)
 
     def let_go(self, reason: str) -> None:
         """Give up on a body that runs on: interrupt it where the runner can, and end its run Crashed."""
-        if self.payload is not None and self.runner is not None:
-            self.runner.interrupt(self.payload)
+        payload = self.payload
+        if payload is not None and self.runner is not None:
+            self.runner.interrupt(payload)
         self.end(State(CRASHED, None, reason))

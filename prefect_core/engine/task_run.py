@@ -75,6 +75,8 @@ def _end(call: TaskCall) -> Life[bool]:
         logs.task_finished(call.context, state)
         return known is None
     finally:
+        # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
+        call.payload = None
         if taker is not None:
             taker.leave(call)
         if call.caching is not None:

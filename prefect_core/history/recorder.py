@@ -4,7 +4,7 @@ An event is a small tuple at the end of a deque. The caller rings only where the
 events, while it gathers and enough have come, or when the deque is full. All three are one comparison with `_ring_at`, which the writer
 sets as it goes:
 
-    asleep      0           the first event rings
+    asleep      0           the first event rings: after 50 ms without one, since waking up costs a caller who comes at once
     gathering   ENOUGH      until that many events are there, a flush asks, or 50 ms have passed
     writing     EASE        then each caller pauses a moment for every further event, which gives the writer the interpreter;
                             past the bound callers are held back, with one warning, until the writer took the queue
@@ -309,15 +309,13 @@ class StoreRecorder:
 
     def _take(self) -> list[Event]:
         queue, bell = self._queue, self._bell
+        self._gather()
         if not queue:
             bell.clear()
             self._ring_at = 0
             if not queue and not self._closing:
                 bell.wait()
-        bell.clear()
-        self._ring_at = ENOUGH
-        if len(queue) < ENOUGH and not self._hurry:
-            bell.wait(GATHER_SECONDS)
+            self._gather()
         self._ring_at = self._ease
         self._hurry = False
         events = [queue.popleft() for _ in range(min(len(queue), MOST))]
@@ -325,6 +323,14 @@ class StoreRecorder:
         self._hurry = self._hurry or bool(queue)
         self._room.set()
         return events
+
+    def _gather(self) -> None:
+        """Wait until there is enough to write, somebody asks for it, or it is time."""
+        bell = self._bell
+        bell.clear()
+        self._ring_at = ENOUGH
+        if len(self._queue) < ENOUGH and not self._hurry:
+            bell.wait(GATHER_SECONDS)
 
     def _batch(self, events: list[Event], waiters: list[_Flush | Durable]) -> Batch:
         moves: list[Event] = []

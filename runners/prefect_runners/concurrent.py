@@ -69,17 +69,21 @@ class ConcurrentTaskRunner(TaskRunner):
         return self._pool is not None and handle is not None and self._pool.withdraw(handle)
 
     def interrupt(self, payload: Payload) -> None:
-        if isinstance(payload.handle, _OnLoop):
-            payload.handle.interrupt()
+        handle = payload.handle
+        if isinstance(handle, _OnLoop):
+            handle.interrupt()
 
     def abandon(self, payload: Payload) -> None:
-        if self._pool is not None and not payload.is_async:
-            self._pool.abandon(payload.handle)
+        handle = payload.handle
+        if self._pool is not None and handle is not None and not payload.is_async:
+            self._pool.abandon(handle)
 
     def loop_needed(self, payload: Payload) -> object | None:
         if self._host is None or self._pool is None:
             return None
-        is_needed = payload.is_async or (self.max_workers is not None and self._pool.is_behind_loop(payload.handle))
+        handle = payload.handle
+        may_be_behind = self.max_workers is not None and handle is not None
+        is_needed = payload.is_async or (may_be_behind and self._pool.is_behind_loop(handle))
         return self._host.loop() if is_needed else None
 
     def stop(self) -> None:
@@ -90,6 +94,8 @@ class ConcurrentTaskRunner(TaskRunner):
 def _run(payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None]:
     receipt = remote.run_attempt(payload)
     receipt.worker = remote.worker_name()
+    # The two refer to each other, and ten thousand such pairs keep the garbage collector busy.
+    payload.handle = None
     return partial(done, receipt)
 
 
@@ -145,6 +151,7 @@ async def _arun(payload: Payload, done: Callable[[Receipt], None], place: _Async
         if place is not None:
             place.leave()
     receipt.worker = remote.worker_name()
+    payload.handle = None  # as above
     done(receipt)
 
 
