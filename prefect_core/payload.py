@@ -71,11 +71,13 @@ class Payload:
 class Receipt:
     """How an attempt ended: with a value, or with the exception in `error`.
 
-    `timed_out` marks an attempt that its own deadline ended, `lost` one whose place ended or could not be had (`error` then says how);
-    `began` tells a body that ran from one that could not be started.
+    The value may be a `Reference` to where it lies. `timed_out` marks an attempt that its own deadline ended, `lost` one whose place ended or
+    could not be had (`error` then says how); `began` tells a body that ran from one that could not be started. An attempt is `unready` if
+    it did not begin because a value that it was handed as a reference was never made: to be tried again when the runs that make its inputs
+    are over.
     """
 
-    __slots__ = ("began", "ended_us", "error", "lost", "started_us", "timed_out", "value", "worker")
+    __slots__ = ("began", "ended_us", "error", "lost", "started_us", "timed_out", "unready", "value", "worker")
 
     def __init__(self, value: Any = None, error: BaseException | None = None, timed_out: bool = False) -> None:
         self.value = value
@@ -83,6 +85,7 @@ class Receipt:
         self.timed_out = timed_out
         self.lost = False
         self.began = True
+        self.unready = False
         self.started_us = 0
         self.ended_us = 0
         self.worker = ""

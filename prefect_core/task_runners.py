@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from prefect_core.payload import Payload, Receipt
+    from prefect_core.references import Reference
 
 ENTRY_POINT_GROUP = "prefect_core.task_runners"
 
@@ -28,6 +29,8 @@ BUILT_IN: dict[str, str] = {
     "sequential": "prefect_runners.sequential:SequentialTaskRunner",
     "concurrent": "prefect_runners.concurrent:ConcurrentTaskRunner",
     "processes": "prefect_runners.processes:ProcessPoolTaskRunner",
+    "dask": "prefect_runners.dask:DaskTaskRunner",
+    "ray": "prefect_runners.ray:RayTaskRunner",
 }
 """Our own runners, known without asking the installed packages."""
 
@@ -50,13 +53,15 @@ class Host(Protocol):
 class TaskRunner(ABC):
     """Where task bodies run.
 
-    What a runner can't do it declares: `shares_memory` (payloads need no pickling; bodies see the flow's objects), `runs_on_submit`
-    (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped).
+    What a runner can and can't do it declares: `shares_memory` (payloads need no pickling; bodies see the flow's objects), `runs_on_submit`
+    (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped), `holds_values` (its engine keeps
+    values where they were made: receipts bring references, and payloads may hold such references of this very runner).
     """
 
     shares_memory: bool = True
     runs_on_submit: bool = False
     can_cancel_running: bool = False
+    holds_values: bool = False
 
     @property
     def name(self) -> str:
@@ -81,6 +86,13 @@ class TaskRunner(ABC):
 
         Doesn't wait. Raises for a payload that it can't take (for instance `SerializationError`); `done` is then not called.
         """
+
+    def reference_to(self, payload: Payload) -> Reference | None:
+        """Return where the value of a submitted attempt will lie, so that others can be handed over before it has ended; None if unknown.
+
+        Only asked where `holds_values`. If the attempt does not end well, those get a receipt that is `unready`.
+        """
+        return None
 
     def cancel(self, payload: Payload) -> bool:
         """Keep an attempt that has not begun from running; then return True, and `done` is not called."""
@@ -177,6 +189,8 @@ _EXPORTS = {
     "ThreadPoolTaskRunner": "prefect_runners.concurrent",
     "ProcessPoolTaskRunner": "prefect_runners.processes",
     "ExecutorTaskRunner": "prefect_runners.executor",
+    "DaskTaskRunner": "prefect_runners.dask",
+    "RayTaskRunner": "prefect_runners.ray",
 }
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from prefect_core import clock, context, ids, options, pickling, settings, unpicklable
+from prefect_core import clock, context, ids, options, pickling, references, settings, unpicklable
 from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
 from prefect_core.engine.outline import lineage, outline
@@ -30,6 +30,7 @@ from prefect_core.engine.workplace import PLAIN, Call, Parcel, Reply, Surroundin
 from prefect_core.errors import RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
 from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
 from prefect_core.state_kinds import FINAL
 
 _ADVICE = "Make it inside the task, or pass what it can be made from."
@@ -57,7 +58,9 @@ def _number() -> int:
 class Transport:
     """Turns the payloads of one runner, which belong to one flow run, into deliveries."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: object = None) -> None:
+        """`home` is the runner, where that can hand on references to values that it holds (`Delivery.natives`)."""
+        self._home = home
         self._around: FlowRunContext | None = None
         self._surroundings: tuple[int, bytes] | None = None
 
@@ -71,7 +74,9 @@ class Transport:
             self._around = around.flow_context
             self._surroundings = _number(), _dump_surroundings(self._around)
         task = _pickled_task(around.task)
-        return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, _dump_call(payload, around)))
+        with references.packing(self._home) as natives:
+            call = _dump_call(payload, around)
+        return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), natives)
 
 
 def _dump_surroundings(around: FlowRunContext | None) -> bytes:
@@ -205,9 +210,11 @@ class Delivery:
 
     _beginning = threading.Lock()
 
-    def __init__(self, payload: Payload, parcel: Parcel) -> None:
+    def __init__(self, payload: Payload, parcel: Parcel, natives: list[Any]) -> None:
         self.payload = payload
         self.parcel = parcel
+        self.natives = natives
+        """What the references among the arguments stand for, in the order of their places in the parcel."""
         self.sent_us = 0
         self.started_us = 0
         self._replay: Replay | None = None
@@ -243,10 +250,14 @@ class Delivery:
             self._replay = Replay(around)
         self._replay.events(events)
 
-    def receipt(self, dumped: bytes) -> Receipt:
-        """Turn what `workplace.work` returned into the receipt, and record what happened inside. Never raises."""
+    def receipt(self, dumped: bytes, reference: Reference | None = None) -> Receipt:
+        """Turn a reply into the receipt, and record what happened inside; `reference` is to the value, should it be kept. Never raises."""
         fields = pickle.loads(dumped)
         reply = Reply(*fields[:_REPLY_FIELDS])
+        if reply.is_unready:
+            receipt = self._unstarted(RunnerError("An input of this attempt was not made."), reply.worker)
+            receipt.unready = True
+            return receipt
         if reply.unloadable is not None:
             return self._unstarted(SerializationError(self._why_unloadable(reply.unloadable)), reply.worker)
         if reply.events:
@@ -260,6 +271,8 @@ class Delivery:
             receipt.error = _raised(load_error(reply.error))
         elif len(fields) > _REPLY_FIELDS:
             receipt.value = fields[_REPLY_FIELDS]
+        elif reply.is_kept:
+            receipt.value = reference
         else:
             self._load_value(receipt, dumped)
         return receipt

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextvars
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from prefect_core import context, history, pickling, settings, unpicklable, waiting
+from prefect_core import context, history, pickling, references, settings, unpicklable, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import drive, remote
 from prefect_core.engine.collect import Collector, WorkerRecorder
@@ -33,6 +33,7 @@ from prefect_core.states import State
 if TYPE_CHECKING:
     from prefect_core.settings import Settings
 
+T = TypeVar("T")
 MOST_LOADED = 64
 """How many tasks and surroundings a worker keeps at most; when there are more, it starts anew."""
 
@@ -89,6 +90,10 @@ class Reply(NamedTuple):
     error: bytes | None
     events: list[Any]
     unloadable: str | None = None
+    is_kept: bool = False
+    """The value stays where it was made (see `in_place`)."""
+    is_unready: bool = False
+    """A value that the payload refers to was never made."""
 
 
 def work(parcel: Parcel) -> bytes:
@@ -129,6 +134,27 @@ class Workplace:
                 receipt = Receipt(error=error)
             self.is_clean = self.is_clean and attempt.is_clean
             return attempt.reply(receipt)
+
+    def run_in_place(self, parcel: tuple[Any, ...], values: Sequence[Any], news: Any, outcome: Callable[..., T]) -> T:
+        """Run an attempt whose references stand for `values`, and return what `outcome` makes of its end. Never raises."""
+        try:
+            with references.unpacking(values):
+                attempt = self._open(Parcel(*parcel), news.happened if news is not None else None)
+        except BaseException as error:
+            unloadable = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
+            return outcome(Receipt(error=error), lambda *_: pickle.dumps(tuple(unloadable)), None)
+        if news is not None:
+            news.attempt = attempt
+        with self._taking_part(attempt):
+            try:
+                receipt = attempt.run()
+            except BaseException as error:
+                receipt = Receipt(error=error)
+
+            def reply(error: BaseException | None, is_kept: bool) -> bytes:
+                return pickle.dumps(tuple(attempt.bare_reply(receipt, error)._replace(is_kept=is_kept)))
+
+            return outcome(receipt, reply, lambda failure: attempt.unpicklable(receipt.value, failure))
 
     def news(self) -> tuple[int, Any] | None:
         """Return when the body under way began, and the collector of its events; None if none has begun."""
@@ -273,21 +299,19 @@ class _Attempt:
             try:
                 value = pickling.dumps(receipt.value)
             except Exception as failure:
-                error = self._unpicklable(receipt.value, failure)
-        dumped_error = dump_error(error, remote.process_name()) if error is not None else None
-        reply = Reply(
-            receipt.started_us,
-            receipt.ended_us,
-            receipt.timed_out,
-            remote.process_name(),
-            dumped_error,
-            self.collector.take_last(),
-        )
+                error = self.unpicklable(receipt.value, failure)
+        reply = self.bare_reply(receipt, error)
         if plain and error is None:
             return pickle.dumps((*reply, receipt.value))
         return pickle.dumps(tuple(reply)) + value
 
-    def _unpicklable(self, value: Any, failure: Exception) -> SerializationError:
+    def bare_reply(self, receipt: Receipt, error: BaseException | None) -> Reply:
+        """Return the receipt without its value, which may have failed for `error` since."""
+        place = remote.process_name()
+        dumped = dump_error(error, place) if error is not None else None
+        return Reply(receipt.started_us, receipt.ended_us, receipt.timed_out, place, dumped, self.collector.take_last())
+
+    def unpicklable(self, value: Any, failure: Exception) -> SerializationError:
         what = unpicklable.described("its result", value, failure, pickling.dumps)
         return SerializationError(
             f"The result of task {self._task.name!r} can't be sent back from its worker process: {what}. Return plain data, or store what "

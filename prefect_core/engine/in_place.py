@@ -1,0 +1,182 @@
+"""The far end for engines that keep values where they were made (`Reference` is what the near end has of them).
+
+A native execution leaves an `Outcome` with its engine, which hands it to the executions that depend on it, wherever those run. The reply,
+which is small, goes to the flow's process over a channel of the runner's own; so does what an attempt has to tell before its end: that its
+body began, and what happened inside, every half second.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any
+
+from prefect_core import pickling
+from prefect_core.engine import remote
+from prefect_core.engine.workplace import PLAIN, Parcel, Reply, Workplace
+from prefect_core.payload import Receipt
+from prefect_core.states import State, is_collection_of_states
+
+MOST_INLINE = 64 << 10
+"""Bytes of a pickled value that travels with the reply; a larger one is fetched by who asks for it."""
+TELL_SECONDS = 0.5
+_IDLE_ROUNDS = 20
+
+BEGUN, HAPPENED = "begun", "happened"
+Tell = Callable[[str, Any], object]
+"""Sends something ahead of the reply: (BEGUN, moment in wall microseconds) or (HAPPENED, bytes for `Delivery.happened`)."""
+
+
+class Outcome:
+    """What an execution leaves with its engine: the value, for those who depend on it, and the reply, for who asks how it ended.
+
+    `is_ok` is False where there is no value, since the body failed or could not begin.
+    """
+
+    __slots__ = ("is_ok", "reply", "value")
+
+    def __init__(self, is_ok: bool, reply: bytes, value: Any = None) -> None:
+        self.is_ok = is_ok
+        self.reply = reply
+        self.value = value
+
+
+def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -> Outcome:
+    """Run the attempt in `parcel` here; `inputs` are the values, or the outcomes, that its references stand for. Never raises."""
+    if any(isinstance(one, Outcome) and not one.is_ok for one in inputs):
+        return Outcome(False, pickle.dumps(tuple(Reply(0, 0, False, remote.process_name(), None, [], is_unready=True))))
+    values = [one.value if isinstance(one, Outcome) else one for one in inputs]
+    news = _News(tell) if tell is not None else None
+    if news is not None:
+        _teller.add(news)
+    try:
+        return _workplace.run_in_place(tuple(parcel), values, news, _outcome)
+    finally:
+        if news is not None:
+            _teller.remove(news)
+
+
+def _outcome(
+    receipt: Receipt, reply: Callable[[BaseException | None, bool], bytes], fail: Callable[[Exception], Exception]
+) -> Outcome:
+    if receipt.error is not None:
+        return Outcome(False, reply(receipt.error, False))
+    value = receipt.value
+    if type(value) in PLAIN and not (isinstance(value, str | bytes) and len(value) > MOST_INLINE):
+        return Outcome(True, reply(None, False) + pickle.dumps(value), value)
+    try:
+        dumped = _dumped_if_small(value)
+    except Exception as failure:
+        return Outcome(False, reply(fail(failure), False))
+    return Outcome(True, reply(None, dumped is None) + (dumped or b""), value)
+
+
+class _TooLarge(Exception):
+    """Ends the pickling of a value that is not sent."""
+
+
+class _SmallStream(BytesIO):
+    def write(self, chunk: Any) -> int:
+        # The pickler hands large buffers over as they are, before it copies them.
+        if self.tell() + memoryview(chunk).nbytes > MOST_INLINE:
+            raise _TooLarge
+        return super().write(chunk)
+
+
+def _dumped_if_small(value: Any) -> bytes | None:
+    if isinstance(value, State) or is_collection_of_states(value):
+        # What the run ends with depends on it.
+        return pickling.dumps(value)
+    if getattr(value, "nbytes", 0) > MOST_INLINE:
+        return None
+    stream = _SmallStream()
+    try:
+        pickling.Pickler(stream).dump(value)
+    except _TooLarge:
+        return None
+    return stream.getvalue()
+
+
+class _News:
+    """What one attempt tells before its end."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._has_begun = False
+        self._lock = threading.Lock()
+        self.attempt: Any = None
+
+    def happened(self, dumped: bytes) -> None:
+        """Send events ahead (an outlet of `Collector`)."""
+        self.tell_begun()
+        self._tell(HAPPENED, dumped)
+
+    def tell_begun(self) -> None:
+        with self._lock:
+            is_new, self._has_begun = not self._has_begun, True
+        if is_new:
+            self._tell(BEGUN, self.attempt.started_us)
+
+    def tell_so_far(self, now: float) -> None:
+        """Tell what is known, once the body runs for a while."""
+        attempt = self.attempt
+        if attempt is not None and attempt.started_us and now - attempt.started_us / 1e6 > TELL_SECONDS / 2:
+            self.tell_begun()
+            attempt.collector.send_ahead()
+
+
+class _Teller:
+    """The thread of this process that lets attempts tell, every half second while there are some."""
+
+    def __init__(self) -> None:
+        self._open: set[_News] = set()
+        self._lock = threading.Lock()
+        self._is_running = False
+
+    def add(self, news: _News) -> None:
+        self._open.add(news)
+        if not self._is_running:
+            self.start()
+
+    def start(self) -> None:
+        """Have one thread tell."""
+        with self._lock:
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._tell, name="prefect-core-teller", daemon=True).start()
+
+    def remove(self, news: _News) -> None:
+        self._open.discard(news)
+
+    def _tell(self) -> None:
+        idle = 0
+        while idle < _IDLE_ROUNDS:
+            time.sleep(TELL_SECONDS)
+            idle = 0 if self._open else idle + 1
+            for news in list(self._open):
+                try:
+                    news.tell_so_far(time.time())
+                except Exception:
+                    # Its channel is closed: the reply will find out.
+                    self._open.discard(news)
+        with self._lock:
+            self._is_running = False
+        if self._open:
+            # One came since it was looked.
+            self.start()
+
+
+_workplace = Workplace()
+_teller = _Teller()
+
+
+def _begin_anew() -> None:
+    global _workplace, _teller
+    _workplace, _teller = Workplace(), _Teller()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
