@@ -71,10 +71,10 @@ class Payload:
 class Receipt:
     """How an attempt ended: with a value, or with the exception in `error`.
 
-    The value may be a `Reference` to where it lies. `timed_out` marks an attempt that its own deadline ended, `lost` one whose place ended
-    or could not be had (`error` then says how); `began` tells a body that ran from one that could not be started. An attempt is `unready` if
-    it did not begin because a value that it was handed as a reference was never made: to be tried again when the runs that make its inputs
-    are over.
+    The value may be a `Reference` to where it lies. `timed_out` marks an attempt that its own deadline ended, `lost` one whose place
+    ended or could not be had (`error` then says how); `began` tells a body that ran from one that could not be started. An attempt is
+    `unready` if it did not begin because a value that it was handed as a reference was never made: to be tried again when the runs that
+    make its inputs are over.
     """
 
     __slots__ = ("began", "ended_us", "error", "lost", "started_us", "timed_out", "unready", "value", "worker")

@@ -88,6 +88,9 @@ class Signal:
         """Tell whether it has happened."""
         return self._done
 
+    def hasten(self) -> None:
+        """Let this thread, which is about to block until it happens, do what it can for it."""
+
     def add_done_callback(self, function: Callable[[Any], object]) -> None:
         """Call `function(self)` once it has happened; at once, on this thread, if it has already."""
         with _locks.of(self):

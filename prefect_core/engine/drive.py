@@ -53,6 +53,8 @@ def _perform(step: Step) -> Any:
         case Sleep(seconds=seconds):
             return clock.current().sleep(seconds)
         case Wait(signals=signals, timeout=timeout):
+            for signal in signals:
+                signal.hasten()
             return block_until_done(signals, timeout)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect_core import settings
-from prefect_core.history.recorder import Durable, Recorder, StoreRecorder
+from prefect_core.history.recorder import StoreRecorder
+from prefect_core.history.recording import Durable, Recorder
 from prefect_core.history.store import HistoryStore
 
 __all__ = ["Durable", "HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store", "reading"]

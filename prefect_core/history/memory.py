@@ -70,6 +70,9 @@ class MemoryStore(MemoryStoredResults):
             if batch.incomplete is not None:
                 self._losses[batch.incomplete[0]] = batch.incomplete[1]
 
+    def write_at_once(self, batch: Batch) -> None:
+        self.write(batch)
+
     def _add(self, task_runs: Iterable[Row], attempts: Iterable[Row], states: Iterable[Row]) -> None:
         for row in task_runs:
             self._task_runs[row[0]] = row

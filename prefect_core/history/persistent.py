@@ -25,7 +25,7 @@ _log = logging.getLogger("prefect_core.history")
 
 
 class PersistentWriter:
-    """A store's writing half with patience. Used by the writer's thread alone."""
+    """A store's writing half with patience. For one thread at a time."""
 
     def __init__(self, store: HistoryWriter, retry_seconds: float) -> None:
         self._store = store
@@ -49,6 +49,20 @@ class PersistentWriter:
         else:
             self.give_up(rows, failure)
         return failure is None
+
+    def write_at_once(self, batch: Batch) -> bool:
+        """Write a batch if that needs no patience; False if it does, or what came of it is not known."""
+        if self._missing_rows:
+            return False
+        if not len(batch):
+            return True
+        crash_point("recorder.before_write")
+        try:
+            self._store.write_at_once(batch)
+        except HistoryError:
+            return False
+        crash_point("recorder.after_write")
+        return True
 
     def _try(self, batch: Batch) -> HistoryError | None:
         deadline = time.monotonic() + (0.0 if self._missing_rows else self._retry_seconds)

@@ -11,6 +11,9 @@ sets as it goes:
 
 Without that pause many busy threads would leave the writer a small share of the interpreter, and seconds of work could wait unwritten.
 
+A thread that flushes writes itself, where the writer is not at it (`lead`): that saves two changes of threads, which cost as much as a
+small commit does. It needs no patience for that; where a write would, the writer has it.
+
 A write that fails is tried again for some seconds, then given up (see `persistent`), and the next `flush` raises.
 """
 
@@ -21,7 +24,8 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from itertools import repeat, starmap
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect_core import waiting
 from prefect_core.errors import HistoryError
@@ -29,9 +33,9 @@ from prefect_core.history.fold import Fold
 from prefect_core.history.parameters import parameters_text
 from prefect_core.history.persistent import PersistentWriter
 from prefect_core.history.plain import CREATED, ENTERED, LENGTH, RENAMED, Event
+from prefect_core.history.recording import Durable
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED
-from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,74 +56,6 @@ CLOSE_SECONDS = 30.0
 """How long closing waits for the last rows, at the end of the process too."""
 _LOGGED, _FLUSH, _NOTED = 10, 11, 12
 _log = logging.getLogger("prefect_core.history")
-
-
-class Recorder(Protocol):
-    """Where the engine says what happened. Every call but `flush` and `close` returns at once, from any thread."""
-
-    def created(self, run: Run) -> None:
-        """Record a new run in its first state, and give it its key."""
-        ...
-
-    def entered(self, run: Run, state: State) -> None:
-        """Record that a run moved to `state`, which it already shows together with its attempt and counts."""
-        ...
-
-    def renamed(self, run: Run) -> None:
-        """Record that a run has another name now, or a flow run other parameters."""
-        ...
-
-    def logged(self, run: Run | None, level: int, logger: str, message: str, timestamp_us: int) -> None:
-        """Record a log record, of a run or of none."""
-        ...
-
-    def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Record what is known of stored results: tables of `batch.OF_RESULTS`, with a row each, all in one transaction."""
-        ...
-
-    def new_key(self) -> int:
-        """Return a key that no run or result has, in any process."""
-        ...
-
-    def stored(self) -> HistoryStore:
-        """Return the history for reading; what was recorded last may be missing until a flush."""
-        ...
-
-    @property
-    def process(self) -> int:
-        """Number of this process in the history."""
-        ...
-
-    def flush(self) -> None:
-        """Block until all that was recorded before is durable. Raises `HistoryError` if it could not be made so."""
-        ...
-
-    def durable(self) -> Durable:
-        """Return what fires when all that was recorded before is durable, or could not be made so."""
-        ...
-
-    def close(self) -> None:
-        """Write what is left and stop; never raises, never waits for ever."""
-        ...
-
-
-class Durable(Signal):
-    """Fires when what was recorded before it is committed; `error` then says if that failed.
-
-    It fires on the writer's thread, which must not be kept: callbacks do no more than wake somebody else.
-    """
-
-    __slots__ = ("error",)
-
-    is_hurried = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.error: HistoryError | None = None
-
-    def answer(self, failure: HistoryError | None) -> None:
-        self.error = failure
-        self.fire()
 
 
 class _Flush:
@@ -163,6 +99,12 @@ class StoreRecorder:
         self._bell = threading.Event()
         self._room = threading.Event()
         self._hurry = False
+        self._turn = threading.Lock()
+        """Held by who writes: the writer, or a thread that would only wait for it."""
+        self._holder = 0
+        self._taken: list[Event] = []
+        self._left: tuple[Batch, list[_Flush | Durable]] | None = None
+        """What a turn could not bring to an end."""
         self._closing = False
         self._told_full = False
         self._fold = Fold(store.recall)
@@ -222,27 +164,43 @@ class StoreRecorder:
         return self._stored
 
     def durable(self) -> Durable:
-        waiter = Durable()
-        self._queue.append((_FLUSH, waiter))
-        self._hurry = True
-        self._bell.set()
-        if not self._writer.is_alive():
-            waiter.answer(HistoryError("The history's writer has stopped; what was recorded last is not written."))
-        return waiter
+        return Durable(self)
 
     def flush(self) -> None:
-        if threading.current_thread() is self._writer:
+        if self._holder == threading.get_ident():
             # A log handler of the user's may ask for it on hearing a warning of ours; waiting here would never end.
             return
+        if self.lead():
+            failure = self._writing.take_failure()
+            if failure is not None:
+                raise failure
+            return
         waiter = _Flush()
-        self._queue.append((_FLUSH, waiter))
-        self._hurry = True
-        self._bell.set()
+        self.ask_for(waiter)
         while not waiting.acquire(waiter.latch, 1.0):
             if not self._writer.is_alive() and waiter.latch.locked():
                 raise HistoryError("The history's writer has stopped; what was recorded last is not written.")
         if waiter.error is not None:
             raise waiter.error
+
+    def ask_for(self, waiter: _Flush | Durable) -> None:
+        """Have `waiter` answered as soon as all that was recorded before is durable, or could not be made so."""
+        self._queue.append((_FLUSH, waiter))
+        self._hurry = True
+        self._bell.set()
+        if not self._writer.is_alive():
+            waiter.answer(HistoryError("The history's writer has stopped; what was recorded last is not written."))
+
+    def lead(self) -> bool:
+        """Write what was recorded on this thread, which would only wait for it; False if that can't be done at once."""
+        if len(self._queue) > ENOUGH or not self._turn.acquire(blocking=False):
+            return False
+        self._holder = threading.get_ident()
+        try:
+            return self._write_next(self._writing.write_at_once)
+        finally:
+            self._holder = 0
+            self._turn.release()
 
     def close(self) -> None:
         self._closing = True
@@ -264,7 +222,7 @@ class StoreRecorder:
         # Others need not ring as well; the writer sets its own mark when it goes on.
         self._ring_at = self._ease
         self._bell.set()
-        if len(self._queue) > self._ease and threading.current_thread() is not self._writer:
+        if len(self._queue) > self._ease and self._holder != threading.get_ident():
             if len(self._queue) > self._bound:
                 self._hold_back()
             else:
@@ -284,31 +242,58 @@ class StoreRecorder:
 
     def _write_all(self) -> None:
         while True:
-            events = self._take()
-            if not events and self._closing:
-                break
-            self._record(events)
-            # Neither events nor rows are kept while the writer sleeps.
-            del events
-            self._writing.tidy()
-        self._writing.mark_incomplete()
+            self._await_events()
+            with self._turn:
+                self._holder = threading.get_ident()
+                is_last = self._closing and not self._queue and self._left is None
+                self._write_next(self._writing.write)
+                self._writing.tidy()
+                if is_last:
+                    self._writing.mark_incomplete()
+                self._holder = 0
+            if is_last:
+                return
 
-    def _record(self, events: list[Event]) -> None:
+    def _write_next(self, write: Callable[[Batch], bool]) -> bool:
+        """Write what an earlier turn has left, or else what the queue holds; for who has the turn. False if it was not written."""
         waiters: list[_Flush | Durable] = []
+        is_written = False
         try:
-            if self._writing.write(self._batch(events, waiters)):
+            if self._left is None:
+                self._left = self._take()
+            batch, waiters = self._left
+            is_written = write(batch)
+            if is_written:
                 self._fold.committed()
+            elif write == self._writing.write_at_once:
+                # It is the writer's now, and so is a commit of which nobody knows what came.
+                return False
             else:
                 self._fold.given_up()
         except Exception as error:
             # A mistake of ours must neither end the writer nor pass in silence.
             reason = f"The history could not be written: {type(error).__name__}: {error}."
-            self._writing.give_up(len(events), HistoryError(reason))
+            self._writing.give_up(len(self._taken), HistoryError(reason))
             self._fold.given_up()
+        # Neither events nor rows are kept while nobody writes.
+        self._left = None
+        self._taken.clear()
         self._answer(waiters)
+        return is_written
 
-    def _take(self) -> list[Event]:
+    def _take(self) -> tuple[Batch, list[_Flush | Durable]]:
+        # Taken at once and kept, so that none is lost where an interrupt gets through to who leads.
+        self._taken.extend(starmap(self._queue.popleft, repeat((), min(len(self._queue), MOST))))
+        # What is left has waited long enough, and a flush may stand in it.
+        self._hurry = bool(self._queue)
+        self._room.set()
+        waiters: list[_Flush | Durable] = []
+        return self._batch(self._taken, waiters), waiters
+
+    def _await_events(self) -> None:
         queue, bell = self._queue, self._bell
+        if self._left is not None:
+            return
         self._gather()
         if not queue:
             bell.clear()
@@ -317,12 +302,6 @@ class StoreRecorder:
                 bell.wait()
             self._gather()
         self._ring_at = self._ease
-        self._hurry = False
-        events = [queue.popleft() for _ in range(min(len(queue), MOST))]
-        # What is left has waited long enough, and a flush may stand in it.
-        self._hurry = self._hurry or bool(queue)
-        self._room.set()
-        return events
 
     def _gather(self) -> None:
         """Wait until there is enough to write, somebody asks for it, or it is time."""

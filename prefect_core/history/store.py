@@ -1,6 +1,6 @@
 """The two faces of a history: what the recorder writes to, and what readers ask.
 
-The writing half is used by one thread at a time, the recorder's; the reading half by any thread. Times are wall microseconds; runs are
+The writing half is used by one thread at a time; the reading half by any thread. Times are wall microseconds; runs are
 found by key inside and by id, start of an id or name outside.
 """
 
@@ -78,6 +78,10 @@ class HistoryWriter(Protocol):
 
     def write(self, batch: Batch) -> None:
         """Make a batch durable, all of it or nothing; waits for other writers. Raises `HistoryError` when it can't be written."""
+        ...
+
+    def write_at_once(self, batch: Batch) -> None:
+        """Do the same, but raise `HistoryError` too where others have to be waited for."""
         ...
 
     def recall(self, key: int) -> tuple[int, int] | None:

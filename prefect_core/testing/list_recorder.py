@@ -10,7 +10,7 @@ from typing import NamedTuple
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Row
 from prefect_core.history.memory import MemoryStore
-from prefect_core.history.recorder import Durable
+from prefect_core.history.recording import Durable
 from prefect_core.runs import Run
 from prefect_core.states import State
 
@@ -63,7 +63,7 @@ class ListRecorder:
         return MemoryStore()
 
     def durable(self) -> Durable:
-        done = Durable()
+        done = Durable(None)
         self.flushes += 1
         done.answer(self.flush_error if isinstance(self.flush_error, HistoryError) else None)
         return done

@@ -57,6 +57,7 @@ def delete_quietly(kept: KeptValue) -> None:
 
 def wait_until(done: Durable) -> None:
     """Block until it is durable. Raises `HistoryError` if it can't be made so."""
+    done.hasten()
     block_until_done([done])
     if done.error is not None:
         raise done.error

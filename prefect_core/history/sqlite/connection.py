@@ -88,15 +88,19 @@ class Connections:
                 connection.execute("PRAGMA synchronous=NORMAL")
 
     @contextmanager
-    def transaction(self, rows: int = 0) -> Iterator[sqlite3.Connection]:
-        """Begin a write transaction of about so many rows, waiting for others, and commit it at the end.
+    def transaction(self, rows: int = 0, *, is_patient: bool = True) -> Iterator[sqlite3.Connection]:
+        """Begin a write transaction of about so many rows, waiting for others as long as it takes, and commit it at the end.
 
-        Raises `HistoryError` when something fails; then nothing was written, or (if the commit itself failed) perhaps all.
+        One that is not patient waits for half a second at most. Raises `HistoryError` when something fails; then nothing was written, or
+        (if the commit itself failed) perhaps all.
         """
         connection = self._open_writer()
         try:
             with inside():
-                self._begin(connection)
+                if is_patient:
+                    self._begin(connection)
+                else:
+                    connection.execute("BEGIN IMMEDIATE")
                 crash_point("history.begun")
                 yield connection
                 crash_point("history.before_commit")

@@ -34,14 +34,18 @@ class SqliteWriter:
         return number * _KEYS_PER_PROCESS
 
     def write(self, batch: Batch) -> None:
-        try:
-            self._write(batch)
-        except (UnicodeEncodeError, OverflowError):
-            self._write(_storable(batch))
+        self._write(batch, is_patient=True)
 
-    def _write(self, batch: Batch) -> None:
-        with self._connections.transaction(len(batch)) as connection:
-            insert(connection, batch)
+    def write_at_once(self, batch: Batch) -> None:
+        self._write(batch, is_patient=False)
+
+    def _write(self, batch: Batch, *, is_patient: bool) -> None:
+        try:
+            with self._connections.transaction(len(batch), is_patient=is_patient) as connection:
+                insert(connection, batch)
+        except (UnicodeEncodeError, OverflowError):
+            with self._connections.transaction(len(batch), is_patient=is_patient) as connection:
+                insert(connection, _storable(batch))
 
     def recall(self, key: int) -> tuple[int, int] | None:
         with self._connections.reading() as connection:
