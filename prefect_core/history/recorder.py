@@ -170,13 +170,8 @@ class StoreRecorder:
         if self._holder == threading.get_ident():
             # A log handler of the user's may ask for it on hearing a warning of ours; waiting here would never end.
             return
-        if self.lead():
-            failure = self._writing.take_failure()
-            if failure is not None:
-                raise failure
-            return
         waiter = _Flush()
-        self.ask_for(waiter)
+        self.lead(waiter)
         while not waiting.acquire(waiter.latch, 1.0):
             if not self._writer.is_alive() and waiter.latch.locked():
                 raise HistoryError("The history's writer has stopped; what was recorded last is not written.")
@@ -191,16 +186,25 @@ class StoreRecorder:
         if not self._writer.is_alive():
             waiter.answer(HistoryError("The history's writer has stopped; what was recorded last is not written."))
 
-    def lead(self) -> bool:
-        """Write what was recorded on this thread, which would only wait for it; False if that can't be done at once."""
-        if len(self._queue) > ENOUGH or not self._turn.acquire(blocking=False):
-            return False
+    def lead(self, waiter: _Flush | Durable) -> None:
+        """Have `waiter` answered like `ask_for`, by writing on this thread, which would only wait, if nobody else is at it."""
+        if self._closing or len(self._queue) > ENOUGH or not self._turn.acquire(blocking=False):
+            self.ask_for(waiter)
+            return
         self._holder = threading.get_ident()
         try:
-            return self._write_next(self._writing.write_at_once)
+            if self._write_next(self._writing.write_at_once):
+                waiter.answer(self._writing.take_failure())
+            elif self._left is not None:
+                self._left[1].append(waiter)
+            else:
+                self.ask_for(waiter)
         finally:
             self._holder = 0
             self._turn.release()
+            if self._left is not None:
+                self._hurry = True
+                self._bell.set()
 
     def close(self) -> None:
         self._closing = True
@@ -292,13 +296,11 @@ class StoreRecorder:
 
     def _await_events(self) -> None:
         queue, bell = self._queue, self._bell
-        if self._left is not None:
-            return
         self._gather()
         if not queue:
             bell.clear()
             self._ring_at = 0
-            if not queue and not self._closing:
+            if not queue and self._left is None and not self._closing:
                 bell.wait()
             self._gather()
         self._ring_at = self._ease
@@ -308,7 +310,7 @@ class StoreRecorder:
         bell = self._bell
         bell.clear()
         self._ring_at = ENOUGH
-        if len(self._queue) < ENOUGH and not self._hurry:
+        if len(self._queue) < ENOUGH and self._left is None and not self._hurry:
             bell.wait(GATHER_SECONDS)
 
     def _batch(self, events: list[Event], waiters: list[_Flush | Durable]) -> Batch:

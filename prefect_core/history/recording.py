@@ -69,7 +69,7 @@ class Led(Protocol):
     """A recorder that can be asked for an answer, or led by who would wait for one."""
 
     def ask_for(self, waiter: Durable) -> None: ...
-    def lead(self) -> bool: ...
+    def lead(self, waiter: Durable) -> None: ...
 
 
 class Durable(Signal):
@@ -89,10 +89,9 @@ class Durable(Signal):
         self.error: HistoryError | None = None
 
     def hasten(self) -> None:
-        recorder = self._recorder
-        if recorder is not None and recorder.lead():
-            self._recorder = None
-            self.fire()
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.lead(self)
 
     def add_done_callback(self, function: Callable[[Any], object]) -> None:
         super().add_done_callback(function)

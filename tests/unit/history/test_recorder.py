@@ -39,6 +39,9 @@ class BrokenStore(MemoryStore):
         self.batches.append(len(batch))
         super().write(batch)
 
+    def write_at_once(self, batch: Batch) -> None:
+        raise HistoryError("Somebody else writes.")
+
     def reopen(self) -> None:
         self.reopened += 1
         self.gave_up.set()
@@ -57,6 +60,9 @@ class ForgetfulStore(SqliteStore):
             self.wrote.append(batch)
             raise HistoryError("The connection broke.")
 
+    def write_at_once(self, batch: Batch) -> None:
+        self.write(batch)
+
 
 class StuckStore(MemoryStore):
     """Stays in its write until it is let go."""
@@ -69,6 +75,25 @@ class StuckStore(MemoryStore):
         self.entered.set()
         self.go_on.wait(30)
         super().write(batch)
+
+
+class LedStore(MemoryStore):
+    """Notes which threads write, and is interrupted in the first write of one that leads if it is told to."""
+
+    def __init__(self, interrupt: type[BaseException] | None = None) -> None:
+        super().__init__()
+        self.interrupt = interrupt
+        self.writers: list[str] = []
+
+    def write(self, batch: Batch) -> None:
+        self.writers.append(threading.current_thread().name)
+        super().write(batch)
+
+    def write_at_once(self, batch: Batch) -> None:
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            raise interrupt
+        self.write(batch)
 
 
 @pytest.fixture
@@ -85,6 +110,51 @@ def closing() -> Iterator[Callable[[StoreRecorder], StoreRecorder]]:
 
 
 Closing = Callable[[StoreRecorder], StoreRecorder]
+
+
+def test_who_flushes_writes_if_nobody_else_does(closing: Closing) -> None:
+    store = LedStore()
+    recorder = closing(StoreRecorder(store))
+    run = begin_task_run(recorder, None)
+    recorder.flush()
+    assert store.writers == [threading.current_thread().name]
+    done = recorder.durable()
+    enter(recorder, run, RUNNING)
+    done.hasten()
+    assert done.done()
+    assert [state.type for state in store.states(run.key)] == ["PENDING", "RUNNING"]
+
+
+def test_what_its_interruption_leaves_is_written_by_the_writer(closing: Closing) -> None:
+    store = LedStore(KeyboardInterrupt)
+    recorder = closing(StoreRecorder(store))
+    run = begin_task_run(recorder, None)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.flush()
+    enter(recorder, run, RUNNING)
+    settled = threading.Event()
+    recorder.durable().add_done_callback(lambda _: settled.set())
+    assert settled.wait(10)
+    assert [state.type for state in store.states(run.key)] == ["PENDING", "RUNNING"]
+
+
+def test_many_threads_that_flush_lose_nothing(closing: Closing) -> None:
+    store = LedStore()
+    recorder = closing(StoreRecorder(store))
+    seen: list[bool] = []
+
+    def work() -> None:
+        for _ in range(50):
+            run = begin_task_run(recorder, None)
+            recorder.flush()
+            seen.append(store.task_run(run.key).state_name == "Pending")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [True] * 400
 
 
 def test_a_write_that_fails_is_tried_again_with_a_new_connection(closing: Closing) -> None:
