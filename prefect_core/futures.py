@@ -93,6 +93,11 @@ class PrefectFuture(Signal, Generic[R]):
         value: R = self.state.result()
         return value
 
+    def promise(self, home: Any) -> Any:
+        """Return a reference to the value that the runner `home` will hold when the run has ended well; None if it can't be told."""
+        call = self._call_in_progress
+        return None if call is None else call.promise(home)
+
     def run_uid(self) -> int:
         return self.task_run.uid if self.task_run is not None else 0
 

@@ -196,13 +196,13 @@ def pin(value: Any) -> Any:
     return _Walk(Pinned).visit(value, False)
 
 
-def unpin(value: Any) -> Any:
-    """Return what `pin` returned with values in place of the marks. Raises `UpstreamTaskError`."""
-    return _Walk(_unpinned, unwrap=False).visit(value, False)
+def unpin(value: Any, value_of: Leaf) -> Any:
+    """Return what `pin` returned, with what `value_of` gives in place of each mark."""
 
+    def unpinned(leaf: Any, _allowed: bool) -> Any:
+        return value_of(leaf.upstream, leaf.allowed) if type(leaf) is Pinned else leaf
 
-def _unpinned(leaf: Any, _allowed: bool) -> Any:
-    return value_of(leaf.upstream, leaf.allowed) if type(leaf) is Pinned else leaf
+    return _Walk(unpinned, unwrap=False).visit(value, False)
 
 
 def find(value: Any) -> list[tuple[Any, bool]]:

@@ -8,11 +8,12 @@ the payload is passed as it is; elsewhere `engine.transport` and `engine.workpla
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
+    from prefect_core.references import Reference
     from prefect_core.runs import FlowRun, TaskRun
     from prefect_core.waiting import Signal
 
@@ -22,10 +23,12 @@ class Payload:
 
     `variables` are the context variables of the place that submitted it (None: those of the thread that runs it). `started` is called
     on the thread that runs the body, just before it, with the moment in wall microseconds; only where memory is shared. `over` is set
-    for a body that may outlive its attempt, and fires when the body has ended. `handle` is the runner's own, to find the attempt by.
+    for a body that may outlive its attempt, and fires when the body has ended. `after` are references to values that the body doesn't
+    receive but is not to begin without. `handle` is the runner's own, to find the attempt by.
     """
 
     __slots__ = (
+        "after",
         "args",
         "attempt",
         "context",
@@ -57,6 +60,7 @@ class Payload:
         self.variables: contextvars.Context | None = None
         self.started: Callable[[int], None] | None = None
         self.over: Signal | None = None
+        self.after: Sequence[Reference] = ()
         self.handle: Any = None
 
     @property

@@ -7,6 +7,7 @@ runner hands to its engine beside the pickle. The far end loads it inside `unpac
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,15 +19,25 @@ from prefect_core.stored import Stored
 class Reference(Stored):
     """Where the value of an attempt lies, or will lie once the attempt has ended well.
 
-    `native` is the engine's own future or reference. Attempts whose runner is `home` are handed that; all others the value. Subclasses
-    say how it is fetched: `load` blocks, and raises what says why it can't be had.
+    `native` is the engine's own future or reference. Attempts whose runner is `home` are handed that; all others the value.
     """
 
-    __slots__ = ("home", "native")
+    __slots__ = ("_fetched", "home", "native")
 
     def __init__(self, home: object, native: Any) -> None:
         self.home = home
         self.native = native
+        self._fetched: tuple[Any, ...] = ()
+
+    @abstractmethod
+    def fetch(self) -> Any:
+        """Bring the value here, blocking; raises what says why it can't be had."""
+
+    def load(self) -> Any:
+        """Return the value, fetched the first time that somebody asks for it."""
+        if not self._fetched:
+            self._fetched = (self.fetch(),)
+        return self._fetched[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         if _here.home is not self.home:
@@ -84,3 +95,8 @@ def _value_at(place: int) -> Any:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def loaded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with those fetched that are references."""
+    return {name: value.load() if isinstance(value, Reference) else value for name, value in values.items()}

@@ -191,6 +191,8 @@ class Dispatcher:
         call.variables = contextvars.copy_context()
         future: PrefectFuture[Any] = PrefectFuture(call.run, call)
         self.expect_in_block(call.context.transaction, call, future)
+        if call.upstreams is not None:
+            self._find_home(call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
             if len(self._open) > _MANY_OPEN and not len(self._open) % _GIVE_WAY_EVERY:
@@ -199,6 +201,13 @@ class Dispatcher:
                 deadlines.pass_on(call.run.state.data)
                 signals.pass_on(call.run.state.data)
         return future
+
+    def _find_home(self, call: TaskCall) -> None:
+        spec = call.task.task_runner
+        # One that has not been started holds nothing yet.
+        known = (spec, self.runner) if spec is None else self._further.get(id(spec))
+        if known is not None and known[1].holds_values:
+            call.will_live_with(known[1])
 
     def admit(self, call: OpenCall, future: PrefectFuture[Any]) -> bool:
         """Count a call as open; a flow run that is ending cancels it instead and returns False."""

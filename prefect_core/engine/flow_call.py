@@ -237,6 +237,9 @@ class FlowCall:
             return False
         return True
 
+    def promise(self, home: Any) -> None:
+        """Return None: no runner holds the values of flows."""
+
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the inputs that are still under way."""
         upstreams = self.upstreams  # another thread may resolve them meanwhile

@@ -29,6 +29,7 @@ from prefect_core.final_states import aggregate_counts
 from prefect_core.futures import PrefectFuture
 from prefect_core.parameters import as_json, check_size, unheld
 from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING
 from prefect_core.states import AwaitingRetry, State
@@ -102,6 +103,7 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     still_open = call.still_open()
     if still_open:
         yield Wait(still_open)
+    yield from _fetch(call.upstreams.afar(None) if call.upstreams is not None else [])
     try:
         call.resolve()
     except UpstreamTaskError as error:
@@ -213,6 +215,7 @@ def _attempt(call: FlowCall) -> Life[State]:
     if receipt.timed_out:
         dispatcher.refuse_late_body()
     receipt = yield from _wind_up(dispatcher, receipt)
+    receipt = yield from _bring_home(receipt)
     receipt = yield from _stop(dispatcher, receipt)
     call.over = payload.over
     if payload.over is not None and not payload.over.done() and call.tries <= flow.retries:
@@ -263,6 +266,25 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     reason = CHILDREN_LET_GO if isinstance(receipt.error, Exception) else transitions.crash_message(receipt.error)
     dispatcher.let_go(reason)
     return receipt
+
+
+def _bring_home(receipt: Receipt) -> Life[Receipt]:
+    """Fetch what the body returned of values that runners hold, before these stop. Returns the receipt, or that of what went wrong."""
+    if receipt.error is not None or inputs.are_plain((receipt.value,), {}):
+        return receipt
+    states = [one if isinstance(one, State) else one.state for one, _ in inputs.find(receipt.value)]
+    try:
+        yield from _fetch([state.data for state in states if isinstance(state.data, Reference)])
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        return Receipt(error=error)
+    return receipt
+
+
+def _fetch(afar: list[Reference]) -> Life[None]:
+    if afar:
+        yield Block(lambda: [reference.load() for reference in afar])
 
 
 def _stop(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:

@@ -23,6 +23,7 @@ from prefect_core.engine.storing import storing
 from prefect_core.errors import SerializationError, StorageError, describe
 from prefect_core.history.stored import AGAIN, ROLLED_BACK, TAKEN
 from prefect_core.identity import CallIdentity
+from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue, Remembered
 from prefect_core.results.rules import Plan, Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
@@ -277,6 +278,11 @@ class Keeping:
         if isinstance(value, State) or is_collection_of_states(value):
             # What other runs gave is theirs to keep.
             return state
+        if isinstance(value, Reference):
+            try:
+                value = state.data = yield Block(value.load)
+            except Exception as error:
+                return State(FAILED, None, f"The result could not be fetched: {describe(error)}", data=error)
         if not self._stores:
             state.kept = Remembered(value, self.makings())
             self.hold_back(state.kept)

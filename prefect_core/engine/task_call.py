@@ -11,7 +11,7 @@ from prefect_core.engine.caching import Caching, caching_of
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import of_call
+from prefect_core.engine.upstreams import Promised, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.results.rules import outermost
@@ -21,6 +21,10 @@ from prefect_core.states import State
 from prefect_core.transactions import RunTransaction, enclosing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefect_core.references import Reference
+    from prefect_core.task_runners import TaskRunner
     from prefect_core.tasks import Task
 
 
@@ -28,11 +32,13 @@ class TaskCall:
     """One call of a task, from its arguments to the end of its run."""
 
     __slots__ = (
+        "after",
         "args",
         "caching",
         "context",
         "earlier_count",
         "has_returned",
+        "home",
         "is_hurried",
         "is_submitted",
         "keeping",
@@ -68,6 +74,9 @@ class TaskCall:
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
+        self.home: Any = None
+        """The runner, if it holds values and the call has no need to see those that it is given."""
+        self.after: Sequence[Reference] = ()
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, task.name)
         self.keeping: Keeping | None = None
         self.caching: Caching | None = None
@@ -134,12 +143,31 @@ class TaskCall:
         needed: object | None = runner.loop_needed(payload) if runner is not None and payload is not None else None
         return needed
 
-    def resolve(self) -> None:
-        """Put the values of finished inputs in their places. Raises `UpstreamTaskError` for the first that may not go on."""
-        assert self.upstreams is not None
-        self.args, self.kwargs = self.upstreams.resolve()
+    def promise(self, home: Any) -> Reference | None:
+        """Return where the value of the attempt under way will lie; None if `home`, a runner, has no such attempt."""
+        payload = self.payload
+        reference: Reference | None = (
+            home.reference_to(payload) if payload is not None and self.runner is home else None
+        )
+        return reference
+
+    def resolve(self, promised: Promised) -> None:
+        """Put the values of finished inputs, and references to promised ones, in their places.
+
+        Raises `UpstreamTaskError` for the first that may not go on.
+        """
+        upstreams = self.upstreams
+        assert upstreams is not None
+        self.args, self.kwargs = upstreams.resolve(self.home, promised)
+        self.after = upstreams.to_await(promised) if promised else ()
         self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
-        self.upstreams = None
+        if not promised:
+            self.upstreams = None
+
+    def will_live_with(self, runner: TaskRunner) -> None:
+        """Take note of the runner, before anything is asked of the inputs."""
+        if self.keeping is None and self.caching is None and self.task.task_run_name is None:
+            self.home = runner
 
     def begin(self, started_us: int) -> None:
         """Enter Running, on the thread that runs the body, just before it."""

@@ -34,7 +34,8 @@ def task_life(call: TaskCall) -> Life[State]:
     """Take a task run from Pending to its end; returns its last state."""
     run = call.run
     try:
-        if not (yield from _gather_inputs(call)):
+        if (yield from _gather_inputs(call)) is not None:
+            logs.task_finished(call.context, run.state)
             return run.state
         _take_name(call)
     except transitions.RunIsOver:
@@ -126,27 +127,36 @@ def _crash(call: TaskCall, error: BaseException) -> State:
     return call.run.state
 
 
-def _gather_inputs(call: TaskCall) -> Life[bool]:
-    """Wait for the inputs and put their values in place; False if the run can't start."""
-    if call.upstreams is None:
-        return True
-    still_open = call.still_open()
-    if still_open:
-        yield Wait(still_open)
+def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | None]:
+    """Wait for the inputs and put their values in place; returns the state of a run that can't start.
+
+    Inputs whose values the runner will hold are not waited for, unless `all_ended` is asked for: the runner's own engine does that.
+    """
+    upstreams = call.upstreams
+    if upstreams is None:
+        return None
+    promised = None if all_ended or call.home is None else upstreams.promised(call.home)
+    if promised is None:
+        promised = {}
+        still_open = call.still_open()
+        if still_open:
+            yield Wait(still_open)
+    afar = upstreams.afar(call.home)
+    if afar:
+        yield Block(lambda: [reference.load() for reference in afar])
     try:
-        call.resolve()
+        call.resolve(promised)
     except UpstreamTaskError as error:
         not_ready = State(PENDING, "NotReady", str(error))
         if call.keeping is None or not call.keeping.leave(not_ready):
             enter(call.run, not_ready)
-        logs.task_finished(call.context, call.run.state)
-        return False
+        return call.run.state
     except Exception as error:
         raise PrefectException(
             f"Failed to resolve inputs of {call.run.name!r}: {describe(error)}. If a parameter's type is not supported, wrap the value "
             "in `quote` to skip the search for futures in it, or in `opaque` to skip what is inside it."
         ) from error
-    return True
+    return None
 
 
 def _attempts(call: TaskCall) -> Life[State]:
@@ -158,8 +168,15 @@ def _attempts(call: TaskCall) -> Life[State]:
         payload.timeout_seconds = task.timeout_seconds
         payload.variables = call.variables
         payload.started = call.begin
+        payload.after = call.after
         call.payload = payload
         receipt: Receipt = yield Call(payload)
+        if receipt.unready:
+            run.attempt -= 1
+            not_ready = yield from _gather_inputs(call, all_ended=True)
+            if not_ready is not None:
+                return not_ready
+            continue
         run.worker = receipt.worker
         if run.state.type is not RUNNING and receipt.began:
             call.begin(receipt.started_us)

@@ -76,6 +76,7 @@ class Transport:
         task = _pickled_task(around.task)
         with references.packing(self._home) as natives:
             call = _dump_call(payload, around)
+        natives += [reference.native for reference in payload.after]
         return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), natives)
 
 

@@ -9,7 +9,12 @@ from prefect_core import inputs
 from prefect_core.context import RunContext, lineage
 from prefect_core.futures import PrefectFuture
 from prefect_core.parameters import Binder
+from prefect_core.references import Reference
 from prefect_core.runs import Edge
+from prefect_core.states import State
+
+Promised = dict[PrefectFuture[Any], Reference]
+"""Where the values of runs that are under way will lie."""
 
 
 class Upstreams:
@@ -50,17 +55,45 @@ class Upstreams:
         """Return the futures that are still under way."""
         return [one for one, _ in self.found if isinstance(one, PrefectFuture) and not one.done()]
 
-    def resolve(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments with the values of finished inputs in their places.
+    def promised(self, home: object) -> Promised | None:
+        """Return where the values of the inputs that are under way will lie; None if `home`, a runner, can't tell that of each."""
+        promised: Promised = {}
+        for one, allowed in self.found:
+            if isinstance(one, PrefectFuture) and not one.done():
+                reference = None if allowed else one.promise(home)
+                if reference is None:
+                    return None
+                promised[one] = reference
+        return promised
+
+    def afar(self, home: object) -> list[Reference]:
+        """Return where values of finished inputs lie that have to be fetched, since they are not held by `home`."""
+        states = [one if isinstance(one, State) else one.state for one, _ in self.found]
+        return [state.data for state in states if isinstance(state.data, Reference) and state.data.home is not home]
+
+    def resolve(self, home: object = None, promised: Promised | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with the values of finished inputs in their places; references to those that `home` holds, or promised.
 
         Raises `UpstreamTaskError` for the first that may not go on.
         """
+
+        def value_of(upstream: Any, allowed: bool) -> Any:
+            reference = promised.get(upstream) if promised else None
+            if reference is None and home is not None:
+                data = upstream.data if isinstance(upstream, State) else upstream.state.data
+                reference = data if isinstance(data, Reference) and data.home is home else None
+            return inputs.value_of(upstream, allowed) if reference is None else reference
+
         for upstream, allowed in self._awaited:
-            inputs.value_of(upstream, allowed)
+            value_of(upstream, allowed)
         unpin = inputs.unpin
-        return tuple([unpin(value) for value in self._args]), {
-            name: unpin(value) for name, value in self._kwargs.items()
+        return tuple([unpin(value, value_of) for value in self._args]), {
+            name: unpin(value, value_of) for name, value in self._kwargs.items()
         }
+
+    def to_await(self, promised: Promised) -> list[Reference]:
+        """Return the promised among the inputs that are only waited for."""
+        return [promised[upstream] for upstream, _ in self._awaited if upstream in promised]
 
 
 def of_call(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect_core.context import TaskRunContext
+from prefect_core.references import loaded
 from prefect_core.runtime.attributes import Attribute, value_of, whole_number
 
 id: str | None
@@ -28,7 +29,7 @@ _ATTRIBUTES = {
     "id": Attribute(_of(lambda around: str(around.task_run.id)), str),
     "tags": Attribute(_of(lambda around: sorted(around.task_run.tags), list), None),
     "name": Attribute(_of(lambda around: around.task_run.name), str),
-    "parameters": Attribute(_of(lambda around: around.parameters, dict), None),
+    "parameters": Attribute(_of(lambda around: loaded(around.parameters), dict), None),
     "run_count": Attribute(_of(lambda around: around.task_run.run_count, int), whole_number),
     "task_name": Attribute(_of(lambda around: around.task_run.task_name), str),
 }

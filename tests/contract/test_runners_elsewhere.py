@@ -10,6 +10,7 @@ import pytest
 
 from prefect_core.task_runners import ExecutorTaskRunner, ProcessPoolTaskRunner
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
+from tests.contract.holding import HoldingTaskRunner
 
 
 class TestOneProcess(RunnerContract):
@@ -35,3 +36,9 @@ class TestExecutorOfProcesses(RunnerContract):
     @pytest.fixture
     def make_runner(self, processes: ProcessPoolExecutor) -> MakeRunner:
         return lambda: ExecutorTaskRunner(processes)
+
+
+class TestRunnerThatHoldsValues(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> MakeRunner:
+        return HoldingTaskRunner

@@ -1,0 +1,77 @@
+"""A runner that holds values, as an engine of a cluster does, with threads for workers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from prefect_core.engine import in_place
+from prefect_core.engine.transport import Delivery, Transport
+from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
+from prefect_core.task_runners import Host, TaskRunner
+
+
+class Held(Reference):
+    """An outcome that a thread will make."""
+
+    __slots__ = ("runner",)
+
+    def fetch(self) -> Any:
+        self.home.fetched += 1  # type: ignore[attr-defined]  # the runner below
+        return self.native.result().value
+
+
+class HoldingTaskRunner(TaskRunner):
+    """Runs attempts on two threads, each when what it refers to has been made; `tells` sends news ahead."""
+
+    shares_memory = False
+    holds_values = True
+
+    def __init__(self, most_inline: bool = True) -> None:
+        self.fetched = 0
+        self.early = 0
+
+    def duplicate(self) -> HoldingTaskRunner:
+        return type(self)()
+
+    def start(self, host: Host) -> None:
+        self._transport = Transport(self)
+        self._pool = ThreadPoolExecutor(2)
+        self._lock = threading.Lock()
+
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        delivery = self._transport.take(payload)
+        native: Future[in_place.Outcome] = Future()
+        payload.handle = native
+        self.early += sum(not one.done() for one in delivery.natives)
+        self._when_done(list(delivery.natives), lambda: self._begin(delivery, native, done))
+
+    def _when_done(self, natives: list[Future[Any]], then: Callable[[], object]) -> None:
+        if natives:
+            natives.pop().add_done_callback(lambda _: self._when_done(natives, then))
+        else:
+            then()
+
+    def _begin(self, delivery: Delivery, native: Future[Any], done: Callable[[Receipt], None]) -> None:
+        if native.set_running_or_notify_cancel():
+            self._pool.submit(self._work, delivery, native, done)
+
+    def _work(self, delivery: Delivery, native: Future[Any], done: Callable[[Receipt], None]) -> None:
+        def tell(kind: str, content: Any) -> None:
+            (delivery.begun if kind == in_place.BEGUN else delivery.happened)(content)
+
+        outcome = in_place.work(delivery.parcel, [one.result() for one in delivery.natives], tell)
+        native.set_result(outcome)
+        done(delivery.receipt(outcome.reply, Held(self, native)))
+
+    def reference_to(self, payload: Payload) -> Reference | None:
+        return Held(self, payload.handle) if payload.handle is not None else None
+
+    def cancel(self, payload: Payload) -> bool:
+        return payload.handle is not None and payload.handle.cancel()
+
+    def stop(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
