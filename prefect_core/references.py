@@ -95,8 +95,3 @@ def _value_at(place: int) -> Any:
 
 def _itself(value: Any) -> Any:
     return value
-
-
-def loaded(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with those fetched that are references."""
-    return {name: value.load() if isinstance(value, Reference) else value for name, value in values.items()}

@@ -16,6 +16,11 @@ class Stored(ABC):
         """Fetch the value; raises what says why it can't be had."""
 
 
+def loaded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values, with those fetched that are kept elsewhere."""
+    return {name: value.load() if isinstance(value, Stored) else value for name, value in values.items()}
+
+
 class Kept(Protocol):
     """What a completed run's value was kept as. `result` is the number that tells this making of the value from every other."""
 

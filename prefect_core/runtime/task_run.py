@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect_core.context import TaskRunContext
-from prefect_core.references import loaded
 from prefect_core.runtime.attributes import Attribute, value_of, whole_number
+from prefect_core.stored import loaded
 
 id: str | None
 tags: list[str]
