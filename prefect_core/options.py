@@ -78,12 +78,12 @@ def text(option: str, value: Any) -> str | None:
     raise TypeError(f"{option!r} must be a string; got {value!r}.")
 
 
-def whole_number(option: str, value: Any) -> int:
-    """Return a count from 0. Raises `TypeError` or `ValueError`."""
+def whole_number(option: str, value: Any, least: int = 0) -> int:
+    """Return a count from `least`. Raises `TypeError` or `ValueError`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{option!r} must be a whole number; got {value!r}.")
-    if value < 0:
-        raise ValueError(f"{option!r} must not be negative; got {value!r}.")
+    if value < least:
+        raise ValueError(f"{option!r} must {f'be at least {least}' if least else 'not be negative'}; got {value!r}.")
     return value
 
 

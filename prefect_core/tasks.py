@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
@@ -19,9 +19,10 @@ from prefect_core.engine.flow_call import make_room_for_frames
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.errors import NestingTooDeep
+from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
-from prefect_core.mapping import expand
+from prefect_core.mapping import expand, expand_one_by_one
 from prefect_core.module_names import module_name_of
 from prefect_core.options import SharedOptions, TransactionHook
 from prefect_core.parameters import Binder, check_reserved
@@ -251,9 +252,10 @@ class Task(TaskHooks, Generic[P, R]):
             _check_depth(self.name, parent)
         return TaskCall(self, args, kwargs, wait_for, parent, key)
 
-    def _take_key(self, kwargs: dict[str, Any]) -> Any:
-        """Take the option `key` out of the arguments, unless the function has a parameter of that name."""
-        return kwargs.pop("key", None) if "key" in kwargs and "key" not in self.binder.signature.parameters else None
+    def _take(self, option: str, kwargs: dict[str, Any]) -> Any:
+        """Take an option out of the arguments, unless the function has a parameter of that name."""
+        is_ours = option in kwargs and option not in self.binder.signature.parameters
+        return kwargs.pop(option, None) if is_ours else None
 
     @overload
     def submit(
@@ -277,7 +279,7 @@ class Task(TaskHooks, Generic[P, R]):
         Outside of a flow a concurrent runner of the process is used. `key` is by what the call is known when its flow run is run again, in
         place of its arguments; if the function has a parameter of that name, use `with_options(key=...)`.
         """
-        future = self._submit(args, kwargs, wait_for, self._take_key(kwargs) if kwargs else None)
+        future = self._submit(args, kwargs, wait_for, self._take("key", kwargs) if kwargs else None)
         return future.wait() if return_state else future
 
     def _submit(self, args: Any, kwargs: Any, wait_for: Any, key: str | None) -> PrefectFuture[Any]:
@@ -296,6 +298,10 @@ class Task(TaskHooks, Generic[P, R]):
     ) -> PrefectFutureList[T]: ...
     @overload
     def map(
+        self, *args: Any, window: int, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureStream[R]: ...
+    @overload
+    def map(
         self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
     ) -> PrefectFutureList[R]: ...
     @overload
@@ -305,14 +311,25 @@ class Task(TaskHooks, Generic[P, R]):
         """Submit one run for each element of the iterable arguments, which must be equally long; returns their futures in order.
 
         Strings, bytes, files and what is wrapped in `unmapped` go to every run whole. `key`, called with the arguments of each, gives the
-        `key` of its run.
+        `key` of its run. With `window=n` at most n of the runs are under way, and elements are taken from the iterables when their turn
+        comes, so that these may be generators of any length: what is returned gives the futures one by one (`PrefectFutureStream`). If the
+        function has parameters called `key` or `window`, those are meant.
         """
-        key = self._take_key(kwargs) if kwargs else None
-        submitted = PrefectFutureList(
+        key, window = (self._take("key", kwargs), self._take("window", kwargs)) if kwargs else (None, None)
+        calls = (expand if window is None else expand_one_by_one)(self.binder, args, kwargs)
+        submissions = (
             self._submit(positional, named, wait_for, key and key(*positional, **named))
-            for positional, named in map(self.binder.unbind, expand(self.binder, args, kwargs))
+            for positional, named in map(self.binder.unbind, calls)
         )
+        submitted: Any = PrefectFutureList(submissions) if window is None else self._stream(submissions, window)
         return submitted.wait() if return_state else submitted
+
+    def _stream(self, submissions: Iterator[PrefectFuture[Any]], window: Any) -> PrefectFutureStream[Any]:
+        stream = PrefectFutureStream(submissions, options.whole_number("window", window, least=1))
+        around = context.current()
+        if around is not None and around.dispatcher is not None:
+            around.dispatcher.expect_stream(stream)
+        return stream
 
     # What the lifecycle asks.
 

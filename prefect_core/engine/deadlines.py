@@ -26,6 +26,7 @@ from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from prefect_core import clock, loops, options, waiting
+from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.payload import Payload, Receipt
 from prefect_core.validation import Validator
 
@@ -37,7 +38,14 @@ _LOGGING_FILE = str(Path(threading.__file__).parent / "logging" / "__init__.py")
 _LOCKING = {"__enter__", "__exit__", "_acquire_restore", "_is_owned", "_release_save"}
 """Functions of `threading` that take or give back a lock for their caller."""
 _doors: set[CodeType] = {
-    function.__code__ for function in (waiting.acquire, clock.SystemClock.sleep, options.name_from, Validator.validate)
+    function.__code__
+    for function in (
+        waiting.acquire,
+        clock.SystemClock.sleep,
+        options.name_from,
+        Validator.validate,
+        PrefectFutureStream.take_next,
+    )
 }
 
 

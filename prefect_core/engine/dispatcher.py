@@ -23,6 +23,7 @@ from prefect_core.engine import deadlines, portal, signals
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
+from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.futures import PrefectFuture
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
@@ -131,6 +132,7 @@ class Dispatcher:
         self._inner: dict[InnerCall, None] = {}
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
         self._idle: Signal | None = None
+        self._streams: list[PrefectFutureStream[Any]] = []
         self._refusal: str | None = None
         self._to_stop = [runner]
         self._pid = os.getpid()
@@ -245,6 +247,21 @@ class Dispatcher:
     def leave(self, call: InnerCall) -> None:
         """Take note that it is no longer."""
         self._inner.pop(call, None)
+
+    def expect_stream(self, stream: PrefectFutureStream[Any]) -> None:
+        """Have `drain_streams` submit what a stream has left."""
+        self._streams = [*(one for one in self._streams if not one.is_exhausted), stream]
+
+    def drain_streams(self) -> None:
+        """Submit what the streams have left whose futures nobody asked for; blocks until all is submitted."""
+        while self._streams:
+            # The last one first: it may take its elements from one before it.
+            self._streams.pop().drain()
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether some are left."""
+        return any(not stream.is_exhausted for stream in self._streams)
 
     def idle(self) -> Signal:
         """Return what fires when no call is open."""

@@ -242,6 +242,8 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     """See all children to their end. Returns the body's receipt, or that of an interrupt that came meanwhile."""
     if receipt.error is None:
         try:
+            if dispatcher.has_streams:
+                yield Block(dispatcher.drain_streams)
             yield Wait([dispatcher.idle()])
             return receipt
         except GeneratorExit:
