@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
+    from prefect_core.placement import Resources
     from prefect_core.references import Reference
     from prefect_core.runs import FlowRun, TaskRun
     from prefect_core.waiting import Signal
@@ -24,7 +25,8 @@ class Payload:
     `variables` are the context variables of the place that submitted it (None: those of the thread that runs it). `started` is called
     on the thread that runs the body, just before it, with the moment in wall microseconds; only where memory is shared. `over` is set
     for a body that may outlive its attempt, and fires when the body has ended. `after` are references to values that the body doesn't
-    receive but is not to begin without. `handle` is the runner's own, to find the attempt by.
+    receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
+    attempt by.
     """
 
     __slots__ = (
@@ -37,6 +39,8 @@ class Payload:
         "is_async",
         "kwargs",
         "over",
+        "priority",
+        "resources",
         "started",
         "timeout_seconds",
         "variables",
@@ -61,6 +65,8 @@ class Payload:
         self.started: Callable[[int], None] | None = None
         self.over: Signal | None = None
         self.after: Sequence[Reference] = ()
+        self.resources: Resources = {}
+        self.priority = 0
         self.handle: Any = None
 
     @property

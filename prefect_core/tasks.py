@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
@@ -26,6 +26,7 @@ from prefect_core.mapping import expand, expand_one_by_one
 from prefect_core.module_names import module_name_of
 from prefect_core.options import SharedOptions, TransactionHook
 from prefect_core.parameters import Binder, check_reserved
+from prefect_core.placement import checked_priority, checked_resources
 from prefect_core.results.rules import rules_of
 from prefect_core.retry_delays import RetryDelay, checked_delays, checked_jitter, jittered
 from prefect_core.retry_delays import exponential_backoff as exponential_backoff
@@ -55,6 +56,9 @@ class TaskOptions(SharedOptions, total=False):
     retry_delay_seconds: RetryDelay | None
     retry_jitter_factor: float | None
     retry_condition_fn: Callable[[Any, TaskRun, State], Any] | None
+    retries_on_crash: int | None
+    resources: Mapping[str, float | str] | None
+    priority: int | None
     task_runner: RunnerSpec | None
     cache_policy: CachePolicy | None
     cache_key_fn: CacheKeyFn | None
@@ -84,6 +88,8 @@ class Task(TaskHooks, Generic[P, R]):
         self.task_runner: RunnerSpec | None = check_runner(given.get("task_runner"))
         self.log_prints = given.get("log_prints")
         self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
+        self.resources = checked_resources(given.get("resources"))
+        self.priority = checked_priority(given.get("priority"))
         self._set_retries(given)
         self._set_results(given)
         self._set_hooks(given)
@@ -106,6 +112,8 @@ class Task(TaskHooks, Generic[P, R]):
         if condition is not None and not callable(condition):
             raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
         self.retry_condition_fn = condition
+        crashes = given.get("retries_on_crash")
+        self.retries_on_crash = None if crashes is None else options.whole_number("retries_on_crash", crashes)
 
     def _set_results(self, given: TaskOptions) -> None:
         asked = chosen_policy(given, self.name)
@@ -394,10 +402,12 @@ def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> A
 
     Options (each also of `with_options`): `name`, `description`, `version`, `tags`; `task_run_name`, a template over the parameters or
     a callable; `retries`, with `retry_delay_seconds` (a number, a list, or a callable from the number of retries to a list, such as
-    `exponential_backoff(2)`), `retry_jitter_factor` and `retry_condition_fn(task, task_run, state)`; `timeout_seconds` of one attempt;
-    `log_prints`; `task_runner`, where submitted runs of this task run; `cache_policy` or `cache_key_fn`, by which results of earlier calls
-    stand for new ones, with `cache_expiration` and `refresh_cache`; `persist_result` and what goes with it; the hooks `on_completion`,
-    `on_failure`, `on_running`, and those of transactions, `on_commit` and `on_rollback`.
+    `exponential_backoff(2)`), `retry_jitter_factor` and `retry_condition_fn(task, task_run, state)`; `retries_on_crash`, how often an
+    attempt whose worker was lost is made again, without it as often as any other (`retries`); `timeout_seconds` of one attempt;
+    `log_prints`; `task_runner`, where submitted runs of this task run; what such a run needs there, `resources` such as
+    {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner knows of them; `cache_policy` or
+    `cache_key_fn`, by which results of earlier calls stand for new ones, with `cache_expiration` and `refresh_cache`; `persist_result`
+    and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit` and `on_rollback`.
     """
     if fn is None:
         return lambda function: Task(function, **given)

@@ -17,12 +17,15 @@ the process from ending.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
 
 from prefect_core import waiting
 
@@ -36,8 +39,12 @@ Call = Callable[[], Callable[[], object]]
 """Runs a body and returns what to do after it; neither may raise."""
 
 
+_RANKED: Any = object()
+"""Stands in the queue for a call with a priority of its own."""
+
+
 class ThreadPool:
-    """Runs calls in order of arrival on at most `limit` threads at once."""
+    """Runs calls by priority, and in order of arrival, on at most `limit` threads at once."""
 
     def __init__(self, limit: int, name: str) -> None:
         self._limit = limit
@@ -46,6 +53,10 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._work: SimpleQueue[Call | None] = SimpleQueue()
         self._queued: dict[Call, None] = {}
+        self._ranked: list[tuple[int, int, Call]] = []
+        self._passed_over: deque[Call] = deque()
+        """Calls that came out of the queue while a more urgent one was there; each has a `_RANKED` in the queue instead."""
+        self._arrivals = itertools.count()
         self._places: set[Place] = set()
         self._returning: deque[Callable[[], object]] = deque()
         self._threads = 0
@@ -54,15 +65,20 @@ class ThreadPool:
         self._is_watched = False
         self._closed = False
 
-    def submit(self, call: Call) -> None:
-        """Run `call` on a thread of the pool. Raises `RuntimeError` after `close`."""
+    def submit(self, call: Call, priority: int = 0) -> None:
+        """Run `call` on a thread of the pool, before those of lower priority. Raises `RuntimeError` after `close`."""
         if self._closed:
             raise RuntimeError("The thread pool is closed.")
         self._queued[call] = None
-        place = waiting.current_slot()
-        if type(place) is Place and place.takes_next(self, call):
-            return
-        self._work.put(call)
+        if priority:
+            with self._lock:
+                heappush(self._ranked, (-priority, next(self._arrivals), call))
+            self._work.put(_RANKED)
+        else:
+            place = waiting.current_slot()
+            if type(place) is Place and not self._ranked and place.takes_next(self, call):
+                return
+            self._work.put(call)
         if self._threads - self._given_back < self._prompt:
             with self._lock:
                 self._staff()
@@ -171,8 +187,10 @@ class ThreadPool:
                     if self._hand_over(place):
                         return
                     continue
-            if queued.pop(call, call) is not None:
-                continue  # it was withdrawn
+            if call is _RANKED or self._ranked:
+                call = self._by_rank(call)
+            if call is None or queued.pop(call, call) is not None:
+                continue  # it was withdrawn, or its turn comes later
             place.call = call
             after = call()
             place.call = call = None
@@ -183,6 +201,25 @@ class ThreadPool:
             self._finished += 1
             if (self._returning or place.is_given_back) and self._hand_over(place):
                 return
+
+    def _by_rank(self, call: Call) -> Call | None:
+        """Return the call whose turn it is in the place of one that came out of the queue; None if it has to wait."""
+        with self._lock:
+            if self._ranked and self._ranked[0][0] < 0:
+                if call is not _RANKED:
+                    self._passed_over.append(call)
+                return heappop(self._ranked)[2]
+            if call is not _RANKED:
+                return call
+            if self._passed_over:
+                return self._passed_over.popleft()
+            if not self._ranked:
+                return None
+            if self._work.qsize() >= len(self._ranked):
+                # There are others, which go first: all but this one's have their own stand-in still in the queue.
+                self._work.put(_RANKED)
+                return None
+            return heappop(self._ranked)[2]
 
     def _may_end(self) -> bool:
         with self._lock:

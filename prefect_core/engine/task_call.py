@@ -36,6 +36,7 @@ class TaskCall:
         "args",
         "caching",
         "context",
+        "crashes",
         "earlier_count",
         "has_returned",
         "home",
@@ -84,6 +85,8 @@ class TaskCall:
             self.keeping = keeping_of_task(self, parameters, wait_for, key)
         self.run = self._open_run(parameters)
         self.earlier_count = self.run.run_count
+        self.crashes = 0
+        """How many attempts were lost with their place and made again for that (`retries_on_crash`)."""
         self.has_returned = False
         """Whether the body of the last attempt ended by returning."""
         self.caching = caching_of(self)
@@ -129,8 +132,8 @@ class TaskCall:
 
     @property
     def tries(self) -> int:
-        """How many attempts began since the call was made; a run that is known again had others before."""
-        return self.run.run_count - self.earlier_count
+        """How many attempts began since the call was made that count against `retries`; a run that is known again had others before."""
+        return self.run.run_count - self.earlier_count - self.crashes
 
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the inputs that are still under way."""

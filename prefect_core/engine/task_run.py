@@ -164,12 +164,7 @@ def _attempts(call: TaskCall) -> Life[State]:
     run, task = call.run, call.task
     while True:
         run.attempt += 1
-        payload = Payload(task.fn, call.args, call.kwargs, call.context, task.is_async)
-        payload.timeout_seconds = task.timeout_seconds
-        payload.variables = call.variables
-        payload.started = call.begin
-        payload.after = call.after
-        call.payload = payload
+        payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
         if receipt.unready:
             run.attempt -= 1
@@ -188,8 +183,8 @@ def _attempts(call: TaskCall) -> Life[State]:
             state = yield from call.keeping.keep(state)
             if call.caching is not None and isinstance(state.kept, KeptValue):
                 call.caching.mark(state.kept)
-        if (state.type is FAILED or receipt.lost) and task.retries and receipt.began:
-            delay = yield from _retry_delay(call, state)
+        if (state.type is FAILED or receipt.lost) and receipt.began:
+            delay = yield from _retry_delay(call, state, is_crash=receipt.lost)
             if delay is not None:
                 yield from _pause_before_retry(call, state, delay, payload)
                 continue
@@ -199,6 +194,17 @@ def _attempts(call: TaskCall) -> Life[State]:
         if call.caching is not None and isinstance(state.kept, KeptValue):
             yield from call.caching.settled(state.kept)
         return state
+
+
+def _payload(call: TaskCall) -> Payload:
+    task = call.task
+    payload = Payload(task.fn, call.args, call.kwargs, call.context, task.is_async)
+    payload.timeout_seconds = task.timeout_seconds
+    payload.variables = call.variables
+    payload.started = call.begin
+    payload.after = call.after
+    payload.resources, payload.priority = task.resources, task.priority
+    return payload
 
 
 def _state_after(task: Task[Any, Any], receipt: Receipt) -> State:
@@ -213,9 +219,22 @@ def _state_after(task: Task[Any, Any], receipt: Receipt) -> State:
 _PLAIN_RESULTS: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes, dict})
 
 
-def _retry_delay(call: TaskCall, state: State) -> Life[float | None]:
+def _delay_after_crash(call: TaskCall, state: State) -> float | None:
+    """Return the seconds to wait before an attempt is made again whose place was lost; None if it is not to be."""
+    if call.crashes >= (call.task.retries_on_crash or 0):
+        logs.note(call.context, logs.ERROR, f"Task run crashed: {state.message} - Attempts after a crash are exhausted")
+        return None
+    call.crashes += 1
+    return 0.0
+
+
+def _retry_delay(call: TaskCall, state: State, *, is_crash: bool) -> Life[float | None]:
     """Return the seconds to wait before the next attempt, or None if there is to be none."""
     task = call.task
+    if is_crash and task.retries_on_crash is not None:
+        return _delay_after_crash(call, state)
+    if not task.retries:
+        return None
     if call.keeping is not None and isinstance(state.data, SerializationError):
         # A body that ran once more would only return the same again.
         return None
@@ -257,8 +276,12 @@ def _condition_holds(call: TaskCall, state: State) -> bool:
 def _pause_before_retry(call: TaskCall, state: State, delay: float, payload: Payload) -> Life[None]:
     run = call.run
     when = f"will start {delay:g} second(s) from now" if delay else "will start immediately"
-    retry = f"Retry {call.tries}/{call.task.retries} {when}"
-    logs.note(call.context, logs.INFO, f"Task run failed with exception: {shown(state.data)} - {retry}")
+    if state.type is CRASHED and call.task.retries_on_crash is not None:
+        told = f"Task run crashed: {state.message} - Attempt {call.crashes}/{call.task.retries_on_crash} after a crash {when}"
+    else:
+        retry = f"Retry {call.tries}/{call.task.retries} {when}"
+        told = f"Task run failed with exception: {shown(state.data)} - {retry}"
+    logs.note(call.context, logs.INFO, told)
     awaiting = AwaitingRetry(
         scheduled_time=clock.to_datetime(state.timestamp_us) + timedelta(seconds=delay), message=state.message
     )

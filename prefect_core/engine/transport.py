@@ -145,6 +145,8 @@ def _pickled_task(task: Any) -> _Pickled:
             retry_delay_seconds=None,
             task_run_name=None,
             task_runner=None,
+            resources=None,
+            priority=None,
         )
     )
     try:

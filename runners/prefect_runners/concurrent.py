@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,25 +12,29 @@ from prefect_core.engine import remote
 from prefect_core.errors import RunnerArgumentError, RunnerError
 from prefect_core.loops import LoopFlag
 from prefect_core.payload import Payload, Receipt
+from prefect_core.placement import checked_resources
 from prefect_core.settings import current as settings
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_core.thread_pool import Place, ThreadPool
 from prefect_core.waiting import async_slot, current_slot
+from prefect_runners.admission import Admission
 
 
 class ConcurrentTaskRunner(TaskRunner):
     """Runs tasks beside each other.
 
     `max_workers` bounds how many bodies run at once, of either colour. None: threads on demand, up to the setting `max_threads`, and
-    any number of async bodies.
+    any number of async bodies. With `resources`, such as {"gpu": 2, "memory": "8GB"}, tasks that ask for some begin while there is enough.
     """
 
-    def __init__(self, max_workers: int | None = None) -> None:
+    def __init__(self, max_workers: int | None = None, resources: Mapping[str, float | str] | None = None) -> None:
         if max_workers is not None and (
             not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1
         ):
             raise ValueError(f"'max_workers' must be a whole number from 1, or None; got {max_workers!r}.")
         self.max_workers = max_workers
+        self.resources = checked_resources(resources) if resources is not None else None
+        self._admission = Admission(self.resources) if self.resources is not None else None
         self._host: Host | None = None
         self._pool: ThreadPool | None = None
 
@@ -42,10 +46,10 @@ class ConcurrentTaskRunner(TaskRunner):
             raise RunnerArgumentError(f"Expected a number of workers, as in concurrent:8; got {argument!r}.") from error
 
     def options(self) -> dict[str, Any]:
-        return {"max_workers": self.max_workers}
+        return {"max_workers": self.max_workers, "resources": self.resources}
 
     def duplicate(self) -> ConcurrentTaskRunner:
-        return type(self)(self.max_workers)
+        return type(self)(self.max_workers, self.resources)
 
     def start(self, host: Host) -> None:
         self._host = host
@@ -54,17 +58,28 @@ class ConcurrentTaskRunner(TaskRunner):
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if self._pool is None or self._host is None:
             raise RunnerError("The task runner must be started before submitting work.")
+        if self._admission is not None and payload.resources:
+            self._admission.enter(payload, done, partial(self._begin, self._pool, self._host, payload))
+        else:
+            self._begin(self._pool, self._host, payload, done)
+
+    def _begin(self, pool: ThreadPool, host: Host, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if not payload.is_async:
             call = payload.handle = partial(_run, payload, done)
-            self._pool.submit(call)
+            pool.submit(call, payload.priority)
             return
-        attempt = payload.handle = _OnLoop(self._host, payload, done)
+        attempt = payload.handle = _OnLoop(host, payload, done)
         if self.max_workers is None:
             attempt.start(None)
         else:
-            self._pool.submit(attempt)
+            pool.submit(attempt, payload.priority)
 
     def cancel(self, payload: Payload) -> bool:
+        if self._admission is not None and payload.resources:
+            return self._admission.cancel(payload, self._take_back)
+        return self._take_back(payload)
+
+    def _take_back(self, payload: Payload) -> bool:
         handle = payload.handle
         return self._pool is not None and handle is not None and self._pool.withdraw(handle)
 

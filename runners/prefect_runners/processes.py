@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect_core import pickling
-from prefect_core.engine.transport import Transport
+from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import RunnerArgumentError, RunnerError, SerializationError, describe
 from prefect_core.payload import Payload, Receipt
+from prefect_core.placement import checked_resources
 from prefect_core.task_runners import Host, TaskRunner
+from prefect_runners.admission import Admission
 from prefect_runners.worker_pool import Job, Pool
 from prefect_runners.worker_process import Boot
 
@@ -22,7 +25,8 @@ class ProcessPoolTaskRunner(TaskRunner):
 
     Processes start when there is work for them and live until the flow run ends. `initializer(*initargs)` is called first in each.
     Functions, arguments and results travel as bytes; what is defined in the main script travels by value, so the script needs no
-    `if __name__ == "__main__"` guard. What a body submits runs in its own process.
+    `if __name__ == "__main__"` guard. What a body submits runs in its own process. With `resources`, such as {"gpu": 2}, tasks that ask
+    for some begin while there is enough.
     """
 
     shares_memory = False
@@ -33,6 +37,7 @@ class ProcessPoolTaskRunner(TaskRunner):
         max_workers: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        resources: Mapping[str, float | str] | None = None,
     ) -> None:
         if max_workers is not None and (
             not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1
@@ -43,6 +48,8 @@ class ProcessPoolTaskRunner(TaskRunner):
         self.max_workers = max_workers
         self.initializer = initializer
         self.initargs = tuple(initargs)
+        self.resources = checked_resources(resources) if resources is not None else None
+        self._admission = Admission(self.resources) if self.resources is not None else None
         self._transport = Transport()
         self._pool: Pool | None = None
 
@@ -54,10 +61,15 @@ class ProcessPoolTaskRunner(TaskRunner):
             raise RunnerArgumentError(f"Expected a number of workers, as in processes:2; got {argument!r}.") from error
 
     def options(self) -> dict[str, Any]:
-        return {"max_workers": self.max_workers, "initializer": self.initializer, "initargs": self.initargs or None}
+        return {
+            "max_workers": self.max_workers,
+            "initializer": self.initializer,
+            "initargs": self.initargs or None,
+            "resources": self.resources,
+        }
 
     def duplicate(self) -> ProcessPoolTaskRunner:
-        return type(self)(self.max_workers, self.initializer, self.initargs)
+        return type(self)(self.max_workers, self.initializer, self.initargs, self.resources)
 
     def start(self, host: Host) -> None:
         """Get ready. Raises `SerializationError` for an initializer that can't travel."""
@@ -79,10 +91,22 @@ class ProcessPoolTaskRunner(TaskRunner):
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if self._pool is None:
             raise RunnerError("The task runner must be started before submitting work.")
-        job = payload.handle = Job(self._transport.take(payload), done)
-        self._pool.submit(job)
+        delivery = self._transport.take(payload)
+        if self._admission is not None and payload.resources:
+            self._admission.enter(payload, done, partial(self._begin, self._pool, delivery))
+        else:
+            self._begin(self._pool, delivery, done)
+
+    def _begin(self, pool: Pool, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+        job = delivery.payload.handle = Job(delivery, done)
+        pool.submit(job)
 
     def cancel(self, payload: Payload) -> bool:
+        if self._admission is not None and payload.resources:
+            return self._admission.cancel(payload, self._take_back)
+        return self._take_back(payload)
+
+    def _take_back(self, payload: Payload) -> bool:
         return self._pool is not None and payload.handle is not None and self._pool.withdraw(payload.handle)
 
     def interrupt(self, payload: Payload) -> None:

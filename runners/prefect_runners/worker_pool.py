@@ -57,7 +57,10 @@ class Pool:
             job.done(job.delivery.lost(self._broken, "", began=False))
             return
         with self._arrival:
-            self._queue.append(job)
+            place = len(self._queue)
+            while place and self._queue[place - 1].priority < job.priority:
+                place -= 1
+            self._queue.insert(place, job)
             self._queued += 1
             if self._idle:
                 self._arrival.notify()
@@ -138,12 +141,13 @@ class Pool:
 class Job:
     """One payload that waits for a process, or has one."""
 
-    __slots__ = ("delivery", "done", "is_queued")
+    __slots__ = ("delivery", "done", "is_queued", "priority")
 
     def __init__(self, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
         self.delivery = delivery
         self.done = done
         self.is_queued = True
+        self.priority = delivery.payload.priority
 
 
 class Seat:
