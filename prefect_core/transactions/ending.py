@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect_core import context, logs
+from prefect_core.errors import HistoryError
 from prefect_core.logs import prints
 from prefect_core.moments import Moments, Work
 from prefect_core.options import TransactionHook, hook_name, is_async
@@ -82,13 +83,15 @@ def committing(node: BaseTransaction) -> Moments[bool]:
     try:
         if done is not None:
             yield Work(partial(wait_until, done))
-    except Exception as error:
+    except HistoryError as error:
         yield from _given_up(node, error)
         return False
-    except BaseException:
-        # What is handed over is written, whatever interrupts the wait for it.
+    except BaseException as error:
+        # What is handed over is written, whatever interrupts the wait for it, or keeps it from beginning.
         yield from _closing(nodes)
-        raise
+        if not isinstance(error, Exception):
+            raise
+        return True
     yield from _closing(nodes)
     return True
 

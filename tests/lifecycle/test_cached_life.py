@@ -191,6 +191,9 @@ def check_what_is_found(stage: Stage, recorder: Recorder, txn: Transaction | Non
 @example(Scene(["a value"], faults=[]), Place(), [(0, "ctrl-c", True)])
 @example(Scene(["a value"], faults=[]), Place(is_in_block=True), [(2, "cancellation", True)])
 @example(Scene(["a value"], faults=[]), Place(commit_hooks=("fine",)), [(5, "ctrl-c", False)])
+@example(Scene(["a value"], faults=[]), Place(), [(5, "an error", True)])
+@example(Scene(["a value"], faults=[]), Place(), [(6, "an error", True)])
+@example(Scene(["a value"], faults=[]), Place(), [(7, "an error", False)])
 def test_a_cached_task_that_is_hit_at_any_step_ends_once_and_lets_go(
     scene: Scene, place: Place, hits: list[tuple[int, str, bool]]
 ) -> None:
