@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Any, Generic, TypeVar
 
 from prefect_core.futures import PrefectFuture
@@ -18,15 +18,19 @@ V = TypeVar("V")
 class PrefectFutureStream(Generic[V]):
     """The futures of a `map` with a window, in order, for one iteration (`async for` where code runs on an event loop).
 
-    At most `window` of its runs are under way. They are submitted ahead of the iteration, the first when the stream is made, and further
-    ones when the iteration goes on and there is room. A future is given as soon as it is next, done or not: so a map over a stream goes on
-    with each element by itself. What is left when the body of the flow ends is submitted then. Nothing is kept of what was given.
+    At most `window` of its runs are under way, and as many may have ended of those that nobody has asked for yet. They are submitted
+    ahead of the iteration, the first when the stream is made, and further ones when the iteration goes on and there is room. A future is
+    given as soon as it is next, done or not: so a map over a stream goes on with each element by itself. What is left when the body of the
+    flow ends is submitted then. Nothing is kept of what was given.
     """
 
-    def __init__(self, submissions: Iterator[PrefectFuture[V]], window: int) -> None:
-        """`submissions` submits a run each time that it is asked for one."""
+    def __init__(
+        self, submissions: Iterator[PrefectFuture[V]], window: int, filled: Callable[[], object] | None = None
+    ) -> None:
+        """`submissions` submits a run each time that it is asked for one; `filled` is called when there is no more room for now."""
         self._submissions = submissions
         self._window = window
+        self._filled = filled
         self._context = contextvars.copy_context()
         self._ahead: deque[PrefectFuture[V]] = deque()
         self._open: dict[PrefectFuture[Any], None] = {}
@@ -88,14 +92,17 @@ class PrefectFutureStream(Generic[V]):
                 block_until_done([self._wait_for_room()])
 
     def _fill(self) -> None:
-        while not self.is_exhausted and len(self._open) < self._window:
+        # Runs may end as fast as they are submitted, so that there would always be room.
+        while not self.is_exhausted and max(len(self._open), len(self._ahead)) < self._window:
             future = self.take_next()
             if future is None:
                 self.is_exhausted = True
-                return
+                break
             self._open[future] = None
             self._ahead.append(future)
             future.add_done_callback(self._ended)
+        if self._filled is not None and not self._ahead:
+            self._filled()
 
     def take_next(self) -> PrefectFuture[V] | None:
         """Submit the next run, whose element a user's generator may make; None if there is none."""

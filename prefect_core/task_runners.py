@@ -12,7 +12,7 @@ ends.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from prefect_core.errors import RunnerArgumentError, UnknownRunnerError
@@ -55,13 +55,15 @@ class TaskRunner(ABC):
 
     What a runner can and can't do it declares: `shares_memory` (payloads need no pickling; bodies see the flow's objects), `runs_on_submit`
     (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped), `holds_values` (its engine keeps
-    values where they were made: receipts bring references, and payloads may hold such references of this very runner).
+    values where they were made: receipts bring references, and payloads may hold such references of this very runner), `takes_chunks`
+    (many small payloads cost less when they are handed over together).
     """
 
     shares_memory: bool = True
     runs_on_submit: bool = False
     can_cancel_running: bool = False
     holds_values: bool = False
+    takes_chunks: bool = False
 
     @property
     def name(self) -> str:
@@ -86,6 +88,13 @@ class TaskRunner(ABC):
 
         Doesn't wait. Raises for a payload that it can't take (for instance `SerializationError`); `done` is then not called.
         """
+
+    def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
+        """Have attempts run one after the other in one place; as `submit`, but a payload that can't be taken gets a receipt with the error.
+
+        Only called where `takes_chunks`, for payloads without references.
+        """
+        raise NotImplementedError
 
     def reference_to(self, payload: Payload) -> Reference | None:
         """Return where the value of a submitted attempt will lie, so that others can be handed over before it has ended; None if unknown.

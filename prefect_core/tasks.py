@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from prefect_core import context, options
-from prefect_core.cache_policies import CacheKeyFn, CachePolicy, checked_expiration, chosen_policy, is_real
 from prefect_core.cache_policies import task_input_hash as task_input_hash
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.encoding import code_digest
 from prefect_core.engine import deadlines, dispatcher, drive, signals
+from prefect_core.engine.bundles import Bundle, ChunkSize
 from prefect_core.engine.flow_call import make_room_for_frames
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
@@ -24,52 +24,23 @@ from prefect_core.futures import PrefectFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand, expand_one_by_one
 from prefect_core.module_names import module_name_of
-from prefect_core.options import SharedOptions, TransactionHook
 from prefect_core.parameters import Binder, check_reserved
-from prefect_core.placement import checked_priority, checked_resources
-from prefect_core.results.rules import rules_of
-from prefect_core.retry_delays import RetryDelay, checked_delays, checked_jitter, jittered
 from prefect_core.retry_delays import exponential_backoff as exponential_backoff
 from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, CRASHED
 from prefect_core.states import State
-from prefect_core.task_hooks import TaskHooks
-from prefect_core.task_runners import check_runner
-from prefect_core.task_sites import closure_of
+from prefect_core.task_settings import TaskOptions as TaskOptions
+from prefect_core.task_settings import TaskSettings
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from prefect_core.runs import TaskRun
-    from prefect_core.task_runners import RunnerSpec
+    pass
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 
-class TaskOptions(SharedOptions, total=False):
-    """What `@task` and `Task.with_options` take. An option that is left out has the default, or in `with_options` its old value."""
-
-    tags: Iterable[str] | None
-    task_run_name: str | Callable[..., str] | None
-    retry_delay_seconds: RetryDelay | None
-    retry_jitter_factor: float | None
-    retry_condition_fn: Callable[[Any, TaskRun, State], Any] | None
-    retries_on_crash: int | None
-    resources: Mapping[str, float | str] | None
-    priority: int | None
-    task_runner: RunnerSpec | None
-    cache_policy: CachePolicy | None
-    cache_key_fn: CacheKeyFn | None
-    cache_expiration: timedelta | None
-    refresh_cache: bool | None
-    key: str | None
-    on_commit: Iterable[TransactionHook] | None
-    on_rollback: Iterable[TransactionHook] | None
-
-
-class Task(TaskHooks, Generic[P, R]):
+class Task(TaskSettings, Generic[P, R]):
     """A task. Calling it runs it here and now; `submit` and `map` hand it to the task runner and return futures."""
 
     def __init__(self, fn: Callable[P, R], **given: Unpack[TaskOptions]) -> None:
@@ -81,72 +52,8 @@ class Task(TaskHooks, Generic[P, R]):
         self.is_async, self.is_generator = options.kind_of(fn)
         self.name: str = options.text("name", given.get("name")) or options.name_of(fn)
         self.task_key = f"{module_name_of(plain)}.{getattr(plain, '__qualname__', self.name)}"
-        self.description = options.described_as(fn, given.get("description"))
-        self.version = given.get("version")
-        self.tags = _checked_tags(given.get("tags"))
-        self.task_run_name = options.run_name("task_run_name", given.get("task_run_name"))
-        self.task_runner: RunnerSpec | None = check_runner(given.get("task_runner"))
-        self.log_prints = given.get("log_prints")
-        self.timeout_seconds = options.timeout("timeout_seconds", given.get("timeout_seconds"))
-        self.resources = checked_resources(given.get("resources"))
-        self.priority = checked_priority(given.get("priority"))
-        self._set_retries(given)
-        self._set_results(given)
-        self._set_hooks(given)
-        self._given = given
-        self._refuse_unknown(given)
+        self._take_options(given)
         check_reserved(self.binder.signature if callable(fn) else inspect.signature(fn.__func__))
-
-    @staticmethod
-    def _refuse_unknown(given: TaskOptions) -> None:
-        unknown = sorted(set(given) - set(TaskOptions.__annotations__) - set(SharedOptions.__annotations__))
-        if unknown:
-            raise TypeError(f"@task takes no option {', '.join(map(repr, unknown))}.")
-
-    def _set_retries(self, given: TaskOptions) -> None:
-        retries = given.get("retries")
-        self.retries = settings().task_default_retries if retries is None else options.whole_number("retries", retries)
-        self.retry_delay_seconds = checked_delays(given.get("retry_delay_seconds"), self.retries)
-        self.retry_jitter_factor = checked_jitter(given.get("retry_jitter_factor"))
-        condition = given.get("retry_condition_fn")
-        if condition is not None and not callable(condition):
-            raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(condition).__name__} instead.")
-        self.retry_condition_fn = condition
-        crashes = given.get("retries_on_crash")
-        self.retries_on_crash = None if crashes is None else options.whole_number("retries_on_crash", crashes)
-
-    def _set_results(self, given: TaskOptions) -> None:
-        asked = chosen_policy(given, self.name)
-        self.cache_policy = asked.policy
-        self.cache_key_fn = given.get("cache_key_fn")
-        self.cache_expiration = checked_expiration(given.get("cache_expiration"))
-        self.result_rules = rules_of({**given, "persist_result": asked.persists})
-        self.closure = closure_of(self.fn) if is_real(self.cache_policy) else b""
-        """What tells the function from others with its code, for the cache."""
-        self.stores_for_cache = asked.is_why_stored
-        """Whether results are stored for the cache alone."""
-        self.key = options.text("key", given.get("key"))
-        self.refresh_cache = options.flag_or_none("refresh_cache", given.get("refresh_cache"))
-        if self.is_generator and asked.persists:
-            option = "persist_result" if given.get("persist_result") else "cache_policy"
-            raise ValueError(
-                f"{option!r} has nothing to store of a generator task, which yields its values one by one."
-            )
-
-    @cached_property
-    def code(self) -> bytes:
-        """A digest of the function's code, by which a changed body is noticed."""
-        return code_digest(self.fn)
-
-    @property
-    def caching_policy(self) -> CachePolicy | None:
-        """The policy that counts now; None if nothing is cached."""
-        return self.cache_policy if is_real(self.cache_policy) and not settings().tasks_disable_caching else None
-
-    @property
-    def refreshes_cache(self) -> bool:
-        """Whether earlier results are left alone and replaced."""
-        return settings().tasks_refresh_cache if self.refresh_cache is None else self.refresh_cache
 
     @cached_property
     def binder(self) -> Binder:
@@ -290,10 +197,13 @@ class Task(TaskHooks, Generic[P, R]):
         future = self._submit(args, kwargs, wait_for, self._take("key", kwargs) if kwargs else None)
         return future.wait() if return_state else future
 
-    def _submit(self, args: Any, kwargs: Any, wait_for: Any, key: str | None) -> PrefectFuture[Any]:
+    def _submit(
+        self, args: Any, kwargs: Any, wait_for: Any, key: str | None, bundle: Bundle | None = None
+    ) -> PrefectFuture[Any]:
         parent = context.current()
         taker = parent.dispatcher if parent is not None else None
         call = self._new_call(args, kwargs, wait_for, parent, key)
+        call.bundle = bundle
         return (taker or dispatcher.outside()).submit(call)
 
     @overload
@@ -320,46 +230,33 @@ class Task(TaskHooks, Generic[P, R]):
 
         Strings, bytes, files and what is wrapped in `unmapped` go to every run whole. `key`, called with the arguments of each, gives the
         `key` of its run. With `window=n` at most n of the runs are under way, and elements are taken from the iterables when their turn
-        comes, so that these may be generators of any length: what is returned gives the futures one by one (`PrefectFutureStream`). If the
-        function has parameters called `key` or `window`, those are meant.
+        comes, so that these may be generators of any length: what is returned gives the futures one by one (`PrefectFutureStream`).
+
+        `chunk=n` hands n runs at a time to a runner of another machine or process, for bodies that take less time than their way there;
+        "auto" finds the number. They run there one after the other, each as a run of its own. If the function has parameters called `key`,
+        `window` or `chunk`, those are meant.
         """
-        key, window = (self._take("key", kwargs), self._take("window", kwargs)) if kwargs else (None, None)
+        key, window, chunk = map(self._take, ("key", "window", "chunk"), repeat(kwargs)) if kwargs else (None,) * 3
+        bundle = None if chunk is None else Bundle(_checked_chunk(chunk))
         calls = (expand if window is None else expand_one_by_one)(self.binder, args, kwargs)
         submissions = (
-            self._submit(positional, named, wait_for, key and key(*positional, **named))
+            self._submit(positional, named, wait_for, key and key(*positional, **named), bundle)
             for positional, named in map(self.binder.unbind, calls)
         )
-        submitted: Any = PrefectFutureList(submissions) if window is None else self._stream(submissions, window)
+        submitted: Any = PrefectFutureList(submissions) if window is None else self._stream(submissions, window, bundle)
+        if bundle is not None:
+            bundle.flush()
         return submitted.wait() if return_state else submitted
 
-    def _stream(self, submissions: Iterator[PrefectFuture[Any]], window: Any) -> PrefectFutureStream[Any]:
-        stream = PrefectFutureStream(submissions, options.whole_number("window", window, least=1))
+    def _stream(
+        self, submissions: Iterator[PrefectFuture[Any]], window: Any, bundle: Bundle | None
+    ) -> PrefectFutureStream[Any]:
+        filled = bundle.flush if bundle is not None else None
+        stream = PrefectFutureStream(submissions, options.whole_number("window", window, least=1), filled)
         around = context.current()
         if around is not None and around.dispatcher is not None:
             around.dispatcher.expect_stream(stream)
         return stream
-
-    # What the lifecycle asks.
-
-    def logs_prints(self, parent: RunContext | None) -> bool:
-        """Tell whether `print` in a run is logged: as the task says, else as the run around it does, else as the setting does."""
-        if self.log_prints is not None:
-            return self.log_prints
-        return parent.log_prints if parent is not None else settings().log_prints
-
-    def run_name_for(self, parameters: dict[str, Any]) -> str:
-        """Return the name of a run with these parameters."""
-        assert self.task_run_name is not None
-        return options.name_from("task_run_name", self.task_run_name, parameters)
-
-    def retry_delay(self, retry: int) -> float:
-        """Return the seconds before a retry, counted from 0; the last delay of a list repeats."""
-        delays = self.retry_delay_seconds
-        if isinstance(delays, list):
-            delay = delays[min(retry, len(delays) - 1)] if delays else 0.0
-        else:
-            delay = delays
-        return jittered(delay, self.retry_jitter_factor) if self.retry_jitter_factor and delay else delay
 
     def __repr__(self) -> str:
         return f"Task(name={self.name!r})"
@@ -385,10 +282,8 @@ def _check_depth(name: str, parent: RunContext) -> None:
     make_room_for_frames(parent)
 
 
-def _checked_tags(tags: Iterable[str] | None) -> frozenset[str]:
-    if isinstance(tags, str):
-        raise TypeError(f"Expected a list of strings for 'tags'; got the string {tags!r}. Write tags=[{tags!r}].")
-    return frozenset(tags or ())
+def _checked_chunk(chunk: Any) -> ChunkSize:
+    return "auto" if chunk == "auto" else options.whole_number("chunk", chunk, least=1)
 
 
 @overload

@@ -12,6 +12,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -26,7 +27,7 @@ MOST_INLINE = 64 << 10
 TELL_SECONDS = 0.5
 _IDLE_ROUNDS = 20
 
-BEGUN, HAPPENED = "begun", "happened"
+BEGUN, HAPPENED, ENDED = "begun", "happened", "ended"
 Tell = Callable[[str, Any], object]
 """Sends something ahead of the reply: (BEGUN, moment in wall microseconds) or (HAPPENED, bytes for `Delivery.happened`)."""
 
@@ -58,6 +59,35 @@ def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -
     finally:
         if news is not None:
             _teller.remove(news)
+
+
+def work_chunk(parcels: Sequence[Parcel], tell: Callable[[int, str, Any], object]) -> list[tuple[int, bytes]]:
+    """Run attempts here, one after the other, and return replies by place in the chunk. Never raises.
+
+    What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED.
+    """
+    chunk = _Chunk(tell)
+    _teller.add(chunk)
+    try:
+        for place, parcel in enumerate(parcels):
+            chunk.begin(place)
+            chunk.end(_workplace.run_in_place(tuple(parcel), (), chunk.news, _sent_outcome).reply)
+    finally:
+        _teller.remove(chunk)
+    return chunk.take()
+
+
+def _sent_outcome(
+    receipt: Receipt, reply: Callable[[BaseException | None, bool], bytes], fail: Callable[[Exception], Exception]
+) -> Outcome:
+    if receipt.error is not None:
+        return Outcome(False, reply(receipt.error, False))
+    value = receipt.value
+    try:
+        dumped = pickle.dumps(value) if type(value) in PLAIN else pickling.dumps(value)
+    except Exception as failure:
+        return Outcome(False, reply(fail(failure), False))
+    return Outcome(True, reply(None, False) + dumped)
 
 
 def _outcome(
@@ -129,15 +159,46 @@ class _News:
             attempt.collector.send_ahead()
 
 
+class _Chunk:
+    """What a chunk tells before its end."""
+
+    def __init__(self, tell: Callable[[int, str, Any], object]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._place = 0
+        self._replies: list[tuple[int, bytes]] = []
+        self.news: _News | None = None
+
+    def begin(self, place: int) -> None:
+        self._place = place
+        self.news = _News(partial(self._tell, place))
+
+    def end(self, reply: bytes) -> None:
+        with self._lock:
+            self._replies.append((self._place, reply))
+
+    def take(self) -> list[tuple[int, bytes]]:
+        with self._lock:
+            replies, self._replies = self._replies, []
+        return replies
+
+    def tell_so_far(self, now: float) -> None:
+        """Send what has ended, and what is known of the body under way."""
+        for place, reply in self.take():
+            self._tell(place, ENDED, reply)
+        if self.news is not None:
+            self.news.tell_so_far(now)
+
+
 class _Teller:
     """The thread of this process that lets attempts tell, every half second while there are some."""
 
     def __init__(self) -> None:
-        self._open: set[_News] = set()
+        self._open: set[_News | _Chunk] = set()
         self._lock = threading.Lock()
         self._is_running = False
 
-    def add(self, news: _News) -> None:
+    def add(self, news: _News | _Chunk) -> None:
         self._open.add(news)
         if not self._is_running:
             self.start()
@@ -149,7 +210,7 @@ class _Teller:
                 self._is_running = True
                 threading.Thread(target=self._tell, name="prefect-core-teller", daemon=True).start()
 
-    def remove(self, news: _News) -> None:
+    def remove(self, news: _News | _Chunk) -> None:
         self._open.discard(news)
 
     def _tell(self) -> None:

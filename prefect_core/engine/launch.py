@@ -124,7 +124,11 @@ class Flight:
             runner = self._call.runner = self._dispatcher.runner_for(self._call.task)
             if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
-            runner.submit(payload, done)
+            bundle = self._call.bundle
+            if bundle is None or not runner.takes_chunks or payload.attempt > 1 or payload.resources:
+                runner.submit(payload, done)
+            else:
+                bundle.add(runner, payload, done)
         except Exception as error:
             receipt = Receipt(error=error)
             receipt.began = False

@@ -23,6 +23,7 @@ from prefect_core.transactions import RunTransaction, enclosing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect_core.engine.bundles import Bundle
     from prefect_core.references import Reference
     from prefect_core.task_runners import TaskRunner
     from prefect_core.tasks import Task
@@ -34,6 +35,7 @@ class TaskCall:
     __slots__ = (
         "after",
         "args",
+        "bundle",
         "caching",
         "context",
         "crashes",
@@ -75,6 +77,7 @@ class TaskCall:
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
+        self.bundle: Bundle | None = None
         self.home: Any = None
         """The runner, if it holds values and the call has no need to see those that it is given."""
         self.after: Sequence[Reference] = ()
@@ -169,7 +172,7 @@ class TaskCall:
 
     def will_live_with(self, runner: TaskRunner) -> None:
         """Take note of the runner, before anything is asked of the inputs."""
-        if self.keeping is None and self.caching is None and self.task.task_run_name is None:
+        if self.bundle is None and self.keeping is None and self.caching is None and self.task.task_run_name is None:
             self.home = runner
 
     def begin(self, started_us: int) -> None:
@@ -205,8 +208,10 @@ class TaskCall:
         if kind is RUNNING or kind is SCHEDULED:
             # Scheduled: between two attempts.
             return kind is RUNNING
-        payload = self.payload  # let go by the lifecycle when it ends, like below
-        return payload is not None and self.runner is not None and not self.runner.cancel(payload)
+        payload, runner = self.payload, self.runner  # let go by the lifecycle when it ends, like below
+        if payload is None or runner is None or (self.bundle is not None and self.bundle.withdraw(payload)):
+            return False
+        return not runner.cancel(payload)
 
     def cancel_unstarted(self, reason: str) -> None:
         """Do nothing: what its body submits is in the dispatcher that asks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -29,10 +29,12 @@ class HoldingTaskRunner(TaskRunner):
 
     shares_memory = False
     holds_values = True
+    takes_chunks = True
 
     def __init__(self, most_inline: bool = True) -> None:
         self.fetched = 0
         self.early = 0
+        self.chunks: list[int] = []
 
     def duplicate(self) -> HoldingTaskRunner:
         return type(self)()
@@ -66,6 +68,29 @@ class HoldingTaskRunner(TaskRunner):
         outcome = in_place.work(delivery.parcel, [one.result() for one in delivery.natives], tell)
         native.set_result(outcome)
         done(delivery.receipt(outcome.reply, Held(self, native)))
+
+    def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
+        self.chunks.append(len(chunk))
+        items: list[tuple[Delivery, Callable[[Receipt], None]]] = []
+        for payload, done in chunk:
+            try:
+                items.append((self._transport.take(payload), done))
+            except Exception as error:
+                receipt = Receipt(error=error)
+                receipt.began = False
+                done(receipt)
+        self._pool.submit(self._work_chunk, items)
+
+    def _work_chunk(self, items: list[tuple[Delivery, Callable[[Receipt], None]]]) -> None:
+        def tell(place: int, kind: str, content: Any) -> None:
+            delivery, done = items[place]
+            if kind == in_place.ENDED:
+                done(delivery.receipt(content))
+            else:
+                (delivery.begun if kind == in_place.BEGUN else delivery.happened)(content)
+
+        for place, reply in in_place.work_chunk([delivery.parcel for delivery, _ in items], tell):
+            tell(place, in_place.ENDED, reply)
 
     def reference_to(self, payload: Payload) -> Reference | None:
         return Held(self, payload.handle) if payload.handle is not None else None
