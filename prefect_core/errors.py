@@ -196,6 +196,10 @@ class WorkerLost(RunnerError):
     """The process that ran an attempt ended before it answered."""
 
 
+class ValueLost(WorkerLost):
+    """A value that was left with a runner's engine is gone, with the worker that held it or with the engine."""
+
+
 class RemoteError(PrefectException):
     """Stands in for an exception that could not leave its process as itself: pickling or unpickling it failed.
 

@@ -11,6 +11,8 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_core.state_kinds import FINAL
+
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
     from prefect_core.placement import Resources
@@ -36,6 +38,7 @@ class Payload:
         "context",
         "function",
         "handle",
+        "is_again",
         "is_async",
         "kwargs",
         "over",
@@ -68,11 +71,18 @@ class Payload:
         self.resources: Resources = {}
         self.priority = 0
         self.handle: Any = None
+        self.is_again = False
+        """Whether the run has ended before, and makes a value again that was lost since."""
 
     @property
     def run(self) -> FlowRun | TaskRun:
         """The run that this is an attempt of."""
         return self.context.run
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether the run was ended meanwhile: the body should not begin any more."""
+        return self.context.run.state.type in FINAL and not self.is_again
 
     def __repr__(self) -> str:
         return f"Payload({self.run.name!r}, attempt {self.attempt})"

@@ -141,6 +141,7 @@ class TaskRun(_Run):
     """One execution of a task; also what stands for a subflow run in its parent (`child_flow_run` is set then)."""
 
     __slots__ = (
+        "__weakref__",
         "_name",
         "child_flow_run",
         "flow_run",

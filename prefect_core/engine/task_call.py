@@ -10,6 +10,7 @@ from prefect_core.engine import transitions
 from prefect_core.engine.caching import Caching, caching_of
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
+from prefect_core.engine.remaking import Remaking
 from prefect_core.engine.transitions import enter
 from prefect_core.engine.upstreams import Promised, of_call
 from prefect_core.futures import PrefectFuture
@@ -46,8 +47,10 @@ class TaskCall:
         "is_submitted",
         "keeping",
         "kwargs",
+        "origin",
         "parent",
         "payload",
+        "promised",
         "run",
         "runner",
         "task",
@@ -81,6 +84,9 @@ class TaskCall:
         self.home: Any = None
         """The runner, if it holds values and the call has no need to see those that it is given."""
         self.after: Sequence[Reference] = ()
+        self.promised: Promised = {}
+        self.origin: Remaking | None = None
+        """How its value is made again, should the runner that holds it lose it."""
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, task.name)
         self.keeping: Keeping | None = None
         self.caching: Caching | None = None
@@ -152,10 +158,18 @@ class TaskCall:
     def promise(self, home: Any) -> Reference | None:
         """Return where the value of the attempt under way will lie; None if `home`, a runner, has no such attempt."""
         payload = self.payload
-        reference: Reference | None = (
-            home.reference_to(payload) if payload is not None and self.runner is home else None
-        )
+        if payload is None or self.runner is not home:
+            return None
+        reference: Reference | None = home.reference_to(payload)
+        if reference is not None:
+            self.take_credit_for(reference)
         return reference
+
+    def take_credit_for(self, reference: Reference) -> None:
+        """Be the origin of a value that a runner holds."""
+        if self.origin is None:
+            self.origin = Remaking(self)
+        self.origin.belongs_to(reference)
 
     def resolve(self, promised: Promised) -> None:
         """Put the values of finished inputs, and references to promised ones, in their places.
@@ -166,8 +180,9 @@ class TaskCall:
         assert upstreams is not None
         self.args, self.kwargs = upstreams.resolve(self.home, promised)
         self.after = upstreams.to_await(promised) if promised else ()
+        self.promised = promised
         self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
-        if not promised:
+        if self.home is None:
             self.upstreams = None
 
     def will_live_with(self, runner: TaskRunner) -> None:

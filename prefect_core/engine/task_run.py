@@ -17,17 +17,22 @@ from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.paths import identify_before_body
+from prefect_core.engine.remaking import healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
-from prefect_core.errors import PrefectException, SerializationError, UpstreamTaskError, describe, shown
+from prefect_core.errors import PrefectException, RunnerError, SerializationError, UpstreamTaskError, describe, shown
 from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING, RUNNING
 from prefect_core.states import AwaitingRetry, State
 
 if TYPE_CHECKING:
     from prefect_core.tasks import Task
+
+
+_MOST_UNREADY = 5
 
 
 def task_life(call: TaskCall) -> Life[State]:
@@ -52,6 +57,8 @@ def task_life(call: TaskCall) -> Life[State]:
     hooks = call.task.hooks_for(state.type)
     if hooks and is_new:
         yield from call_hooks(hooks, call.task, state, call.context)
+    if call.origin is not None and isinstance(state.data, Reference):
+        call.origin.settle()
     return state
 
 
@@ -141,6 +148,8 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
         still_open = call.still_open()
         if still_open:
             yield Wait(still_open)
+    if call.home is not None:
+        yield from healed(upstreams.lost(call.home))
     afar = upstreams.afar(call.home)
     if afar:
         yield Block(lambda: [reference.load() for reference in afar])
@@ -162,20 +171,24 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
 def _attempts(call: TaskCall) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the final state."""
     run, task = call.run, call.task
+    unready = 0
     while True:
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
         if receipt.unready:
             run.attempt -= 1
-            not_ready = yield from _gather_inputs(call, all_ended=True)
-            if not_ready is not None:
-                return not_ready
+            unready += 1
+            state = yield from _after_unready(call, unready)
+            if state is not None:
+                return state
             continue
         run.worker = receipt.worker
         if run.state.type is not RUNNING and receipt.began:
             call.begin(receipt.started_us)
         state = _state_after(task, receipt)
+        if isinstance(receipt.value, Reference):
+            call.take_credit_for(receipt.value)
         call.has_returned = receipt.error is None
         if receipt.ended_us:
             state.timestamp_us = receipt.ended_us
@@ -194,6 +207,16 @@ def _attempts(call: TaskCall) -> Life[State]:
         if call.caching is not None and isinstance(state.kept, KeptValue):
             yield from call.caching.settled(state.kept)
         return state
+
+
+def _after_unready(call: TaskCall, times: int) -> Life[State | None]:
+    """Wait for the inputs of an attempt that could not begin; returns the state of a run that can't start."""
+    try:
+        if times > _MOST_UNREADY:
+            raise RunnerError(f"Its inputs are there, and its task runner could not have them, {times} times.")
+        return (yield from _gather_inputs(call, all_ended=True))
+    except Exception as error:
+        return enter(call.run, State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
 
 
 def _payload(call: TaskCall) -> Payload:

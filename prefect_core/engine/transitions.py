@@ -81,6 +81,18 @@ def show(run: Run, state: State, instead_of: State) -> State:
     return state
 
 
+def note_again(run: Run, state: State, at_us: int, after_us: int) -> int:
+    """Record a state of a further attempt of a run that shows how it ended before, and goes on to; returns the moment of the state.
+
+    That is `at_us`, or now, but later than `after_us` and than the state that it shows.
+    """
+    with _locks.of(run):
+        state.timestamp_us = max(at_us or state.timestamp_us, after_us + 1, run.state.timestamp_us + 1)
+        _adopt(run, state)
+        history.current().entered(run, state)
+    return state.timestamp_us
+
+
 def _adopt(run: Run, state: State) -> None:
     if isinstance(run, FlowRun):
         state.flow_uid = run.uid

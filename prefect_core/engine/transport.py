@@ -31,7 +31,6 @@ from prefect_core.errors import RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
-from prefect_core.state_kinds import FINAL
 
 _ADVICE = "Make it inside the task, or pass what it can be made from."
 _REPLY_FIELDS = len(Reply._fields)
@@ -68,16 +67,17 @@ class Transport:
         """Pickle a payload. Raises `SerializationError` that names the task and what of it can't travel."""
         around = payload.context
         assert isinstance(around, TaskRunContext)
-        if around.task_run.state.type in FINAL:
+        if payload.is_unwanted:
             raise RunnerError(f"{around.task_run.name!r} has ended before its body began.")
         if self._surroundings is None or around.flow_context is not self._around:
             self._around = around.flow_context
             self._surroundings = _number(), _dump_surroundings(self._around)
         task = _pickled_task(around.task)
-        with references.packing(self._home) as natives:
+        with references.packing(self._home) as packed:
             call = _dump_call(payload, around)
-        natives += [reference.native for reference in payload.after]
-        return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), natives)
+        for reference in payload.after:
+            packed.add(reference.native, reference)
+        return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), packed)
 
 
 def _dump_surroundings(around: FlowRunContext | None) -> bytes:
@@ -213,11 +213,12 @@ class Delivery:
 
     _beginning = threading.Lock()
 
-    def __init__(self, payload: Payload, parcel: Parcel, natives: list[Any]) -> None:
+    def __init__(self, payload: Payload, parcel: Parcel, packed: references.Packed) -> None:
         self.payload = payload
         self.parcel = parcel
-        self.natives = natives
+        self.natives = packed.natives
         """What the references among the arguments stand for, in the order of their places in the parcel."""
+        self._references = packed.references
         self.sent_us = 0
         self.started_us = 0
         self._replay: Replay | None = None
@@ -225,7 +226,7 @@ class Delivery:
     @property
     def is_unwanted(self) -> bool:
         """Whether the run was ended while its payload was on its way: the body should not begin any more."""
-        return self.payload.run.state.type in FINAL
+        return self.payload.is_unwanted
 
     def begun(self, started_us: int) -> None:
         """Take note that the body runs, since this moment in wall microseconds; the first time counts."""
@@ -258,9 +259,7 @@ class Delivery:
         fields = pickle.loads(dumped)
         reply = Reply(*fields[:_REPLY_FIELDS])
         if reply.is_unready:
-            receipt = self._unstarted(RunnerError("An input of this attempt was not made."), reply.worker)
-            receipt.unready = True
-            return receipt
+            return self.unready(reply.worker)
         if reply.unloadable is not None:
             return self._unstarted(SerializationError(self._why_unloadable(reply.unloadable)), reply.worker)
         if reply.events:
@@ -315,6 +314,23 @@ class Delivery:
         receipt = Receipt(error=error)
         receipt.began = False
         receipt.worker = worker
+        return receipt
+
+    def note_lost(self, is_lost: Callable[[Any], bool]) -> bool:
+        """Mark the references of `natives` that are lost, so that their values are made again; tells whether there are some."""
+        lost = [
+            one
+            for native, one in zip(self.natives, self._references, strict=True)
+            if one is not None and is_lost(native)
+        ]
+        for reference in lost:
+            reference.is_lost = True
+        return bool(lost)
+
+    def unready(self, worker: str = "") -> Receipt:
+        """Make the receipt of an attempt that could not begin, since a value that it refers to was never made or is lost."""
+        receipt = self._unstarted(RunnerError("An input of this attempt was not made."), worker)
+        receipt.unready = True
         return receipt
 
     def lost(self, reason: str, worker: str, *, began: bool) -> Receipt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect_core import inputs
@@ -86,10 +86,20 @@ class Upstreams:
 
         for upstream, allowed in self._awaited:
             value_of(upstream, allowed)
+        return self.with_each(value_of)
+
+    def with_each(self, value_of: Callable[[Any, bool], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with what `value_of` gives for each input, and whether its failure is allowed, in its place."""
         unpin = inputs.unpin
         return tuple([unpin(value, value_of) for value in self._args]), {
             name: unpin(value, value_of) for name, value in self._kwargs.items()
         }
+
+    def lost(self, home: object) -> list[Reference]:
+        """Return those of the finished inputs that `home` held, and has lost."""
+        states = [one if isinstance(one, State) else one.state for one, _ in self.found]
+        data = [state.data for state in states]
+        return [one for one in data if isinstance(one, Reference) and one.home is home and one.is_lost]
 
     def to_await(self, promised: Promised) -> list[Reference]:
         """Return the promised among the inputs that are only waited for."""

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from weakref import WeakValueDictionary
 
 from prefect_core.engine import in_place
 from prefect_core.engine.transport import Delivery, Transport
+from prefect_core.errors import ValueLost
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.task_runners import Host, TaskRunner
@@ -20,7 +22,10 @@ class Held(Reference):
     __slots__ = ("runner",)
 
     def fetch(self) -> Any:
-        self.home.fetched += 1  # type: ignore[attr-defined]  # the runner below
+        runner: Any = self.home
+        if self.native is None or self.native in runner.lost:
+            raise ValueLost("The value is gone.")
+        runner.fetched += 1
         return self.native.result().value
 
 
@@ -31,8 +36,10 @@ class HoldingTaskRunner(TaskRunner):
     holds_values = True
     takes_chunks = True
 
-    def __init__(self, most_inline: bool = True) -> None:
+    def __init__(self) -> None:
         self.fetched = 0
+        self.lost: set[Future[Any]] = set()
+        self._held: WeakValueDictionary[Future[Any], Held] = WeakValueDictionary()
         self.early = 0
         self.chunks: list[int] = []
 
@@ -46,6 +53,9 @@ class HoldingTaskRunner(TaskRunner):
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         delivery = self._transport.take(payload)
+        if delivery.note_lost(self.lost.__contains__):
+            done(delivery.unready())
+            return
         native: Future[in_place.Outcome] = Future()
         payload.handle = native
         self.early += sum(not one.done() for one in delivery.natives)
@@ -67,7 +77,18 @@ class HoldingTaskRunner(TaskRunner):
 
         outcome = in_place.work(delivery.parcel, [one.result() for one in delivery.natives], tell)
         native.set_result(outcome)
-        done(delivery.receipt(outcome.reply, Held(self, native)))
+        done(delivery.receipt(outcome.reply, self._reference(native)))
+
+    def _reference(self, native: Future[Any]) -> Held:
+        with self._lock:
+            held = self._held.get(native)
+            if held is None:
+                held = self._held[native] = Held(self, native)
+            return held
+
+    def lose(self, value: Any) -> None:
+        """Let a value be gone, as that of a worker that ended."""
+        self.lost.add(value.native)
 
     def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
         self.chunks.append(len(chunk))
@@ -93,7 +114,7 @@ class HoldingTaskRunner(TaskRunner):
             tell(place, in_place.ENDED, reply)
 
     def reference_to(self, payload: Payload) -> Reference | None:
-        return Held(self, payload.handle) if payload.handle is not None else None
+        return self._reference(payload.handle) if payload.handle is not None else None
 
     def cancel(self, payload: Payload) -> bool:
         return payload.handle is not None and payload.handle.cancel()
