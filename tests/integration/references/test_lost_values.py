@@ -90,6 +90,8 @@ def test_what_it_was_made_of_is_made_again_first_if_that_is_gone_too(world: Harn
     def losing(is_dropped: bool) -> int:
         one = first.submit(journal)
         two = second.submit(one, journal)
+        # The end of the second may be heard of first.
+        one.wait()
         two.wait()
         runner().lose(one.state.data)
         runner().lose(two.state.data)
