@@ -110,5 +110,12 @@ class Receipt:
         self.ended_us = 0
         self.worker = ""
 
+    @classmethod
+    def of_unbegun(cls, error: BaseException) -> Receipt:
+        """Make the receipt of an attempt whose body could not begin."""
+        receipt = cls(error=error)
+        receipt.began = False
+        return receipt
+
     def __repr__(self) -> str:
         return f"Receipt({self.value!r})" if self.error is None else f"Receipt(error={self.error!r})"

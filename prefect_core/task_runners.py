@@ -16,11 +16,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from prefect_core.errors import RunnerArgumentError, UnknownRunnerError
+from prefect_core.payload import Payload, Receipt
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from prefect_core.payload import Payload, Receipt
     from prefect_core.references import Reference
 
 ENTRY_POINT_GROUP = "prefect_core.task_runners"
@@ -94,7 +94,11 @@ class TaskRunner(ABC):
 
         Only called where `takes_chunks`, for payloads without references.
         """
-        raise NotImplementedError
+        for payload, done in chunk:
+            try:
+                self.submit(payload, done)
+            except Exception as error:
+                done(Receipt.of_unbegun(error))
 
     def reference_to(self, payload: Payload) -> Reference | None:
         """Return where the value of a submitted attempt will lie, so that others can be handed over before it has ended; None if unknown.

@@ -130,9 +130,7 @@ class Flight:
             else:
                 bundle.add(runner, payload, done)
         except Exception as error:
-            receipt = Receipt(error=error)
-            receipt.began = False
-            done(receipt)
+            done(Receipt.of_unbegun(error))
         else:
             if self._call.is_hurried:
                 # It could not be told while it was on its way.

@@ -100,7 +100,7 @@ class Remaking:
         call, self._call = self._call, None
         if call is None:
             return
-        promised = call.promised
+        promised = call.held.promised if call.held is not None else {}
         self._arguments = (
             (call.args, call.kwargs)
             if call.upstreams is None

@@ -12,7 +12,7 @@ from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
 from prefect_core.engine.remaking import Remaking
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import Promised, of_call
+from prefect_core.engine.upstreams import HeldInputs, Promised, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.results.rules import outermost
@@ -22,8 +22,6 @@ from prefect_core.states import State
 from prefect_core.transactions import RunTransaction, enclosing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from prefect_core.engine.bundles import Bundle
     from prefect_core.references import Reference
     from prefect_core.task_runners import TaskRunner
@@ -34,7 +32,6 @@ class TaskCall:
     """One call of a task, from its arguments to the end of its run."""
 
     __slots__ = (
-        "after",
         "args",
         "bundle",
         "caching",
@@ -42,7 +39,7 @@ class TaskCall:
         "crashes",
         "earlier_count",
         "has_returned",
-        "home",
+        "held",
         "is_hurried",
         "is_submitted",
         "keeping",
@@ -50,7 +47,6 @@ class TaskCall:
         "origin",
         "parent",
         "payload",
-        "promised",
         "run",
         "runner",
         "task",
@@ -81,10 +77,7 @@ class TaskCall:
         self.runner: Any = None
         self.payload: Payload | None = None
         self.bundle: Bundle | None = None
-        self.home: Any = None
-        """The runner, if it holds values and the call has no need to see those that it is given."""
-        self.after: Sequence[Reference] = ()
-        self.promised: Promised = {}
+        self.held: HeldInputs | None = None
         self.origin: Remaking | None = None
         """How its value is made again, should the runner that holds it lose it."""
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, task.name)
@@ -178,17 +171,23 @@ class TaskCall:
         """
         upstreams = self.upstreams
         assert upstreams is not None
+        held = self.held
         self.args, self.kwargs = upstreams.resolve(self.home, promised)
-        self.after = upstreams.to_await(promised) if promised else ()
-        self.promised = promised
         self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
-        if self.home is None:
+        if held is None:
             self.upstreams = None
+        else:
+            held.promised, held.after = promised, upstreams.to_await(promised)
+
+    @property
+    def home(self) -> TaskRunner | None:
+        """The runner, if it holds values, and nobody but the body has to see those that the call is given."""
+        return self.held.home if self.held is not None else None
 
     def will_live_with(self, runner: TaskRunner) -> None:
-        """Take note of the runner, before anything is asked of the inputs."""
+        """Take note of a runner that holds values, before anything is asked of the inputs."""
         if self.bundle is None and self.keeping is None and self.caching is None and self.task.task_run_name is None:
-            self.home = runner
+            self.held = HeldInputs(runner)
 
     def begin(self, started_us: int) -> None:
         """Enter Running, on the thread that runs the body, just before it."""

@@ -225,7 +225,8 @@ def _payload(call: TaskCall) -> Payload:
     payload.timeout_seconds = task.timeout_seconds
     payload.variables = call.variables
     payload.started = call.begin
-    payload.after = call.after
+    if call.held is not None:
+        payload.after = call.held.after
     payload.resources, payload.priority = task.resources, task.priority
     return payload
 

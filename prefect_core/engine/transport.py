@@ -311,8 +311,7 @@ class Delivery:
         return str(getattr(run, "task_name", run.name))
 
     def _unstarted(self, error: Exception, worker: str) -> Receipt:
-        receipt = Receipt(error=error)
-        receipt.began = False
+        receipt = Receipt.of_unbegun(error)
         receipt.worker = worker
         return receipt
 

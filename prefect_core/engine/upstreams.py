@@ -12,9 +12,22 @@ from prefect_core.parameters import Binder
 from prefect_core.references import Reference
 from prefect_core.runs import Edge
 from prefect_core.states import State
+from prefect_core.task_runners import TaskRunner
 
 Promised = dict[PrefectFuture[Any], Reference]
 """Where the values of runs that are under way will lie."""
+
+
+class HeldInputs:
+    """What a call was given by reference: for a `home` that holds values, its runner, and a body that alone sees those."""
+
+    __slots__ = ("after", "home", "promised")
+
+    def __init__(self, home: TaskRunner) -> None:
+        self.home = home
+        self.promised: Promised = {}
+        self.after: list[Reference] = []
+        """What is promised and only waited for."""
 
 
 class Upstreams:

@@ -177,6 +177,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _lost(error: WorkerLost) -> Receipt:
-    receipt = Receipt(error=error)
-    receipt.lost, receipt.began = True, False
+    receipt = Receipt.of_unbegun(error)
+    receipt.lost = True
     return receipt

@@ -97,9 +97,7 @@ class HoldingTaskRunner(TaskRunner):
             try:
                 items.append((self._transport.take(payload), done))
             except Exception as error:
-                receipt = Receipt(error=error)
-                receipt.began = False
-                done(receipt)
+                done(Receipt.of_unbegun(error))
         self._pool.submit(self._work_chunk, items)
 
     def _work_chunk(self, items: list[tuple[Delivery, Callable[[Receipt], None]]]) -> None:

@@ -15,7 +15,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_runner"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("hatchling")
     source, target = tmp_path_factory.mktemp("source") / "own_runner", tmp_path_factory.mktemp("installed")
     shutil.copytree(EXAMPLE, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]

@@ -120,7 +120,7 @@ def test_a_runner_for_a_subflow_that_never_ran_is_remarked_on(call):
     assert "No subflow called 'nobody' ran" in called.err
 
 
-@pytest.mark.parametrize("runner", ["nonsense", "concurrent:many", "subflow=nonsense", "dask:tcp://host:8786?x=1"])
+@pytest.mark.parametrize("runner", ["nonsense", "concurrent:many", "subflow=nonsense", "dusk:tcp://host:8786?x=1"])
 def test_a_runner_that_can_t_be_is_a_wrong_call(call, runner):
     called = run(call, "main_flow", "--task-runner", runner)
     assert (called.code, called.out) == (2, "")
