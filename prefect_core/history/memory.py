@@ -88,7 +88,7 @@ class MemoryStore(MemoryStoredResults):
                 flow_run = parents.get(flow_run)
             return flow_run == root
 
-        return [row for row in rows if not root or is_inside(row.flow_run)]
+        return [row for row in rows if is_inside(row.flow_run)]
 
     def _attempts_of(self, run: int) -> int:
         return max(self._attempts.get(run, {}), default=0)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         EarlierCall,
         IdentityRow,
         KeptRow,
-        KnownCall,
         Reopened,
         ResultRow,
         UnheldRow,
@@ -112,8 +111,11 @@ class StoredResults(Protocol):
         """Return what was decided about a run's earlier results, first to last."""
         ...
 
-    def calls_at(self, site: bytes) -> list[KnownCall]:
-        """Return the runs of one task in one parent that have an identity, first to last."""
+    def calls_at(self, root: int, site: bytes, before_us: int) -> list[IdentityRow]:
+        """Return by what the runs of one task in one parent are known that were created before a moment, first to last.
+
+        The parent is this root flow run, or in it.
+        """
         ...
 
     def known_identities(self, root: int) -> dict[bytes, int]:

@@ -90,6 +90,21 @@ def test_results_come_newest_first_without_their_bytes(kept: Kept) -> None:
     assert kept.store.results(17) == []
 
 
+def test_calls_of_one_task_in_one_parent_are_found_in_every_flow_run_of_the_root(kept: Kept) -> None:
+    tracking = begin_task_run(kept.recorder, kept.first, "clean")
+    child = begin_flow_run(kept.recorder, "quiet-crab", "clean", parent_task_run=tracking)
+    inner = begin_task_run(kept.recorder, child, "load")
+    at_site = [*kept.loads[:2], inner]
+    sites = {run.key: b"site" for run in (*at_site, kept.other)} | {kept.loads[2].key: b"elsewhere"}
+    kept.note(
+        *[("identity", (run, bytes([run % 256]), site, "{}", 0, None, None, None)) for run, site in sites.items()]
+    )
+    found = kept.store.calls_at(kept.first.key, b"site", clock.now_us() + 1)
+    assert [one.run for one in found] == [run.key for run in at_site]
+    before_us = kept.loads[1].created_us
+    assert [one.run for one in kept.store.calls_at(kept.first.key, b"site", before_us)] == [kept.loads[0].key]
+
+
 def test_results_of_a_flow_run_are_also_its_own_its_parameters_and_those_of_its_subflows(kept: Kept) -> None:
     tracking = begin_task_run(kept.recorder, kept.first, "clean")
     child = begin_flow_run(kept.recorder, "quiet-crab", "clean", parent_task_run=tracking)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prefect_core.history.batch import OF_RESULTS, TASK_RUN
-from prefect_core.history.rows import task_run_row
+from prefect_core.history.batch import OF_RESULTS
 from prefect_core.history.sqlite.read import TREE
 from prefect_core.history.stored import (
     CacheRow,
     EarlierCall,
     IdentityRow,
     KeptRow,
-    KnownCall,
     ResultRow,
     UnheldRow,
     VerdictRow,
@@ -24,13 +22,6 @@ if TYPE_CHECKING:
 
 _IDENTITY = ", ".join(f"identity.{column}" for column in OF_RESULTS["identity"])
 _RESULT = ", ".join(f"result.{column}" for column in OF_RESULTS["result"])
-_RUN = ", ".join(f"task_run.{column}" for column in TASK_RUN)
-_CALLS = f"""SELECT {_RUN},
-        (SELECT child.key FROM flow_run AS child WHERE child.parent_task_run = task_run.key LIMIT 1),
-        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key),
-        {_IDENTITY}, kept.attempt, kept.inputs, {_RESULT}
-    FROM identity JOIN task_run ON task_run.key = identity.run
-    LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result"""
 _IN_TREE = "task_run.flow_run IN (SELECT key FROM tree)"
 RESULTS_OF_TREE = f"""{TREE} SELECT result FROM kept WHERE run IN (SELECT key FROM tree)
     UNION SELECT kept.result FROM task_run JOIN kept ON kept.run = task_run.key WHERE {_IN_TREE}
@@ -50,12 +41,10 @@ def kept(connection: sqlite3.Connection, run: int) -> KeptRow | None:
         f"SELECT kept.attempt, kept.inputs, {_RESULT} FROM kept JOIN result ON result.key = kept.result WHERE kept.run = ?",
         (run,),
     ).fetchone()
-    return _kept(run, row) if row is not None else None
-
-
-def _kept(run: int, row: tuple[Any, ...]) -> KeptRow | None:
+    if row is None:
+        return None
     attempt, inputs, *result = row
-    return KeptRow(run, attempt, ResultRow(*result), tuple(json.loads(inputs))) if result[0] is not None else None
+    return KeptRow(run, attempt, ResultRow(*result), tuple(json.loads(inputs)))
 
 
 def verdicts(connection: sqlite3.Connection, run: int) -> list[VerdictRow]:
@@ -65,11 +54,15 @@ def verdicts(connection: sqlite3.Connection, run: int) -> list[VerdictRow]:
     return [VerdictRow(*row) for row in rows]
 
 
-def calls_at(connection: sqlite3.Connection, site: bytes) -> list[KnownCall]:
-    """Return the runs of one task in one parent."""
-    return [
-        _call(row) for row in connection.execute(f"{_CALLS} WHERE identity.site = ? ORDER BY identity.run", (site,))
-    ]
+def calls_at(connection: sqlite3.Connection, root: int, site: bytes, before_us: int) -> list[IdentityRow]:
+    """Return by what the runs of one task in one parent are known."""
+    # In the whole tree, since a subflow that nothing is stored of is another flow run in each attempt of its parent.
+    rows = connection.execute(
+        f"{TREE} SELECT {_IDENTITY} FROM identity JOIN task_run ON task_run.key = identity.run "
+        f"WHERE {_IN_TREE} AND site = ? AND created_us < ? ORDER BY identity.run",
+        (root, site, before_us),
+    )
+    return [IdentityRow(*row) for row in rows]
 
 
 def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, int]:
@@ -94,15 +87,6 @@ _EARLIER = f"""SELECT identity.identity, identity.code, task_run.key, task_run.u
 def known_calls(connection: sqlite3.Connection, root: int, first: int, most: int) -> list[EarlierCall]:
     """Return task runs in a flow run, by key."""
     return list(map(EarlierCall._make, connection.execute(f"{TREE} {_EARLIER}", (root, first, most))))
-
-
-_FIRST = len(TASK_RUN) + 2
-_SECOND = _FIRST + len(OF_RESULTS["identity"])
-
-
-def _call(row: tuple[Any, ...]) -> KnownCall:
-    run = task_run_row(row[: len(TASK_RUN)], row[len(TASK_RUN)])
-    return KnownCall(IdentityRow(*row[_FIRST:_SECOND]), run, row[_FIRST - 1] or 0, _kept(run.key, row[_SECOND:]))
 
 
 def highest_indexes(connection: sqlite3.Connection, root: int) -> dict[tuple[int, str], int]:

@@ -12,7 +12,6 @@ CREATE TABLE identity (
     code BLOB,
     problem TEXT
 );
-CREATE INDEX identity_by_site ON identity (site);
 
 -- A value: inside the history, or an object of a storage. sha256 is that of the bytes.
 CREATE TABLE result (
