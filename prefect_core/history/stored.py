@@ -30,6 +30,8 @@ class ResultRow:
     value: bytes | None
     size: int
     sha256: bytes
+    run: int | None
+    """The run that it was made as the value of."""
     created_us: int
 
     @property
