@@ -64,12 +64,10 @@ class SqliteHousekeeping:
         return gone
 
     def unreferenced_results(self, before_us: int) -> list[int]:
-        tables = " ".join(f"AND NOT EXISTS (SELECT 1 FROM {name} WHERE result = result.key)" for name in _REFERENCES)
+        sql = """SELECT key FROM result WHERE created_us < ? AND NOT EXISTS (SELECT 1 FROM reference WHERE result = result.key)
+            ORDER BY key"""
         with self._connections.reading() as connection:
-            rows = connection.execute(
-                f"SELECT key FROM result WHERE created_us < ? {tables} ORDER BY key", (before_us,)
-            )
-            return [row[0] for row in rows]
+            return [row[0] for row in connection.execute(sql, (before_us,))]
 
     def doomed(self, most: int, besides: Collection[str] = ()) -> list[DoomedRow]:
         others = f"WHERE storage NOT IN ({marks([*besides])})"

@@ -40,9 +40,7 @@ _DANGLING = {
     table: f"SELECT count(*) FROM {table} WHERE result IS NOT NULL AND result NOT IN (SELECT key FROM result)"
     for table in ("call", "unheld", "cache", "borrowed")
 }
-_REFERENCES = ("holder", "unheld", "cache")
-_UNREFERENCED = f"""SELECT count(*) FROM result
-    WHERE {" AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE result = result.key)" for table in _REFERENCES)}"""
+_UNREFERENCED = "SELECT count(*) FROM result WHERE NOT EXISTS (SELECT 1 FROM reference WHERE result = result.key)"
 
 
 def delete_flow_run(connections: Connections, key: int) -> int:

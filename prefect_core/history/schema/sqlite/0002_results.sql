@@ -111,43 +111,29 @@ CREATE TABLE lock (
     renewed_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- What refers to a result, once for each row that does.
+CREATE VIEW reference (result) AS
+    SELECT result FROM holder UNION ALL SELECT result FROM cache UNION ALL SELECT result FROM unheld WHERE result IS NOT NULL;
+
 -- A result is dropped with the last row that refers to it, whoever drops or replaces that; what refers to a result that was dropped
 -- meanwhile is not written.
-CREATE TRIGGER kept_is_gone AFTER DELETE ON call WHEN old.result IS NOT NULL BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM holder WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+CREATE TRIGGER kept_is_gone AFTER DELETE ON call BEGIN
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER kept_is_another AFTER UPDATE OF result ON call WHEN old.result IS NOT new.result BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM holder WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER cache_is_gone AFTER DELETE ON cache BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM holder WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER cache_is_another AFTER UPDATE OF result ON cache WHEN old.result IS NOT new.result BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM holder WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER unheld_is_gone AFTER DELETE ON unheld BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM holder WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER unheld_is_another AFTER UPDATE OF result ON unheld WHEN old.result IS NOT new.result BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM holder WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER cache_of_nothing BEFORE INSERT ON cache WHEN NOT EXISTS (SELECT 1 FROM result WHERE key = new.result) BEGIN
     DELETE FROM cache WHERE key = new.key;
