@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from prefect_core.errors import NotRunnableAgain
@@ -48,8 +48,8 @@ class MemoryStoredResults(MemoryHousekeeping):
         super().__init__()
         self._locks = MemoryLocks()
 
-    def _task_run_rows(self, root: int) -> list[TaskRunRow]:
-        """Return the task runs of a flow run and all flow runs in it, by key."""
+    def _task_run_rows(self, root: int | None = None) -> list[TaskRunRow]:
+        """Return the task runs of a flow run and all flow runs in it, by key; all that there are without one."""
         raise AssertionError("the store knows its task runs")
 
     def _tree(self, key: int) -> set[int]:
@@ -88,10 +88,12 @@ class MemoryStoredResults(MemoryHousekeeping):
         found = [self.identity(run.key) for run in runs]
         return {one.identity: one.run for one in found if one is not None and one.identity is not None}
 
-    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
-        found = ((run, self.identity(run.key)) for run in self._task_run_rows(root) if run.key >= first)
-        known = [(run, identity) for run, identity in found if identity is not None]
-        return [_flat(one, run, self._attempts_of(run.key), self.kept(run.key)) for run, one in known[:most]]
+    def known_calls(self, runs: Sequence[int]) -> list[EarlierCall]:
+        wanted = set(runs)
+        found = ((self.identity(run.key), run) for run in self._task_run_rows() if run.key in wanted)
+        return [
+            _flat(one, run, self._attempts_of(run.key), self.kept(run.key)) for one, run in found if one is not None
+        ]
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         highest: dict[tuple[int, str], int] = {}

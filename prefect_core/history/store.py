@@ -122,8 +122,8 @@ class StoredResults(Protocol):
         """Return the task runs, by identity, of a flow run and all flow runs in it."""
         ...
 
-    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
-        """Return at most so many of these task runs with keys from `first`, by key."""
+    def known_calls(self, runs: Sequence[int]) -> list[EarlierCall]:
+        """Return some hundreds of these task runs."""
         ...
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:

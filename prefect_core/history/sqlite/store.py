@@ -107,9 +107,9 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
         with self._connections.reading() as connection:
             return stored.known_identities(connection, root)
 
-    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
+    def known_calls(self, runs: Sequence[int]) -> list[EarlierCall]:
         with self._connections.reading() as connection:
-            return stored.known_calls(connection, root, first, most)
+            return stored.known_calls(connection, runs)
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         with self._connections.reading() as connection:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from prefect_core.history.batch import OF_RESULTS
-from prefect_core.history.sqlite.read import TREE
+from prefect_core.history.sqlite.read import TREE, marks
 from prefect_core.history.stored import (
     CacheRow,
     EarlierCall,
@@ -18,6 +18,8 @@ from prefect_core.history.stored import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefect_core.history.sqlite.driver import sqlite3
 
 _IDENTITY = ", ".join(f"call.{column}" for column in OF_RESULTS["identity"])
@@ -80,12 +82,12 @@ _EARLIER = f"""SELECT call.identity, call.code, task_run.key, task_run.uid, task
         (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), call.attempt, call.inputs,
         {", ".join(f"result.{column}" for column in OF_RESULTS["result"][: -len(("run", "created_us"))])}
     FROM call JOIN task_run ON task_run.key = call.run LEFT JOIN result ON result.key = call.result
-    WHERE call.run >= ? AND site IS NOT NULL AND {_IN_TREE} ORDER BY call.run LIMIT ?"""
+    WHERE call.run IN"""
 
 
-def known_calls(connection: sqlite3.Connection, root: int, first: int, most: int) -> list[EarlierCall]:
-    """Return task runs in a flow run, by key."""
-    return list(map(EarlierCall._make, connection.execute(f"{TREE} {_EARLIER}", (root, first, most))))
+def known_calls(connection: sqlite3.Connection, runs: Sequence[int]) -> list[EarlierCall]:
+    """Return task runs that have an identity."""
+    return list(map(EarlierCall._make, connection.execute(f"{_EARLIER} ({marks(runs)})", runs)))
 
 
 def highest_indexes(connection: sqlite3.Connection, root: int) -> dict[tuple[int, str], int]:
