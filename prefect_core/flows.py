@@ -21,7 +21,7 @@ from prefect_core.errors import InvalidNameError
 from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
-from prefect_core.module_names import module_name_of
+from prefect_core.module_names import marked, module_name_of
 from prefect_core.options import FinalStateFrom, Hook, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
 from prefect_core.results.rules import rules_of
@@ -133,7 +133,7 @@ class Flow(Generic[P, R]):
         plain = options.underlying(self.fn)
         name = getattr(plain, "__qualname__", "<")
         path = getattr(getattr(plain, "__code__", None), "co_filename", "<")
-        return None if "<" in name or path.startswith("<") else f"{Path(path).absolute()}:{name}"
+        return None if "<" in name or path.startswith("<") else f"{marked(path, module_name_of(plain))}:{name}"
 
     def with_options(self, **changes: Unpack[FlowOptions]) -> Flow[P, R]:
         """Return a flow of the same function with some options changed. Whatever is given counts, None and [] included."""

@@ -30,7 +30,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -57,6 +57,7 @@ def root_path(uid: int) -> bytes:
     return uid.to_bytes(16, "big")
 
 
+@lru_cache(maxsize=1024)
 def site_of(path: bytes, task_key: str, code: bytes | None) -> bytes:
     """Return what all calls of a task in one parent have in common; `code` joins for tasks that have no name of their own."""
     return hashlib.sha256(b"\0".join((path, task_key.encode("utf-8", "surrogatepass"), code or b""))).digest()[:16]
@@ -132,6 +133,10 @@ def fingerprint(value: Any) -> int:
 
 def _number(digest: bytes) -> int:
     return int.from_bytes(b"\1" + digest[:16], "big")
+
+
+# No list: there may be very many calls, and the garbage collector looks at each list again and again.
+_FORGOTTEN: Any = ()
 
 
 class CallIdentity:
@@ -254,7 +259,7 @@ class CallIdentity:
 
     def let_go(self) -> None:
         """Forget the inputs: a long chain of runs must not keep each other alive."""
-        self._inputs = []
+        self._inputs = _FORGOTTEN
 
     def row(self, run: int, code: bytes | None) -> tuple[Any, ...]:
         """Return what the history keeps, in the columns of its table `identity`."""

@@ -147,6 +147,11 @@ def find_class(module_name: str, name: str, otherwise: Callable[[str, str], Any]
         return _stored(sys.modules["__main__"], name, main.path)
     try:
         return otherwise(module_name, name)
+    except ModuleNotFoundError:
+        # Where only `-m` tells of packages, other processes may know the file without them.
+        if main is None or module_name != module_names.fixed_module_name(main.path):
+            raise
+        return _stored(sys.modules["__main__"], name, main.path)
     except AttributeError as error:
         module = sys.modules.get(module_name)
         if module is None or not _lacks(module, name):
@@ -170,7 +175,7 @@ def _running_as(module_name: str, path: str) -> ModuleType | None:
 
 def _load(module_name: str, path: str, name: str) -> ModuleType:
     if Path(path).is_file():
-        return script_files.load_file(path)
+        return script_files.load_file(module_names.marked(path, module_name))
     try:
         return importlib.import_module(module_name)
     except ImportError as error:

@@ -5,6 +5,9 @@ environment alone, never on what this process has loaded or how it was started, 
 later process agree on the keys of tasks and on the classes that pickles name. A file that can't be imported by its name, since that is no
 name or the standard library or an installed package has it, is called by a name made from its path.
 
+A folder can be a package without saying so, by an `__init__.py`: then only an import, or `python -m`, tells what the file is called. A path
+passes that on by a `/./` behind the folder that the file is imported from, as in `/home/ada/./shop/weather.py` for `shop.weather`.
+
 Links are not followed: a script is called by the name that it is run by, as its folder tells its packages.
 """
 
@@ -19,6 +22,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 # The second is what `multiprocessing` calls the main script in the processes that it spawns.
+_ROOT_MARK = f"{os.sep}.{os.sep}"
 _MAIN = ("__main__", "__mp_main__")
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -33,14 +37,17 @@ class Script(NamedTuple):
 _scripts: dict[str, Script] = {}
 
 
-def fixed_module_name(path: str | os.PathLike[str]) -> str:
-    """Return the name of the module that an entry point loads this file as. Looks at folders; loads nothing."""
-    return _fixed_name(absolute(path))
+def fixed_module_name(path: str | os.PathLike[str], root: Path | None = None) -> str:
+    """Return the name of the module that an entry point loads this file as. Looks at folders; loads nothing.
+
+    `root` is the folder that it is imported from, where its packages don't tell.
+    """
+    return _fixed_name(absolute(path), root)
 
 
 @lru_cache(maxsize=256)
-def _fixed_name(path: Path) -> str:
-    names, root = place_of(path)
+def _fixed_name(path: Path, said_root: Path | None = None) -> str:
+    names, root = place_of(path, said_root)
     can_be_imported = path.suffix == ".py" and all(map(str.isidentifier, names)) and not _is_taken(names[0], root)
     return ".".join(names) if can_be_imported else name_made_from(path)
 
@@ -51,15 +58,35 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     return full.parent.resolve() / full.name if ".." in full.parts else full
 
 
-def place_of(path: Path) -> tuple[list[str], Path]:
-    """Return the names of the packages around a file and its own, and the folder to import them from."""
+def place_of(path: Path, root: Path | None = None) -> tuple[list[str], Path]:
+    """Return the names of the packages around a file and its own, and the folder to import them from; that is `root` if it is said."""
     names, folder = [path.stem], path.parent
-    while folder.name and (folder / "__init__.py").is_file():
+    is_said = root is not None and path.is_relative_to(root)
+    while folder != root if is_said else folder.name and (folder / "__init__.py").is_file():
         names.insert(0, folder.name)
         folder = folder.parent
     if names[-1] == "__init__" and len(names) > 1:
         names.pop()
     return names, folder
+
+
+def marked(path: str | os.PathLike[str], name: str) -> str:
+    """Return the path of a file, with a mark behind the folder from which it is imported by this name if its packages don't tell."""
+    place = absolute(path)
+    root = _root_of(place, name)
+    return str(place) if root is None else f"{str(root).rstrip(os.sep)}{_ROOT_MARK}{place.relative_to(root)}"
+
+
+def read_mark(place: str | os.PathLike[str]) -> tuple[Path, Path | None]:
+    """Return the path that such a text names, and the folder that is marked in it, or None."""
+    root, mark, _ = os.fspath(place).rpartition(_ROOT_MARK)
+    return absolute(place), absolute(root or os.sep) if mark else None
+
+
+def _root_of(path: Path, name: str) -> Path | None:
+    names, own = tuple(name.split(".")), path.parent if path.stem == "__init__" else path.with_suffix("")
+    is_so_called = path.suffix == ".py" and own.parts[-len(names) :] == names
+    return Path(*own.parts[: -len(names)]) if is_so_called and list(names) != place_of(path)[0] else None
 
 
 def _is_taken(name: str, root: Path) -> bool:
@@ -128,15 +155,16 @@ def _variables_of(name: str) -> dict[str, Any]:
 
 
 def _script_in(namespace: dict[str, Any]) -> Script | None:
-    file = namespace.get("__file__")
-    return _script_at(file) if isinstance(file, str) else None
+    file, package = namespace.get("__file__"), namespace.get("__package__")
+    return _script_at(file, package if isinstance(package, str) else "") if isinstance(file, str) else None
 
 
 @lru_cache(maxsize=256)
-def _script_at(file: str) -> Script | None:
+def _script_at(file: str, package: str) -> Script | None:
     path = absolute(file)
-    # What `-m` calls the module counts for nothing: an entry point holds the path alone.
-    return Script(_fixed_name(path), str(path)) if path.is_file() else None
+    # `-m` says the packages, and a function that came by value to another process still does.
+    root = _root_of(path, f"{package}.{path.stem}") if package else None
+    return Script(_fixed_name(path, root), str(path)) if path.is_file() else None
 
 
 def script_of(module_name: str) -> Script | None:
@@ -164,9 +192,9 @@ def main_called(name: str) -> ModuleType | None:
     return module if name in {main.name, getattr(getattr(module, "__spec__", None), "name", None)} else None
 
 
-def note_script(module_name: str, path: Path) -> None:
+def note_script(module_name: str, path: Path, root: Path | None) -> None:
     """Take note that a file is loaded under a name by which no other process can import it."""
-    _scripts[module_name] = Script(_fixed_name(path), str(path))
+    _scripts[module_name] = Script(_fixed_name(path, root), str(path))
 
 
 def loaded_by_path(path: str) -> ModuleType | None:

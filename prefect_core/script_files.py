@@ -50,9 +50,12 @@ def _loading_here() -> Iterator[None]:
 
 
 def load_file(path: str | os.PathLike[str]) -> ModuleType:
-    """Return the module of a file, loaded now or before. Raises `ScriptError` if the file raised."""
-    place = module_names.absolute(path)
-    return module_names.main_at(place) or _guarded(os.fspath(path), lambda: _import_file(place))
+    """Return the module of a file, loaded now or before; its path may have a mark (see `module_names`).
+
+    Raises `ScriptError` if the file raised.
+    """
+    place, root = module_names.read_mark(path)
+    return module_names.main_at(place) or _guarded(os.fspath(path), lambda: _import_file(place, root))
 
 
 def load_module(name: str) -> ModuleType:
@@ -82,35 +85,43 @@ def _guarded(place: str, load: Callable[[], ModuleType]) -> ModuleType:
         _refuse(place, error)
 
 
-def _import_file(path: Path) -> ModuleType:
-    names, root = module_names.place_of(path)
+def _import_file(path: Path, said_root: Path | None) -> ModuleType:
+    names, root = module_names.place_of(path, said_root)
     # The neighbours of a linked script are where it really stands; Python has that folder on the path, too.
     linked_from = [path.resolve().parent] if path.is_symlink() else []
-    for entry in (*linked_from, path.parent, root):
+    # A module that was imported from elsewhere saw nothing of its own folder.
+    own = [path.parent] if said_root is None else []
+    for entry in (*linked_from, *own, root):
         if str(entry) not in sys.path:
             sys.path.insert(0, str(entry))
-    name = module_names.fixed_module_name(path)
+    name = module_names.fixed_module_name(path, said_root)
     if name == ".".join(names) and _is_importable(names, root, path):
         return importlib.import_module(name)
-    return _import_by_path(path)
+    return _import_by_path(path, said_root)
 
 
 def _is_importable(names: list[str], root: Path, path: Path) -> bool:
     """Tell whether importing these names gives the module of this very file."""
     # The outermost first: to look for a module in a package is to load the package.
-    if len(names) > 1 and not _is_found(names[0], root / names[0] / "__init__.py"):
+    if len(names) > 1 and not any(map((root / names[0]).samefile, _folders_of(names[0]))):
         return False
-    return _is_found(".".join(names), path)
-
-
-def _is_found(name: str, path: Path) -> bool:
-    try:
-        spec = importlib.util.find_spec(name)
-    except ValueError:
-        # A module without a specification has the name, as `__main__`.
-        return False
+    spec = _found(".".join(names))
     found = Path(spec.origin) if spec is not None and spec.origin is not None else None
     return found is not None and found.is_file() and found.samefile(path)
+
+
+def _folders_of(package: str) -> list[str]:
+    spec = _found(package)
+    folders = (spec.submodule_search_locations or []) if spec is not None else []
+    return [folder for folder in folders if Path(folder).is_dir()]
+
+
+def _found(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except ValueError:
+        # A module without a specification has the name, as `__main__`.
+        return None
 
 
 class _MadeNames:
@@ -127,12 +138,12 @@ class _MadeNames:
         return importlib.util.spec_from_file_location(name, file, loader=SourceFileLoader(name, file))
 
 
-def _import_by_path(path: Path) -> ModuleType:
+def _import_by_path(path: Path, root: Path | None) -> ModuleType:
     name = module_names.name_made_from(path)
     _MadeNames.files[name] = str(path)
     if _MadeNames not in sys.meta_path:
         sys.meta_path.append(_MadeNames)
-    module_names.note_script(name, path)
+    module_names.note_script(name, path, root)
     module = importlib.import_module(name)
     import cloudpickle  # only for files that other processes could not import
 

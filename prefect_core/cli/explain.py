@@ -80,8 +80,8 @@ def _form(row: TaskRunRow, explanation: Explanation) -> forms.Form:
         "nearest": None
         if near is None
         else {
-            "id": str(near.call.run.id),
-            "name": near.call.run.name,
+            "id": str(near.run.id),
+            "name": near.run.name,
             "other_arguments": list(near.arguments),
             "other_key": near.has_other_key,
             "other_occurrence": near.has_other_number,

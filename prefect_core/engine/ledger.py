@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from prefect_core.history.stored import EarlierCall
 
 _AT_ONCE = 512
+_NO_TAGS: frozenset[str] = frozenset()
+_KINDS = {kind.value: kind for kind in StateType}
 
 
 class Earlier(NamedTuple):
@@ -41,16 +44,17 @@ class Ledger:
 
     def __init__(self, root: int = 0, stored: HistoryStore | None = None) -> None:
         """Read what `stored` knows of the flow run with key `root`, if it is run again."""
-        self._root = root
         self._stored = stored
         self._reading = threading.Lock()
         self._remembered: dict[bytes, Earlier] = {}
         self._keys: dict[bytes, int] = {}
+        self._in_order: list[int] = []
         self._read: dict[int, EarlierCall] = {}
         self._indexes: dict[tuple[int, str], int] = {}
         self._children: dict[int, dict[int | None, FlowRunRow]] = {}
         if stored is not None:
             self._keys = stored.known_identities(root)
+            self._in_order = sorted(self._keys.values())
             self._indexes = stored.highest_indexes(root)
 
     def find(self, identity: bytes, flow_run: FlowRun | None) -> Earlier | None:
@@ -66,7 +70,8 @@ class Ledger:
         with self._reading:
             if key not in self._read:
                 assert self._stored is not None
-                for call in self._stored.known_calls(self._root, key, _AT_ONCE):
+                begin = bisect_left(self._in_order, key)
+                for call in self._stored.known_calls(self._in_order[begin : begin + _AT_ONCE]):
                     self._read[call.key] = call
             return self._read.pop(key)
 
@@ -126,9 +131,9 @@ def take_reopened() -> Reopening | None:
 
 
 def _revived(call: EarlierCall, flow_run: FlowRun | None) -> Earlier:
-    state = State(StateType(call.state_type), call.state_name, call.state_message, data=NO_DATA)
+    state = State(_KINDS[call.state_type], call.state_name, call.state_message, data=NO_DATA)
     state.timestamp_us = call.state_us
-    tags = frozenset(json.loads(call.tags)) if call.tags else frozenset()
+    tags = frozenset(json.loads(call.tags)) if call.tags else _NO_TAGS
     run = TaskRun(state, call.task_name, call.task_key, flow_run, call.number, tags)
     run.uid, run.key = int.from_bytes(call.uid, "big"), call.key
     run.created_us, run.started_us, run.ended_us = call.created_us, call.started_us or 0, call.ended_us or 0

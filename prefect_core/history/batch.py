@@ -61,14 +61,14 @@ STATE = ("run", "seq", "attempt", "type", "name", "message", "timestamp_us", "de
 LOG = ("key", "run", "level", "logger", "message", "timestamp_us")
 OF_RESULTS: dict[str, tuple[str, ...]] = {
     "identity": ("run", "identity", "site", "arguments", "occurrence", "given_key", "code", "problem"),
-    "result": ("key", "serializer", "storage", "object", "value", "size", "sha256", "created_us"),
+    "result": ("key", "serializer", "storage", "object", "value", "size", "sha256", "run", "created_us"),
     "kept": ("run", "attempt", "result", "inputs"),
     "cache": ("key", "result", "run", "expires_us", "created_us"),
     "unheld": ("run", "names", "result"),
     "borrowed": ("result",),
     "verdict": ("run", "at_us", "verdict", "reason"),
 }
-"""Tables of stored results, each with its columns."""
+"""What is known of stored results, each kind with its columns."""
 BEGUN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "created_us")
 """Columns of a task run without tags, name or parent task run of its own, that is Pending."""
 ENDED = ("key", "started_us", "ended_us", "worker")

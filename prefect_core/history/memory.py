@@ -81,7 +81,7 @@ class MemoryStore(MemoryStoredResults):
         for state in states:
             self._states.setdefault(state[0], {}).setdefault(state[1], StateRow(*state))
 
-    def _task_run_rows(self, root: int) -> list[TaskRunRow]:
+    def _task_run_rows(self, root: int | None = None) -> list[TaskRunRow]:
         with self._lock:
             parents = {row.key: row.parent_flow_run for row in self._flow_runs.values()}
             rows = [task_run_row(row, self._children.get(key)) for key, row in sorted(self._task_runs.items())]
@@ -91,7 +91,7 @@ class MemoryStore(MemoryStoredResults):
                 flow_run = parents.get(flow_run)
             return flow_run == root
 
-        return [row for row in rows if not root or is_inside(row.flow_run)]
+        return [row for row in rows if root is None or is_inside(row.flow_run)]
 
     def _attempts_of(self, run: int) -> int:
         return max(self._attempts.get(run, {}), default=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from prefect_core.errors import NotRunnableAgain
@@ -16,7 +16,6 @@ from prefect_core.history.stored import (
     EarlierCall,
     IdentityRow,
     KeptRow,
-    KnownCall,
     Reopened,
     ResultRow,
     UnheldRow,
@@ -25,8 +24,7 @@ from prefect_core.history.stored import (
 from prefect_core.state_kinds import COMPLETED
 
 
-def _flat(call: KnownCall) -> EarlierCall:
-    identity, run, attempts, kept = call
+def _flat(identity: IdentityRow, run: TaskRunRow, attempts: int, kept: KeptRow | None) -> EarlierCall:
     inputs = json.dumps([[one.parameter, one.kind, str(one.id)] for one in run.inputs]) if run.inputs else None
     course = (run.created_us, run.started_us, run.ended_us, run.run_count)
     state = (run.state_type, run.state_name, run.state_message, run.state_us)
@@ -50,8 +48,8 @@ class MemoryStoredResults(MemoryHousekeeping):
         super().__init__()
         self._locks = MemoryLocks()
 
-    def _task_run_rows(self, root: int) -> list[TaskRunRow]:
-        """Return the task runs of a flow run and all flow runs in it, by key; 0 for all that there are."""
+    def _task_run_rows(self, root: int | None = None) -> list[TaskRunRow]:
+        """Return the task runs of a flow run and all flow runs in it, by key; all that there are without one."""
         raise AssertionError("the store knows its task runs")
 
     def _tree(self, key: int) -> set[int]:
@@ -81,26 +79,21 @@ class MemoryStoredResults(MemoryHousekeeping):
         rows = [row for row in self._of_results["verdict"].values() if row[0] == run]
         return [VerdictRow(*row) for row in sorted(rows)]
 
-    def calls_at(self, site: bytes) -> list[KnownCall]:
-        runs = {row[0] for row in self._of_results["identity"].values() if row[2] == site}
-        return [
-            call for call in map(self._known_call, self._task_run_rows(0)) if call is not None and call.run.key in runs
-        ]
-
-    def _known_call(self, run: TaskRunRow) -> KnownCall | None:
-        identity = self.identity(run.key)
-        if identity is None:
-            return None
-        return KnownCall(identity, run, self._attempts_of(run.key), self.kept(run.key))
+    def calls_at(self, root: int, site: bytes, before_us: int) -> list[IdentityRow]:
+        found = [self.identity(run.key) for run in self._task_run_rows(root) if run.created_us < before_us]
+        return [one for one in found if one is not None and one.site == site]
 
     def known_identities(self, root: int) -> dict[bytes, int]:
         runs = sorted(self._task_run_rows(root), key=lambda run: (run.state_type == COMPLETED.value, run.key))
         found = [self.identity(run.key) for run in runs]
         return {one.identity: one.run for one in found if one is not None and one.identity is not None}
 
-    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
-        runs = [run for run in self._task_run_rows(root) if run.key >= first]
-        return [_flat(call) for call in map(self._known_call, runs) if call is not None][:most]
+    def known_calls(self, runs: Sequence[int]) -> list[EarlierCall]:
+        wanted = set(runs)
+        found = ((self.identity(run.key), run) for run in self._task_run_rows() if run.key in wanted)
+        return [
+            _flat(one, run, self._attempts_of(run.key), self.kept(run.key)) for one, run in found if one is not None
+        ]
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         highest: dict[tuple[int, str], int] = {}

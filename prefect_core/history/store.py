@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         EarlierCall,
         IdentityRow,
         KeptRow,
-        KnownCall,
         Reopened,
         ResultRow,
         UnheldRow,
@@ -116,16 +115,19 @@ class StoredResults(Protocol):
         """Return what was decided about a run's earlier results, first to last."""
         ...
 
-    def calls_at(self, site: bytes) -> list[KnownCall]:
-        """Return the runs of one task in one parent that have an identity, first to last."""
+    def calls_at(self, root: int, site: bytes, before_us: int) -> list[IdentityRow]:
+        """Return by what the runs of one task in one parent are known that were created before a moment, first to last.
+
+        The parent is this root flow run, or in it.
+        """
         ...
 
     def known_identities(self, root: int) -> dict[bytes, int]:
         """Return the task runs, by identity, of a flow run and all flow runs in it."""
         ...
 
-    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
-        """Return at most so many of these task runs with keys from `first`, by key."""
+    def known_calls(self, runs: Sequence[int]) -> list[EarlierCall]:
+        """Return some hundreds of these task runs."""
         ...
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:

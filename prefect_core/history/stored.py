@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefect_core import clock
-from prefect_core.history.rows import TaskRunRow
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,6 +30,8 @@ class ResultRow:
     value: bytes | None
     size: int
     sha256: bytes
+    run: int | None
+    """The run that it was made as the value of."""
     created_us: int
 
     @property
@@ -66,15 +67,6 @@ class IdentityRow:
         """Short digests by parameter."""
         decoded: dict[str, str] = json.loads(self.arguments_text)
         return decoded
-
-
-class KnownCall(NamedTuple):
-    """A task run of an earlier execution, how many attempts it had, and what was kept of it."""
-
-    identity: IdentityRow
-    run: TaskRunRow
-    attempts: int
-    kept: KeptRow | None
 
 
 class EarlierCall(NamedTuple):

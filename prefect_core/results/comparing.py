@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefect_core.identity import WAIT_FOR
 
 if TYPE_CHECKING:
+    from prefect_core.history import HistoryStore
     from prefect_core.history.rows import TaskRunRow
-    from prefect_core.history.stored import IdentityRow, KnownCall
+    from prefect_core.history.stored import IdentityRow
 
 
 class Nearest(NamedTuple):
     """The earlier call that a call is most like, and in what they differ."""
 
-    call: KnownCall
+    run: TaskRunRow
+    identity: IdentityRow
     arguments: tuple[str, ...]
     """Parameters with other values."""
     has_other_key: bool
@@ -22,36 +24,47 @@ class Nearest(NamedTuple):
     """The arguments are the same, and of the calls with these it was another one."""
 
 
-def nearest(identity: IdentityRow, earlier: list[KnownCall]) -> Nearest | None:
+class _Difference(NamedTuple):
+    arguments: tuple[str, ...]
+    has_other_key: bool
+    has_other_number: bool
+
+    @property
+    def size(self) -> tuple[int, bool]:
+        return len(self.arguments) + self.has_other_key, self.has_other_number
+
+
+def nearest(store: HistoryStore, identity: IdentityRow, earlier: list[IdentityRow]) -> Nearest | None:
     """Return the earlier call that this one is most like, of several the last; None if there was none."""
-    found = [_compared(identity, call) for call in earlier]
-    return min(reversed(found), key=_distance, default=None)
+    mine = identity.arguments
+    compared = ((_compared(identity, mine, call), call) for call in reversed(earlier))
+    found = min(compared, key=lambda one: one[0].size, default=None)
+    if found is None:
+        return None
+    what, call = found
+    return Nearest(store.task_run(call.run), call, *what)
 
 
-def _distance(one: Nearest) -> tuple[int, bool]:
-    return len(one.arguments) + one.has_other_key, one.has_other_number
+def _compared(identity: IdentityRow, mine: dict[str, str], call: IdentityRow) -> _Difference:
+    if identity.given_key != call.given_key:
+        # With a key, arguments are not looked at.
+        return _Difference((), True, False)
+    # There may be very many calls, and to decode takes longest.
+    theirs = mine if call.arguments_text == identity.arguments_text else call.arguments
+    others = tuple(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
+    return _Difference(others, False, not others and identity.occurrence != call.occurrence)
 
 
-def _compared(identity: IdentityRow, call: KnownCall) -> Nearest:
-    mine, theirs = identity.arguments, call.identity.arguments
-    has_other_key = identity.given_key != call.identity.given_key
-    names = {**mine, **theirs}
-    # With a key, arguments are not looked at.
-    others = () if has_other_key else tuple(name for name in names if mine.get(name) != theirs.get(name))
-    has_other_number = not others and not has_other_key and identity.occurrence != call.identity.occurrence
-    return Nearest(call, others, has_other_key, has_other_number)
-
-
-def difference(identity: IdentityRow, row: TaskRunRow, one: Nearest, earlier: list[KnownCall]) -> str:
+def difference(identity: IdentityRow, row: TaskRunRow, one: Nearest, earlier: list[IdentityRow]) -> str:
     """Say in what a call differs from the nearest of the earlier ones."""
-    name = one.call.run.name
+    name = one.run.name
     if one.has_other_key:
-        return f"it has {_key(identity)}, and the nearest earlier call, {name}, had {_key(one.call.identity)}"
+        return f"it has {_key(identity)}, and the nearest earlier call, {name}, had {_key(one.identity)}"
     if one.arguments:
         names = " and ".join(_argument(argument, row) for argument in one.arguments)
         return f"{names} {'differs' if len(one.arguments) == 1 else 'differ'} from the nearest earlier call, {name}"
     if one.has_other_number:
-        before = sum(call.identity.arguments == identity.arguments for call in earlier)
+        before = sum(call.arguments == identity.arguments for call in earlier)
         calls = "was one call" if before == 1 else f"were {before} calls"
         return f"there {calls} with these arguments, and this is number {identity.occurrence + 1}"
     return f"the earlier call {name} is the same, and was not taken"

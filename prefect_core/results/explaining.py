@@ -116,8 +116,8 @@ class _Explaining:
 
     def _why_no_match(self, identity: IdentityRow, execution: Execution) -> str:
         row = self._row
-        earlier = [call for call in self._store.calls_at(identity.site) if call.run.created_us < execution.began_us]
-        self._nearest = nearest(identity, earlier)
+        earlier = self._store.calls_at(self._around.root_flow_run(), identity.site, execution.began_us)
+        self._nearest = nearest(self._store, identity, earlier)
         if self._nearest is not None:
             return f"no earlier call is this one: {difference(identity, row, self._nearest, earlier)}"
         new = [one for one in self._around.around if one.created_us >= execution.began_us]

@@ -167,7 +167,7 @@ class KeptValue(Stored):
         """Return the rows that were kept back."""
         waiting, self._waiting = self._waiting or [], None
         if self.around is not None:
-            return self._first_rows(self.around)
+            return self._first_rows(None, self.around)
         return [row for run in waiting for row in self.rows(*run)]
 
     @classmethod
@@ -215,25 +215,25 @@ class KeptValue(Stored):
         if self._waiting is not None:
             self._waiting.append((run_key, attempt))
             return []
-        rows = self._first_rows(run_key)
+        rows = self._first_rows(run_key, run_key)
         rows.append(("kept", (run_key, attempt, self.result, json.dumps(self.inputs, separators=(",", ":")))))
         return rows
 
-    def _first_rows(self, run_key: int) -> list[tuple[str, Row]]:
+    def _first_rows(self, maker: int | None, run_key: int) -> list[tuple[str, Row]]:
         """Return what is told once: of the value itself, and under which key it is found."""
-        rows = self.own_rows()
+        rows = self.own_rows(maker)
         if self.cached is not None:
             (key, expires_us), self.cached = self.cached, None
             rows.append(("cache", (key, self.result, run_key, expires_us, clock.now_us())))
         return rows
 
-    def own_rows(self) -> list[tuple[str, Row]]:
-        """Return the row that tells of the value itself, once."""
+    def own_rows(self, maker: int | None = None) -> list[tuple[str, Row]]:
+        """Return the row that tells of the value itself, once; `maker` is the run that it is the value of."""
         if not self.is_new:
             return []
         self.is_new = False
         place = (self.storage, self.object, self.value, self.size, self.sha256)
-        rows: list[tuple[str, Row]] = [("result", (self.result, self.serializer, *place, clock.now_us()))]
+        rows: list[tuple[str, Row]] = [("result", (self.result, self.serializer, *place, maker, clock.now_us()))]
         return [*rows, ("borrowed", (self.result,))] if self.is_borrowed else rows
 
     def __repr__(self) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefect_core.history.rows import FlowRunRow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prefect_core.history import HistoryStore
-    from prefect_core.history.rows import FlowRunRow, TaskRunRow
+    from prefect_core.history.rows import TaskRunRow
 
 
 class Execution(NamedTuple):
@@ -39,6 +41,10 @@ class Surroundings:
     def root(self) -> FlowRunRow | TaskRunRow | None:
         """The outermost run."""
         return self.around[-1] if self.around else None
+
+    def root_flow_run(self) -> int:
+        """Return the key of the flow run that no other called, for a call inside one."""
+        return next(one.key for one in self.around if isinstance(one, FlowRunRow) and one.parent_flow_run is None)
 
     def execution_at(self, moment_us: int) -> Execution | None:
         """Return the further execution that was the last one at a moment; None in the first one."""

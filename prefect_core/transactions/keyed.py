@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_core import clock, context, history, loops
+from prefect_core import clock, context, history, ids, loops
 from prefect_core.cache_policies import NO_CACHE, address_of
 from prefect_core.errors import ConfigurationError, HistoryError, PrefectException, SerializationError, describe
 from prefect_core.locking import KeyLock
@@ -86,7 +86,9 @@ class KeyOfTransaction:
         if sum(memoryview(piece).nbytes for piece in pieces) <= plan.most_inside:
             kept.put_inside(pieces)
         else:
-            kept.put_outside_later(plan.storage.url, f"{file_name_of(self._key)}/{kept.result:x}", pieces)
+            # The number of the result tells it from others of this history only, and others may write to the same storage.
+            own = ids.as_text(ids.new_id(clock.now_us()))
+            kept.put_outside_later(plan.storage.url, f"{file_name_of(self._key)}/{own}", pieces)
         kept.cached = (self._address, None)
         kept.around = self._node.around.run.key if self._node.around is not None else 0
         return kept

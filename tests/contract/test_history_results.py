@@ -59,7 +59,8 @@ class Kept:
         """Store a result, as an object if a key is given, with runs that have it."""
         key = self.recorder.new_key()
         place = (None, None, b"bytes") if object_key is None else (STORAGE, object_key, None)
-        rows = [("result", (key, "pickle", *place, size, b"sum", clock.now_us()))]
+        maker = next((run.key for run in kept_of.values()), None)
+        rows = [("result", (key, "pickle", *place, size, b"sum", maker, clock.now_us()))]
         self.note(*rows, *[("kept", (run.key, 1, key, "[]")) for run in kept_of.values()])
         return key
 
@@ -88,6 +89,21 @@ def test_results_come_newest_first_without_their_bytes(kept: Kept) -> None:
     assert [row.key for row in kept.store.results(limit=2)] == keys[:0:-1]
     assert [row.key for row in kept.store.results(kept.first.key)] == keys[1::-1]
     assert kept.store.results(17) == []
+
+
+def test_calls_of_one_task_in_one_parent_are_found_in_every_flow_run_of_the_root(kept: Kept) -> None:
+    tracking = begin_task_run(kept.recorder, kept.first, "clean")
+    child = begin_flow_run(kept.recorder, "quiet-crab", "clean", parent_task_run=tracking)
+    inner = begin_task_run(kept.recorder, child, "load")
+    at_site = [*kept.loads[:2], inner]
+    sites = {run.key: b"site" for run in (*at_site, kept.other)} | {kept.loads[2].key: b"elsewhere"}
+    kept.note(
+        *[("identity", (run, bytes([run % 256]), site, "{}", 0, None, None, None)) for run, site in sites.items()]
+    )
+    found = kept.store.calls_at(kept.first.key, b"site", clock.now_us() + 1)
+    assert [one.run for one in found] == [run.key for run in at_site]
+    before_us = kept.loads[1].created_us
+    assert [one.run for one in kept.store.calls_at(kept.first.key, b"site", before_us)] == [kept.loads[0].key]
 
 
 def test_results_of_a_flow_run_are_also_its_own_its_parameters_and_those_of_its_subflows(kept: Kept) -> None:
@@ -196,12 +212,26 @@ def test_a_result_that_is_replaced_goes_with_its_last_reference(kept: Kept, tabl
     assert (kept.results(), kept.doomed()) == ({second}, ["first"])
 
 
+def test_a_result_stays_with_whoever_has_it_when_the_run_that_made_it_has_another(kept: Kept) -> None:
+    maker, other = kept.loads[0], kept.other
+    shared = kept.result("shared", a=maker, b=other)
+    newer = kept.result("newer", a=maker)
+    assert kept.store.holders([shared, newer]) == {
+        shared: Holders((other.key,), (), ()),
+        newer: Holders((maker.key,), (), ()),
+    }
+    kept.note(("kept", (maker.key, 3, shared, "[]")), ("kept", (other.key, 2, newer, "[]")))
+    assert (kept.results(), kept.doomed()) == ({shared}, ["newer"])
+    assert kept.store.holders([shared])[shared].runs == (maker.key,)
+    assert kept.store.check() == []
+
+
 def test_a_result_is_written_before_what_refers_to_it_whatever_the_order(kept: Kept) -> None:
     before = kept.result("first", a=kept.loads[0])
     key, run = kept.recorder.new_key(), kept.loads[0].key
     kept.note(
         ("kept", (run, 2, key, "[]")),
-        ("result", (key, "pickle", STORAGE, "first", None, 5, b"sum", clock.now_us())),
+        ("result", (key, "pickle", STORAGE, "first", None, 5, b"sum", run, clock.now_us())),
     )
     assert kept.results() == {key}
     # Both were the same object, which is the new one's now.
@@ -328,7 +358,7 @@ def test_results_that_nothing_refers_to_are_found_when_they_are_old(kept: Kept) 
 def test_many_results_are_dropped_in_steps(kept: Kept) -> None:
     keys = [kept.recorder.new_key() for _ in range(5_000)]
     kept.note(
-        *[("result", (key, "pickle", STORAGE, f"o{key}", None, 1, b"", clock.now_us())) for key in keys],
+        *[("result", (key, "pickle", STORAGE, f"o{key}", None, 1, b"", None, clock.now_us())) for key in keys],
         *[("cache", (f"k{key}", key, kept.loads[0].key, None, 1)) for key in keys],
     )
     assert len(kept.store.holders(keys)) == len(keys)

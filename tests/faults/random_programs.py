@@ -21,6 +21,7 @@ from prefect_core import flow, history, reexecution, settings, task
 from prefect_core.context import get_run_context
 from prefect_core.crash_points import crash_point
 from prefect_core.entrypoints import load_flow
+from prefect_core.history import recorder
 
 Node = dict[str, Any]
 KINDS = ("stored", "plain", "flaky", "async", "subflow", "plain subflow")
@@ -204,6 +205,12 @@ def execute_by_command(nodes: list[Node]) -> None:
         command_line()
     except SystemExit as end:
         assert not end.code
+
+
+def execute_event_by_event(nodes: list[Node]) -> None:
+    """Do that with a recorder that makes a transaction of each event."""
+    recorder.MOST = 1
+    execute_by_command(nodes)
 
 
 def is_complete(run: str) -> bool:

@@ -119,6 +119,36 @@ def test_a_retry_that_is_killed_at_its_very_beginning_can_be_retried(
     assert kill_and_judge(nursery, tmp_path / "home", *crashes) == 4
 
 
+SUBFLOW = node("subflow", "call", 1, (), (node("stored", "call", 2),))
+
+
+def ends_of(home: Path) -> tuple[str, str] | None:
+    """Return how a subflow run stands in the history, and the task run that stands for it; None if there is none yet."""
+    store = SqliteStore(home)
+    try:
+        runs = [row for row in store.flow_runs() if row.parent_task_run is not None]
+        return (runs[0].state_name, store.task_run(runs[0].parent_task_run).state_name) if runs else None
+    finally:
+        store.close()
+
+
+def test_a_subflow_whose_end_was_recorded_last_is_taken_over(nursery: Nursery, tmp_path: Path) -> None:
+    def execute(home: Path, crash_at: str) -> int:
+        call: Any = f"{HERE}:execute_event_by_event"
+        return nursery.run(home, call, [SUBFLOW], crash_at=crash_at, **{SIDE_LOG: str(home / "side.log")})
+
+    for count in range(1, 30):
+        home = tmp_path / str(count)
+        assert execute(home, f"history.after_commit:{count}") != 0
+        if ends_of(home) == ("Completed", "Running"):
+            break
+    assert execute(home, "") == 0
+    assert ends_of(home) == ("Completed", "Completed")
+    first, second = ([word for word, _ in epoch] for epoch in epochs_of(home / "side.log"))
+    assert first.count("began") == 2
+    assert second == ["acked", "result"]
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", sorted(POINTS))

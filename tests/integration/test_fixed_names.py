@@ -29,7 +29,9 @@ CASES = {
     "a roundabout path into a package": Case("pack/job.py", ("pack/../pack/job.py",), "pack.job", ("pack",)),
     "a file in a package, by its path": Case("pack/sub/job.py", ("pack/sub/job.py",), "pack.sub.job", ("pack", "pack/sub")),
     "a file in a package, by -m": Case("pack/sub/job.py", ("-m", "pack.sub.job"), "pack.sub.job", ("pack", "pack/sub")),
-    "a file in a folder without __init__.py, by -m": Case("space/job.py", ("-m", "space.job"), "job"),
+    "a file in a folder without __init__.py, by -m": Case("space/job.py", ("-m", "space.job"), "space.job"),
+    "a file in a folder without __init__.py": Case("space/job.py", ("space/job.py",), "job"),
+    "a package in a folder without __init__.py": Case("space/pack/job.py", ("-m", "space.pack.job"), "space.pack.job", ("space/pack",)),
     "the main file of a package": Case("pack/__main__.py", ("-m", "pack"), "pack.__main__", ("pack",)),
     "the main file of a folder": Case("folder/__main__.py", ("folder",), MADE_UP),
     "a package itself": Case("pack/__init__.py", ("pack/__init__.py",), "pack"),
@@ -48,7 +50,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     made: Case = CASES[request.param]
     (tmp_path / "job.py").write_text("raise AssertionError('the wrong file is loaded')\n")
     for package in made.packages:
-        (tmp_path / package).mkdir()
+        (tmp_path / package).mkdir(parents=True)
         (tmp_path / package / "__init__.py").touch()
     path = tmp_path / made.file
     path.parent.mkdir(exist_ok=True)
@@ -86,6 +88,17 @@ def test_pickles_of_a_script_and_of_its_entry_point_hold_in_both(case: Case, tmp
 def test_a_main_without_a_file_is_called_main(tmp_path: Path) -> None:
     code = "from prefect_core import task; print(task(lambda: 1).task_key)"
     assert run("-c", code, cwd=tmp_path) == "__main__.<lambda>\n"
+
+
+def test_what_was_stored_under_either_name_of_a_file_is_read_under_the_other(tmp_path: Path) -> None:
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "job.py").write_text(SCRIPT)
+    for number, write in enumerate(("-m space.job", "space/job.py")):
+        run(*write.split(), "dump", f"{tmp_path}/by script {number}", cwd=tmp_path)
+        assert names(run("-m", "space.job", "check", f"{tmp_path}/by script {number}", cwd=tmp_path)) == []
+        assert names(run("space/job.py", "check", f"{tmp_path}/by script {number}", cwd=tmp_path)) == []
+    loaded("space/job.py", "dump", f"{tmp_path}/by entry point", cwd=tmp_path)
+    assert names(run("-m", "space.job", "check", f"{tmp_path}/by entry point", cwd=tmp_path)) == []
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def recorded(place: Place) -> Iterator[Recorder]:
     if place.found not in ("nothing", "no key"):
         value = pickle.dumps(STORED)
         digest = sha256(value + b"!" * (place.found == "a damaged one")).digest()
-        recorder.noted([("result", (9_000, "pickle", None, None, value, len(value), digest, 1))])
+        recorder.noted([("result", (9_000, "pickle", None, None, value, len(value), digest, None, 1))])
         recorder.noted([("cache", (KEY, 9_000, 7_000, 1 if place.found == "an expired one" else None, 1))])
     before = history.install(recorder)
     try:

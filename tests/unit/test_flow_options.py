@@ -14,6 +14,7 @@ import pytest
 from prefect_core import Flow, flow
 from prefect_core.context import FlowRunContext, get_run_context
 from prefect_core.errors import InvalidNameError
+from prefect_core.module_names import marked
 from prefect_core.settings import temporary_settings
 from prefect_core.task_runners import SequentialTaskRunner
 
@@ -65,7 +66,7 @@ def test_the_run_tells_flow_version_and_runner(recorded) -> None:
     flow(my_body, version="2", task_runner="sequential")()
     row = recorded.flow_runs()[0]
     assert (row.flow_name, row.flow_version, row.runner) == ("my-body", "2", "SequentialTaskRunner")
-    assert row.entrypoint == f"{Path(__file__).absolute()}:my_body"
+    assert row.entrypoint == f"{marked(__file__, __name__)}:my_body"
 
 
 def test_a_flow_looks_like_its_function() -> None:

@@ -11,7 +11,7 @@ import pytest
 from prefect_core import flow, importable, task
 from prefect_core.entrypoints import load_flow
 from prefect_core.errors import SerializationError
-from prefect_core.module_names import fixed_module_name, module_name_of
+from prefect_core.module_names import fixed_module_name, marked, module_name_of, read_mark
 
 
 @dataclass
@@ -42,6 +42,28 @@ def test_the_fixed_name_is_found_without_loading_or_looking_for_anything(folder)
     assert fixed_module_name("pack/job.py") == fixed_module_name(folder / "pack" / "job.py") == "pack.job"
     assert sys.path == before
     assert "pack" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "text"),
+    [
+        ("space/job.py", "space.job", "./space/job.py"),
+        ("space/pack/job.py", "space.pack.job", "./space/pack/job.py"),
+        ("space/pack/job.py", "job", "space/pack/./job.py"),
+        ("space/pack/__init__.py", "space.pack", "./space/pack/__init__.py"),
+        ("space/pack/job.py", "pack.job", "space/pack/job.py"),
+        ("space/job.py", "other.job", "space/job.py"),
+        ("space/job.txt", "space.job", "space/job.txt"),
+    ],
+)
+def test_a_path_says_from_where_it_is_imported_if_its_packages_do_not(folder, path, name, text):
+    (folder / "space" / "pack").mkdir(parents=True)
+    (folder / "space" / "pack" / "__init__.py").touch()
+    assert marked(path, name) == f"{folder}/{text}"
+    place, root = read_mark(marked(path, name))
+    assert place == folder / path
+    assert (root is not None) == ("./" in text)
+    assert root is None or fixed_module_name(place, root) == name
 
 
 def test_each_file_without_a_name_to_import_has_one_of_its_own(folder):

@@ -33,7 +33,7 @@ T = TypeVar("T")
 FILE_NAME = "history.db"
 CHECKPOINT_PAGES = 2000
 """A write-ahead log gets a checkpoint when one process has added about this many pages (of 4 KiB) to it."""
-_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 12, 25
+_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 8, 25
 _LOG_BYTES_KEPT = 16 << 20
 _BUSY_WARNING_SECONDS = 10.0
 _log = logging.getLogger("prefect_core.history")

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _STEP = 2000
 _REFERENCES = {
-    "kept": "SELECT result, run FROM kept WHERE result IN ({})",
+    "holder": "SELECT result, run FROM holder WHERE result IN ({})",
     "unheld": "SELECT result, run FROM unheld WHERE result IN ({})",
     "cache": "SELECT result, key FROM cache WHERE result IN ({})",
 }
@@ -64,12 +64,10 @@ class SqliteHousekeeping:
         return gone
 
     def unreferenced_results(self, before_us: int) -> list[int]:
-        tables = " ".join(f"AND NOT EXISTS (SELECT 1 FROM {name} WHERE result = result.key)" for name in _REFERENCES)
+        sql = """SELECT key FROM result WHERE created_us < ? AND NOT EXISTS (SELECT 1 FROM reference WHERE result = result.key)
+            ORDER BY key"""
         with self._connections.reading() as connection:
-            rows = connection.execute(
-                f"SELECT key FROM result WHERE created_us < ? {tables} ORDER BY key", (before_us,)
-            )
-            return [row[0] for row in rows]
+            return [row[0] for row in connection.execute(sql, (before_us,))]
 
     def doomed(self, most: int, besides: Collection[str] = ()) -> list[DoomedRow]:
         others = f"WHERE storage NOT IN ({marks([*besides])})"
@@ -121,14 +119,15 @@ def _in_use(connection: sqlite3.Connection, is_gone: IsGone) -> set[int]:
 def _drop(connection: sqlite3.Connection, results: list[int], reason: str) -> list[int]:
     these, at_us = marks(results), clock.now_us()
     found = [row[0] for row in connection.execute(f"SELECT key FROM result WHERE key IN ({these})", results)]
-    for table, later in (("kept", 0), ("unheld", 1)):
+    for table, later in (("holder", 0), ("unheld", 1)):
         connection.execute(
             f"INSERT INTO verdict SELECT run, ?, ?, ? FROM {table} WHERE result IN ({these}) ON CONFLICT DO NOTHING",
             (at_us + later, DROPPED, reason, *results),
         )
     connection.execute(f"UPDATE unheld SET result = NULL WHERE result IN ({these})", results)
-    for table in ("cache", "kept"):
-        connection.execute(f"DELETE FROM {table} WHERE result IN ({these})", results)
+    connection.execute(f"DELETE FROM cache WHERE result IN ({these})", results)
+    runs = f"SELECT run FROM holder WHERE result IN ({these})"
+    connection.execute(f"UPDATE call SET result = NULL, is_shared = FALSE WHERE run IN ({runs})", results)
     # The last reference took its result along; these are what nothing referred to.
     connection.execute(f"DELETE FROM result WHERE key IN ({these})", results)
     return found

@@ -4,6 +4,7 @@ Python lets go of its global lock for each statement and must wait for it afterw
 many rows per statement. Statements of a few fixed lengths stay prepared (to prepare one costs more than to run it); what is left of a
 batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. Plain task runs (see `plain`) go
 into views of this connection, whose triggers make all rows of each inside SQLite: 11 values are bound for a task run instead of 50.
+`kept` is a view of the schema.
 """
 
 from __future__ import annotations
@@ -39,17 +40,19 @@ _CHANGING = {
     "flow_run": ("name", "tags", "runner", *_COURSE),
     "task_run": ("name", "tags", "inputs", "worker", *_COURSE),
     "attempt": ("ended_us", "state_type", "state_name", "worker"),
-    **{table: OF_RESULTS[table][1:] for table in ("identity", "kept", "cache", "unheld")},
+    **{table: OF_RESULTS[table][1:] for table in ("identity", "cache", "unheld")},
 }
 _KEYS = {
     "flow_run": "key",
     "task_run": "key",
     "attempt": "run, attempt",
     "identity": "run",
-    "kept": "run",
     "cache": "key",
     "unheld": "run",
 }
+
+# By what a call is known, and what was kept of it, stand in one row.
+_TABLES = {"identity": "call"}
 
 _BEGIN = f"""
 INSERT INTO task_run ({", ".join(TASK_RUN)}) VALUES (
@@ -122,8 +125,8 @@ def _insert(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]
 def _statement(table: str, columns: tuple[str, ...], length: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
     rows = f"SELECT * FROM (VALUES {', '.join([row] * length)}) WHERE column1 IS NOT NULL"
-    text = f"INSERT INTO {table} ({', '.join(columns)}) {rows}"
-    if table in _VIEWS:
+    text = f"INSERT INTO {_TABLES.get(table, table)} ({', '.join(columns)}) {rows}"
+    if table == "kept" or table in _VIEWS:
         return text
     if table in _CHANGING:
         changes = ", ".join(f"{name} = excluded.{name}" for name in _CHANGING[table])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefect_core import clock
 from prefect_core.errors import NotRunnableAgain
@@ -11,7 +11,7 @@ from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.sqlite import read
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.stored import Reopened
-from prefect_core.state_kinds import COMPLETED, CRASHED, FINAL, PAUSED, PENDING, StateType
+from prefect_core.state_kinds import COMPLETED, FINAL, PAUSED, StateType
 
 if TYPE_CHECKING:
     from prefect_core.history.rows import FlowRunRow
@@ -45,7 +45,7 @@ def reopen(
         at_us = max(clock.now_us(), last_us + 1)
         row = (run, at_us, attempts + 1, process, asked_by)
         connection.execute("INSERT INTO reopened (run, at_us, attempt, process, asked_by) VALUES (?, ?, ?, ?, ?)", row)
-        _enter(connection, "flow_run", run, PENDING, f"Run again, asked for by {asked_by}.", at_us)
+        _enter(connection, "flow_run", run, _Move("PENDING", "Pending", f"Run again, asked for by {asked_by}.", at_us))
         return Reopened(read.flow_run(connection, run), attempts)
 
 
@@ -99,36 +99,66 @@ def owner(connection: sqlite3.Connection, run: int) -> ProcessIdentity | None:
     return ProcessIdentity(*found) if found is not None else None
 
 
+class _Move(NamedTuple):
+    """A state to enter, not before this moment (wall microseconds)."""
+
+    type: str
+    name: str
+    message: str | None
+    at_us: int
+
+
 def _close(connection: sqlite3.Connection, run: int) -> None:
-    """End all runs of a flow run that are still open: Crashed, at the moment when that was found."""
-    now_us = clock.now_us()
+    """End all runs of a flow run that are still open: Crashed, when that was found, or as the subflow run that one stands for."""
+    lost = _Move("CRASHED", "Crashed", LOST, clock.now_us())
     tree = f"{read.TREE} SELECT key FROM tree"
     flow_runs = [row[0] for row in connection.execute(tree, (run,))]
     for flow_run in flow_runs:
         inside = connection.execute(f"SELECT key FROM task_run WHERE flow_run = ? AND {OPEN}", (flow_run,))
         for (task_run,) in inside.fetchall():
-            _enter(connection, "task_run", task_run, CRASHED, LOST, now_us)
+            _enter(connection, "task_run", task_run, _end_of_subflow(connection, task_run) or lost)
         if connection.execute(f"SELECT 1 FROM flow_run WHERE key = ? AND {OPEN}", (flow_run,)).fetchone():
-            _enter(connection, "flow_run", flow_run, CRASHED, LOST, now_us)
+            _enter(connection, "flow_run", flow_run, lost)
 
 
-def _enter(connection: sqlite3.Connection, table: str, run: int, kind: StateType, message: str, now_us: int) -> None:
-    name, is_final = kind.value.capitalize(), kind in FINAL
+def _end_of_subflow(connection: sqlite3.Connection, task_run: int) -> _Move | None:
+    """Return how the subflow run ended that a task run stands for; what was kept of its value is kept of that too.
+
+    The end of a subflow run may be the last that a killed process recorded; that of the task run would have come next.
+    """
+    ended = connection.execute(
+        f"SELECT key, state_type, state_name, state_message, state_us FROM flow_run WHERE parent_task_run = ? AND NOT ({OPEN})",
+        (task_run,),
+    ).fetchone()
+    if ended is None:
+        return None
+    subflow_run, *state = ended
+    connection.execute(
+        # A task run that stands for another run has no attempts of its own.
+        "INSERT INTO kept SELECT ?, 0, result, inputs FROM kept WHERE run = ? "
+        "AND attempt = (SELECT attempt FROM state WHERE run = kept.run ORDER BY seq DESC LIMIT 1)",
+        (task_run, subflow_run),
+    )
+    return _Move(*state)
+
+
+def _enter(connection: sqlite3.Connection, table: str, run: int, move: _Move) -> None:
+    is_final = StateType(move.type) in FINAL
     last = connection.execute(
         "SELECT seq, attempt, timestamp_us FROM state WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
     ).fetchone()
     seq, attempt, before_us = last
-    at_us = max(now_us, before_us + 1)
+    at_us = max(move.at_us, before_us + 1)
     connection.execute(
         "INSERT INTO state VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-        (run, seq + 1, attempt, kind.value, name, message, at_us),
+        (run, seq + 1, attempt, move.type, move.name, move.message, at_us),
     )
     connection.execute(
         f"UPDATE {table} SET state_type = ?, state_name = ?, state_message = ?, state_us = ?, ended_us = ? WHERE key = ?",
-        (kind.value, name, message, at_us, at_us if is_final else None, run),
+        (move.type, move.name, move.message, at_us, at_us if is_final else None, run),
     )
     if is_final:
         connection.execute(
             "UPDATE attempt SET ended_us = ?, state_type = ?, state_name = ? WHERE run = ? AND ended_us IS NULL",
-            (at_us, kind.value, name, run),
+            (at_us, move.type, move.name, run),
         )

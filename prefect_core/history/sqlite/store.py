@@ -19,7 +19,6 @@ from prefect_core.history.stored import (
     EarlierCall,
     IdentityRow,
     KeptRow,
-    KnownCall,
     Reopened,
     ResultRow,
     UnheldRow,
@@ -100,17 +99,17 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
         with self._connections.reading() as connection:
             return stored.verdicts(connection, run)
 
-    def calls_at(self, site: bytes) -> list[KnownCall]:
+    def calls_at(self, root: int, site: bytes, before_us: int) -> list[IdentityRow]:
         with self._connections.reading() as connection:
-            return stored.calls_at(connection, site)
+            return stored.calls_at(connection, root, site, before_us)
 
     def known_identities(self, root: int) -> dict[bytes, int]:
         with self._connections.reading() as connection:
             return stored.known_identities(connection, root)
 
-    def known_calls(self, root: int, first: int, most: int) -> list[EarlierCall]:
+    def known_calls(self, runs: Sequence[int]) -> list[EarlierCall]:
         with self._connections.reading() as connection:
-            return stored.known_calls(connection, root, first, most)
+            return stored.known_calls(connection, runs)
 
     def highest_indexes(self, root: int) -> dict[tuple[int, str], int]:
         with self._connections.reading() as connection:

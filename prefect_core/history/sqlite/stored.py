@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prefect_core.history.batch import OF_RESULTS, TASK_RUN
-from prefect_core.history.rows import task_run_row
-from prefect_core.history.sqlite.read import TREE
+from prefect_core.history.batch import OF_RESULTS
+from prefect_core.history.sqlite.read import TREE, marks
 from prefect_core.history.stored import (
     CacheRow,
     EarlierCall,
     IdentityRow,
     KeptRow,
-    KnownCall,
     ResultRow,
     UnheldRow,
     VerdictRow,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefect_core.history.sqlite.driver import sqlite3
 
-_IDENTITY = ", ".join(f"identity.{column}" for column in OF_RESULTS["identity"])
+_IDENTITY = ", ".join(f"call.{column}" for column in OF_RESULTS["identity"])
 _RESULT = ", ".join(f"result.{column}" for column in OF_RESULTS["result"])
-_RUN = ", ".join(f"task_run.{column}" for column in TASK_RUN)
-_CALLS = f"""SELECT {_RUN},
-        (SELECT child.key FROM flow_run AS child WHERE child.parent_task_run = task_run.key LIMIT 1),
-        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key),
-        {_IDENTITY}, kept.attempt, kept.inputs, {_RESULT}
-    FROM identity JOIN task_run ON task_run.key = identity.run
-    LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result"""
 _IN_TREE = "task_run.flow_run IN (SELECT key FROM tree)"
 RESULTS_OF_TREE = f"""{TREE} SELECT result FROM kept WHERE run IN (SELECT key FROM tree)
-    UNION SELECT kept.result FROM task_run JOIN kept ON kept.run = task_run.key WHERE {_IN_TREE}
+    UNION SELECT result FROM task_run JOIN kept ON run = task_run.key WHERE {_IN_TREE}
     UNION SELECT result FROM unheld WHERE run IN (SELECT key FROM tree) AND result IS NOT NULL"""
 """The results that a flow run, and all runs in it, refer to."""
 
 
 def identity(connection: sqlite3.Connection, run: int) -> IdentityRow | None:
     """Return by what a run is known again."""
-    row = connection.execute(f"SELECT {_IDENTITY} FROM identity WHERE run = ?", (run,)).fetchone()
+    row = connection.execute(f"SELECT {_IDENTITY} FROM call WHERE run = ? AND site IS NOT NULL", (run,)).fetchone()
     return IdentityRow(*row) if row is not None else None
 
 
@@ -50,12 +43,10 @@ def kept(connection: sqlite3.Connection, run: int) -> KeptRow | None:
         f"SELECT kept.attempt, kept.inputs, {_RESULT} FROM kept JOIN result ON result.key = kept.result WHERE kept.run = ?",
         (run,),
     ).fetchone()
-    return _kept(run, row) if row is not None else None
-
-
-def _kept(run: int, row: tuple[Any, ...]) -> KeptRow | None:
+    if row is None:
+        return None
     attempt, inputs, *result = row
-    return KeptRow(run, attempt, ResultRow(*result), tuple(json.loads(inputs))) if result[0] is not None else None
+    return KeptRow(run, attempt, ResultRow(*result), tuple(json.loads(inputs)))
 
 
 def verdicts(connection: sqlite3.Connection, run: int) -> list[VerdictRow]:
@@ -65,44 +56,38 @@ def verdicts(connection: sqlite3.Connection, run: int) -> list[VerdictRow]:
     return [VerdictRow(*row) for row in rows]
 
 
-def calls_at(connection: sqlite3.Connection, site: bytes) -> list[KnownCall]:
-    """Return the runs of one task in one parent."""
-    return [
-        _call(row) for row in connection.execute(f"{_CALLS} WHERE identity.site = ? ORDER BY identity.run", (site,))
-    ]
+def calls_at(connection: sqlite3.Connection, root: int, site: bytes, before_us: int) -> list[IdentityRow]:
+    """Return by what the runs of one task in one parent are known."""
+    # In the whole tree, since a subflow that nothing is stored of is another flow run in each attempt of its parent.
+    rows = connection.execute(
+        f"{TREE} SELECT {_IDENTITY} FROM call JOIN task_run ON task_run.key = call.run "
+        f"WHERE {_IN_TREE} AND site = ? AND created_us < ? ORDER BY call.run",
+        (root, site, before_us),
+    )
+    return [IdentityRow(*row) for row in rows]
 
 
 def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, int]:
     """Return the task runs in a flow run by identity; of several with the same, the last one that completed, or else the last one."""
     rows = connection.execute(
-        f"{TREE} SELECT identity.identity, identity.run FROM identity JOIN task_run ON task_run.key = identity.run "
-        f"WHERE {_IN_TREE} AND identity.identity IS NOT NULL ORDER BY task_run.state_type = 'COMPLETED', identity.run",
+        f"{TREE} SELECT identity, call.run FROM call JOIN task_run ON task_run.key = call.run "
+        f"WHERE {_IN_TREE} AND identity IS NOT NULL ORDER BY state_type = 'COMPLETED', call.run",
         (root,),
     )
     return dict(rows.fetchall())
 
 
-_EARLIER = f"""SELECT identity.identity, identity.code, task_run.key, task_run.uid, task_name, task_key, idx, name, tags, task_run.inputs,
+_EARLIER = f"""SELECT call.identity, call.code, task_run.key, task_run.uid, task_name, task_key, idx, name, tags, task_run.inputs,
         task_run.created_us, started_us, ended_us, run_count, state_type, state_name, state_message, state_us, worker,
-        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), kept.attempt, kept.inputs,
-        {", ".join(f"result.{column}" for column in OF_RESULTS["result"][:-1])}
-    FROM identity JOIN task_run ON task_run.key = identity.run
-    LEFT JOIN kept ON kept.run = identity.run LEFT JOIN result ON result.key = kept.result
-    WHERE identity.run >= ? AND {_IN_TREE} ORDER BY identity.run LIMIT ?"""
+        (SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), call.attempt, call.inputs,
+        {", ".join(f"result.{column}" for column in OF_RESULTS["result"][: -len(("run", "created_us"))])}
+    FROM call JOIN task_run ON task_run.key = call.run LEFT JOIN result ON result.key = call.result
+    WHERE call.run IN"""
 
 
-def known_calls(connection: sqlite3.Connection, root: int, first: int, most: int) -> list[EarlierCall]:
-    """Return task runs in a flow run, by key."""
-    return list(map(EarlierCall._make, connection.execute(f"{TREE} {_EARLIER}", (root, first, most))))
-
-
-_FIRST = len(TASK_RUN) + 2
-_SECOND = _FIRST + len(OF_RESULTS["identity"])
-
-
-def _call(row: tuple[Any, ...]) -> KnownCall:
-    run = task_run_row(row[: len(TASK_RUN)], row[len(TASK_RUN)])
-    return KnownCall(IdentityRow(*row[_FIRST:_SECOND]), run, row[_FIRST - 1] or 0, _kept(run.key, row[_SECOND:]))
+def known_calls(connection: sqlite3.Connection, runs: Sequence[int]) -> list[EarlierCall]:
+    """Return task runs that have an identity."""
+    return list(map(EarlierCall._make, connection.execute(f"{_EARLIER} ({marks(runs)})", runs)))
 
 
 def highest_indexes(connection: sqlite3.Connection, root: int) -> dict[tuple[int, str], int]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _STEP = 2000
 _TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log", "result")
-_OF_RUNS = ("log", "state", "attempt", "identity", "verdict", "reopened", "unheld", "kept", "cache")
+_OF_RUNS = ("log", "state", "attempt", "call", "verdict", "reopened", "unheld", "cache")
 """Tables whose rows go with their run; what they refer to goes with the last of them (see the triggers of the schema)."""
 _FEW = 20
 _LOSSES = f"SELECT name, value FROM meta WHERE name LIKE '{MISSING}%'"
@@ -38,11 +38,9 @@ _ORPHANS = {
 _ORPHANS["cache"] += " AND run <> 0"
 _DANGLING = {
     table: f"SELECT count(*) FROM {table} WHERE result IS NOT NULL AND result NOT IN (SELECT key FROM result)"
-    for table in ("kept", "unheld", "cache", "borrowed")
+    for table in ("call", "unheld", "cache", "borrowed")
 }
-_REFERENCES = ("kept", "unheld", "cache")
-_UNREFERENCED = f"""SELECT count(*) FROM result
-    WHERE {" AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE result = result.key)" for table in _REFERENCES)}"""
+_UNREFERENCED = "SELECT count(*) FROM result WHERE NOT EXISTS (SELECT 1 FROM reference WHERE result = result.key)"
 
 
 def delete_flow_run(connections: Connections, key: int) -> int:
@@ -92,8 +90,9 @@ def _delete(connections: Connections, table: str, keys: list[int]) -> int:
                 if other == "cache":
                     # A result that other runs have as well stays, and is found by its cache key still.
                     connection.execute(
-                        "UPDATE cache SET run = (SELECT min(run) FROM kept WHERE kept.result = cache.result) "
-                        f"WHERE run IN ({marks(step)}) AND result IN (SELECT result FROM kept)",
+                        # No min(), for which SQLite would gather all holders of all results.
+                        "UPDATE cache SET run = (SELECT run FROM holder WHERE result = cache.result ORDER BY run LIMIT 1) "
+                        f"WHERE run IN ({marks(step)}) AND EXISTS (SELECT 1 FROM holder WHERE result = cache.result)",
                         step,
                     )
                 connection.execute(f"DELETE FROM {other} WHERE run IN ({marks(step)})", step)

@@ -71,6 +71,10 @@ def inner(path):
 def plain(path):
     return load(path)
 
+@flow
+def growing(path):
+    return load(path, 1 if is_first() else 2)
+
 @flow(retries=1)
 def trying():
     loose(1)
@@ -269,6 +273,12 @@ def test_a_call_in_a_subflow_run_that_was_taken_over_was_not_made(main):
     explained = main.of("load-0")
     assert explained["verdict"] == "ran"
     assert explained["reasons"][-1].endswith("inner-0, which calls it, was taken over as a whole.")
+
+
+def test_a_call_is_compared_with_those_of_the_same_subflow_whatever_became_of_that(main):
+    main.flow("growing('a')")
+    main.again()
+    assert "argument 'rows' differs from the nearest earlier call, load-0" in main.why("load-0")[1]
 
 
 def test_a_subflow_run_is_explained_by_its_own_id(main, call):

@@ -275,14 +275,14 @@ class TestDb:
         connection.close()
         called = call("db", "check")
         assert called.code == 1
-        assert "rows of kept name a stored result that is missing." in called.out
+        assert "rows of call name a stored result that is missing." in called.out
         assert "1 rows of unheld name a stored result that is missing." in called.out
-        assert "1 rows of kept belong to no run." in called.out
+        assert "1 rows of call belong to no run." in called.out
 
     def test_check_notices_results_that_belong_to_nothing_and_prune_drops_them(self, call, home):
         history.install(None).close()
         with sqlite3.connect(home / "history.db") as connection:
-            connection.execute("INSERT INTO result VALUES (1, 'pickle', NULL, NULL, x'00', 1, x'00', 1)")
+            connection.execute("INSERT INTO result VALUES (1, 'pickle', NULL, NULL, x'00', 1, x'00', NULL, 1)")
         connection.close()
         assert "1 stored results belong to nothing; prefect-core results prune --orphans" in call("db", "check").out
         assert call("results", "prune", "--orphans", "--json").json["dropped_results"] == 1

@@ -11,7 +11,7 @@ from prefect_core.results.housekeeping import Retention
 
 
 def row(key: int, size: int, created_us: int) -> ResultRow:
-    return ResultRow(key, "pickle", None, None, None, size, b"", created_us)
+    return ResultRow(key, "pickle", None, None, None, size, b"", None, created_us)
 
 
 NEWEST_FIRST = [row(4, 40, 400), row(3, 10, 300), row(2, 30, 200), row(1, 20, 100)]

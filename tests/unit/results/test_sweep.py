@@ -40,7 +40,7 @@ class House:
         size, sha256 = place.write(object_key, [b"bytes"]) if write else (5, b"")
         batch = Batch()
         batch.of_results = {
-            "result": [(key, "pickle", place.url, object_key, None, size, sha256, clock.now_us())],
+            "result": [(key, "pickle", place.url, object_key, None, size, sha256, None, clock.now_us())],
             "kept": [(key + 1000, 1, key, "[]")],
         }
         self.store.write(batch)
@@ -132,7 +132,7 @@ def test_a_storage_that_fails_is_told_and_the_others_are_swept(
 
 def test_a_storage_that_is_not_known_any_more_is_told(house: House) -> None:
     batch = Batch()
-    batch.of_results = {"result": [(1, "pickle", "nonsense://there", "k", None, 1, b"", 1)]}
+    batch.of_results = {"result": [(1, "pickle", "nonsense://there", "k", None, 1, b"", None, 1)]}
     house.store.write(batch)
     assert house.store.drop_results([1], "by a test", lambda _: True) == [1]
     deleted, [problem] = sweep(house.store)
@@ -215,7 +215,7 @@ def test_of_results_with_one_object_the_newest_counts(house: House) -> None:
 
 def test_a_storage_that_cannot_be_asked_is_told(house: House) -> None:
     batch = Batch()
-    batch.of_results = {"result": [(1, "pickle", "nonsense://there", "k", None, 1, b"", 1)]}
+    batch.of_results = {"result": [(1, "pickle", "nonsense://there", "k", None, 1, b"", None, 1)]}
     house.store.write(batch)
     [problem] = object_problems(house.store, str)
     assert problem.startswith("The results in nonsense://there can't be looked for.")

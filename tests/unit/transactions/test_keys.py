@@ -13,6 +13,7 @@ from prefect_core import flow
 from prefect_core.errors import SerializationError
 from prefect_core.locking import MemoryLockManager, turns
 from prefect_core.results import ResultStore
+from prefect_core.results.kept import KeptValue
 from prefect_core.testing import harness
 from prefect_core.transactions import (
     IsolationLevel,
@@ -53,6 +54,16 @@ def test_a_key_may_stand_in_a_place_that_histories_share(tmp_path: Path) -> None
 
     assert [value(tmp_path, 1), value(str(tmp_path), 2), value(ResultStore(tmp_path, "json"), 3)] == [1, 1, 1]
     assert not list(tmp_path.parent.glob("report*"))
+
+
+def test_values_of_histories_that_share_a_place_never_take_each_others_name(tmp_path: Path) -> None:
+    kept = []
+    for value in ("first", "second"):
+        with harness() as world:
+            with transaction(key="report", store=tmp_path, overwrite=True) as txn:
+                txn.stage(value)
+            kept += [KeptValue.of_row(row) for row in world.store.results()]
+    assert [one.load() for one in kept] == ["first", "second"]
 
 
 @pytest.mark.parametrize("is_in_flow", [True, False])

@@ -1,20 +1,6 @@
 -- Stored results: which call a run was, what became of its value, and why a value was or was not used again.
 
--- Of runs whose value may be used again. identity tells one call from all others of the root flow run; site is what the calls of one task
--- in one parent have in common; arguments is a JSON object of short digests by parameter; problem says why a call has no identity.
-CREATE TABLE identity (
-    run INTEGER PRIMARY KEY,
-    identity BLOB,
-    site BLOB NOT NULL,
-    arguments TEXT NOT NULL,
-    occurrence INTEGER NOT NULL,
-    given_key TEXT,
-    code BLOB,
-    problem TEXT
-);
-CREATE INDEX identity_by_site ON identity (site);
-
--- A value: inside the history, or an object of a storage. sha256 is that of the bytes.
+-- A value: inside the history, or an object of a storage. sha256 is that of the bytes; run is the one that it was made as the value of.
 CREATE TABLE result (
     key INTEGER PRIMARY KEY,
     serializer TEXT NOT NULL,
@@ -23,18 +9,45 @@ CREATE TABLE result (
     value BLOB,
     size INTEGER NOT NULL,
     sha256 BLOB NOT NULL,
+    run INTEGER,
     created_us INTEGER NOT NULL
 );
 CREATE INDEX result_by_object ON result (object, storage) WHERE object IS NOT NULL;
 
--- Runs by the result they ended with. inputs is a JSON array with the results that its inputs had.
-CREATE TABLE kept (
+-- Runs whose value may be used again. By what a call is known: identity tells it from all others of the root flow run; site is what the
+-- calls of one task in one parent have in common; arguments is a JSON object of short digests by parameter; problem says why a call has no
+-- identity. What was kept of its value: attempt ended with result; inputs is a JSON array with the results that its inputs had. Both in one
+-- row, and an index for shared results only, since each page more is felt in the commit of a small result.
+CREATE TABLE call (
     run INTEGER PRIMARY KEY,
-    attempt INTEGER NOT NULL,
-    result INTEGER NOT NULL REFERENCES result (key),
-    inputs TEXT NOT NULL
+    identity BLOB,
+    site BLOB,
+    arguments TEXT,
+    occurrence INTEGER,
+    given_key TEXT,
+    code BLOB,
+    problem TEXT,
+    attempt INTEGER,
+    result INTEGER REFERENCES result (key),
+    is_shared INTEGER NOT NULL DEFAULT FALSE,
+    inputs TEXT
 );
-CREATE INDEX kept_by_result ON kept (result);
+CREATE INDEX call_by_shared_result ON call (result) WHERE is_shared;
+
+-- What was kept. Whoever adds to it need not know who made the result; of a result that was dropped meanwhile nothing is kept.
+CREATE VIEW kept AS SELECT run, attempt, result, inputs FROM call WHERE result IS NOT NULL;
+CREATE TRIGGER kept_row INSTEAD OF INSERT ON kept BEGIN
+    INSERT INTO call (run, attempt, result, is_shared, inputs)
+        SELECT new.run, new.attempt, key, key IS NOT NULL AND result.run IS NOT new.run, new.inputs
+        FROM (SELECT new.result AS told) LEFT JOIN result ON key = told WHERE TRUE
+        ON CONFLICT (run) DO UPDATE SET
+            attempt = excluded.attempt, result = excluded.result, is_shared = excluded.is_shared, inputs = excluded.inputs;
+END;
+
+-- Runs by the result that they have.
+CREATE VIEW holder (result, run) AS
+    SELECT result.key, call.run FROM result JOIN call ON call.run = result.run AND call.result = result.key AND NOT is_shared
+    UNION ALL SELECT result, run FROM call WHERE is_shared;
 
 -- Results whose object another history wrote, which is not for this one to delete.
 CREATE TABLE borrowed (
@@ -98,47 +111,29 @@ CREATE TABLE lock (
     renewed_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- What refers to a result, once for each row that does.
+CREATE VIEW reference (result) AS
+    SELECT result FROM holder UNION ALL SELECT result FROM cache UNION ALL SELECT result FROM unheld WHERE result IS NOT NULL;
+
 -- A result is dropped with the last row that refers to it, whoever drops or replaces that; what refers to a result that was dropped
 -- meanwhile is not written.
-CREATE TRIGGER kept_is_gone AFTER DELETE ON kept BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+CREATE TRIGGER kept_is_gone AFTER DELETE ON call BEGIN
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
-CREATE TRIGGER kept_is_another AFTER UPDATE OF result ON kept WHEN old.result IS NOT new.result BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+CREATE TRIGGER kept_is_another AFTER UPDATE OF result ON call WHEN old.result IS NOT new.result BEGIN
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER cache_is_gone AFTER DELETE ON cache BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER cache_is_another AFTER UPDATE OF result ON cache WHEN old.result IS NOT new.result BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER unheld_is_gone AFTER DELETE ON unheld BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER unheld_is_another AFTER UPDATE OF result ON unheld WHEN old.result IS NOT new.result BEGIN
-    DELETE FROM result WHERE key = old.result
-        AND NOT EXISTS (SELECT 1 FROM kept WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM cache WHERE result = old.result)
-        AND NOT EXISTS (SELECT 1 FROM unheld WHERE result = old.result);
-END;
-CREATE TRIGGER kept_of_nothing BEFORE INSERT ON kept WHEN NOT EXISTS (SELECT 1 FROM result WHERE key = new.result) BEGIN
-    DELETE FROM kept WHERE run = new.run;
-    SELECT RAISE(IGNORE);
+    DELETE FROM result WHERE key = old.result AND NOT EXISTS (SELECT 1 FROM reference WHERE result = old.result);
 END;
 CREATE TRIGGER cache_of_nothing BEFORE INSERT ON cache WHEN NOT EXISTS (SELECT 1 FROM result WHERE key = new.result) BEGIN
     DELETE FROM cache WHERE key = new.key;
