@@ -160,6 +160,11 @@ def _pickled_task(task: Any) -> _Pickled:
     return pickled
 
 
+def forget(task: Any) -> None:
+    """Have a task pickled anew: whether workers can import its module is known better now."""
+    _tasks.pop(task, None)
+
+
 def _references(function: Any) -> list[tuple[Callable[[], Any], Any]]:
     """Return how to look up each variable and global that functions pickled by value refer to, with what it stands for now."""
     found: list[tuple[Callable[[], Any], Any]] = []

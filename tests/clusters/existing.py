@@ -1,0 +1,76 @@
+"""A Dask cluster as an operator starts it: `dask scheduler` and `dask worker`, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_READY_SECONDS = 30
+
+
+class ExistingCluster:
+    """Starts with the block and ends with it; no worker has a nanny, so one that is killed stays dead."""
+
+    def __init__(self, folder: Path, workers: int, environment: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.address = ""
+        self._file = folder / "scheduler.json"
+        self._environment = {**os.environ, **(environment or {})}
+        self._count = workers
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self.scheduler = self._start("dask_scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self.address = self._address()
+        for _ in range(self._count):
+            self.add_worker()
+        return self
+
+    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start a worker of one thread."""
+        given = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self.folder), *options)
+        worker = self._start("dask_worker", *given)
+        self.workers.append(worker)
+        return worker
+
+    def _start(self, command: str, *options: str) -> subprocess.Popen[bytes]:
+        program = [sys.executable, "-m", f"distributed.cli.{command}", "--host", "127.0.0.1"]
+        log = (self.folder / f"{command}-{len(self.workers)}.log").open("wb")
+        with log:
+            return subprocess.Popen(
+                [*program, "--scheduler-file", str(self._file), *options], stdout=log, stderr=log, env=self._environment
+            )
+
+    def _address(self) -> str:
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                return str(json.loads(self._file.read_text())["address"])
+            except (OSError, ValueError, KeyError):
+                assert time.monotonic() < deadline, self.logs()
+                time.sleep(0.02)
+
+    def logs(self) -> str:
+        """Return what the processes wrote."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+
+    def kill_scheduler(self) -> None:
+        assert self.scheduler is not None
+        self.scheduler.kill()
+        self.scheduler.wait()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Killed: in good order each would wait for the other.
+        for process in [*self.workers, self.scheduler]:
+            if process is not None:
+                process.kill()
+                process.wait()
