@@ -71,13 +71,14 @@ def fetched(future: Any, name: str, worker: str | None, broken: str | None) -> A
     """Return the value that an attempt has left. Raises `WorkerLost` if it is gone, `RunnerError` if it can't be fetched."""
     if broken is not None:
         raise WorkerLost(f"The value of {name!r} is lost. {broken}")
-    if future.status in {"lost", "cancelled"}:
-        where = f"with Dask worker {worker}" if worker is not None else "on the Dask cluster"
-        raise WorkerLost(f"The value of {name!r} was lost {where}.")
+    where = f"with Dask worker {worker}" if worker is not None else "on the Dask cluster"
+    lost = f"The value of {name!r} was lost {where}."
+    if is_lost(future) and (worker is not None or future.status != "error"):
+        raise WorkerLost(lost)
     try:
         outcome = future.result()
-    except distributed.CancelledError as error:
-        raise WorkerLost(f"The value of {name!r} was lost on the Dask cluster.") from error
+    except (distributed.CancelledError, distributed.KilledWorker) as error:
+        raise WorkerLost(lost) from error
     except Exception as error:
         raise RunnerError(
             f"The value of {name!r} could not be fetched from the Dask cluster: {describe(error)}"

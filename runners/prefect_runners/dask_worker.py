@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import threading
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -36,54 +36,50 @@ class Begun:
         self._taken_back: dict[str, None] = {}
         self._running: set[str] = set()
 
-    def may_begin(self, attempt: str) -> bool:
+    def may_begin(self, key: str) -> bool:
         """Take note that an attempt begins, unless it was taken back."""
         with self._lock:
-            if attempt in self._taken_back:
+            if key in self._taken_back:
                 return False
-            self._running.add(attempt)
-            self._begun[attempt] = None
+            self._running.add(key)
+            self._begun[key] = None
             _forget_oldest(self._begun)
             return True
 
-    def ended(self, attempt: str) -> None:
+    def ended(self, key: str) -> None:
         """Take note of its end."""
         with self._lock:
-            self._running.discard(attempt)
+            self._running.discard(key)
 
-    def take_back(self, attempts: Collection[str]) -> list[str]:
+    def take_back(self, keys: Collection[str]) -> list[str]:
         """Keep attempts from beginning here; returns those that have begun."""
         with self._lock:
-            begun = [one for one in attempts if one in self._running or one in self._begun]
-            self._taken_back.update(dict.fromkeys(set(attempts).difference(begun)))
+            begun = [one for one in keys if one in self._running or one in self._begun]
+            self._taken_back.update(dict.fromkeys(set(keys).difference(begun)))
             _forget_oldest(self._taken_back)
             return begun
 
 
-def _forget_oldest(numbers: dict[str, None]) -> None:
-    while len(numbers) > _MOST_REMEMBERED:
-        del numbers[next(iter(numbers))]
+def _forget_oldest(keys: dict[str, None]) -> None:
+    while len(keys) > _MOST_REMEMBERED:
+        del keys[next(iter(keys))]
 
 
 _here = Begun()
 
 
-def work(topic: str, number: int, parcel: Any, *inputs: Any) -> Outcome:
+def work(dumped: bytes, *inputs: Any) -> Outcome:
     """Run an attempt, tell the near end how it goes and how it ended, and leave its outcome with Dask."""
-    attempt = f"{topic}:{number}"
-    if not _here.may_begin(attempt):
+    topic, key, parcel = pickle.loads(dumped)
+    if not _here.may_begin(key):
         return Outcome(False, b"")
-    worker = get_worker()
+    log_event = get_worker().log_event
     try:
-        outcome = in_place.work(Parcel(*parcel), inputs, partial(_tell, worker.log_event, topic, number))
+        outcome = in_place.work(Parcel(*parcel), inputs, lambda kind, what: log_event(topic, (kind, key, what)))
     finally:
-        _here.ended(attempt)
-    worker.log_event(topic, (REPLY, number, outcome.reply))
+        _here.ended(key)
+    log_event(topic, (REPLY, key, outcome.reply))
     return outcome
-
-
-def _tell(log_event: Callable[[str, Any], object], topic: str, number: int, kind: str, what: Any) -> None:
-    log_event(topic, (kind, number, what))
 
 
 def reply_of(outcome: Outcome) -> bytes:
@@ -91,10 +87,9 @@ def reply_of(outcome: Outcome) -> bytes:
     return outcome.reply
 
 
-def take_back(topic: str, numbers: Collection[int]) -> list[int]:
-    """Keep attempts from beginning on this worker; returns the numbers of those that have begun."""
-    names = {f"{topic}:{number}": number for number in numbers}
-    return [names[name] for name in _here.take_back(names)]
+def take_back(keys: Collection[str]) -> list[str]:
+    """Keep attempts from beginning on this worker; returns those that have begun."""
+    return _here.take_back(keys)
 
 
 def failures_of_imports(modules: Collection[str]) -> dict[str, str]:

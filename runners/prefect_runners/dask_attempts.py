@@ -1,0 +1,193 @@
+"""The attempts that a flow run has on a Dask cluster, and what is heard of them.
+
+Replies, and what an attempt tells before, come as events of Dask. They are dealt with on a thread of our own, which also looks at the
+client's futures every half second: an event that was lost with its worker, and the end of a worker or of the scheduler, show there and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import distributed
+
+from prefect_core.engine import in_place
+from prefect_core.engine.transport import Delivery
+from prefect_core.errors import describe
+from prefect_core.payload import Receipt
+from prefect_runners import dask_natives, dask_worker
+from prefect_runners.settling import Settling
+
+if TYPE_CHECKING:
+    from prefect_runners.dask_natives import DaskReference
+
+_ASK_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0
+_GONE = "gone"
+
+
+class Attempt:
+    """One payload, and the Dask task that it has become."""
+
+    __slots__ = ("asked", "delivery", "done", "future", "key", "reference", "seen_finished")
+
+    def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+        self.key = key
+        self.delivery = delivery
+        self.done = done
+        self.future: Any = None
+        self.reference: DaskReference | None = None
+        self.seen_finished = 0.0
+        self.asked: Any = None
+
+
+class Attempts:
+    """Those that are under way, by their Dask keys, all of which end with `mark`."""
+
+    def __init__(self, topic: str, mark: str, reference: Callable[[Attempt], DaskReference]) -> None:
+        self._topic = topic
+        self._mark = mark
+        self._reference = reference
+        self._client: Any = None
+        self._place = ""
+        self._open: dict[str, Attempt] = {}
+        self._let_go: list[Any] = []
+        self._settling = Settling("prefect-core-dask-receipts", self._settle_message, self._look)
+        self.gone: dict[str, str] = {}
+        """Workers that have ended, by the keys of what was with them."""
+        self.broken: str | None = None
+        """Why nothing can be had from the cluster any more."""
+        self.is_guarded = False
+
+    def listen(self, client: Any, place: str) -> None:
+        """Begin to hear."""
+        self._client, self._place = client, place
+        client.subscribe_topic(self._topic, self._hear)
+        client.subscribe_topic("all", self._hear_of_cluster)
+        self._settling.start()
+
+    def add(self, attempt: Attempt) -> None:
+        """Take note of one that is about to be handed to Dask."""
+        self._open[attempt.key] = attempt
+
+    def take(self, key: str) -> Attempt | None:
+        """Give up one that has not ended: nothing will be heard of it."""
+        attempt = self._open.pop(key, None)
+        if attempt is not None:
+            attempt.delivery.payload.handle = None
+        return attempt
+
+    def close(self) -> list[Attempt]:
+        """Hear nothing any more; returns those that are still open."""
+        self._settling.close()
+        attempts, self._open = list(self._open.values()), {}
+        self._let_go.clear()
+        return attempts
+
+    def settle(self, attempt: Attempt, receipt: Receipt) -> None:
+        """Hand a receipt on, once."""
+        if self.take(attempt.key) is not None:
+            attempt.done(receipt)
+
+    # On Dask's event loop.
+
+    def _hear(self, event: Any) -> None:
+        self._settling.put(event[1])
+        # Cheaper here than where they were done with: no other thread has to be woken.
+        self._let_go.clear()
+
+    def _hear_of_cluster(self, event: Any) -> None:
+        message = event[1]
+        if not isinstance(message, dict) or message.get("action") != "remove-worker":
+            return
+        keys = [*message.get("processing-tasks", ()), *message.get("lost-computed-tasks", ())]
+        ours = [key for key in keys if isinstance(key, str) and key.endswith(self._mark)]
+        # At once: whoever asks for one of these values is told by the next message that it is lost.
+        self.gone.update(dict.fromkeys(ours, str(message["worker"])))
+        self._settling.put((_GONE, "", ours))
+
+    # On our own thread.
+
+    def _settle_message(self, message: Any) -> None:
+        kind, key, what = message
+        attempt = self._open.get(key)
+        if kind == _GONE:
+            self._worker_has_gone(what)
+        elif attempt is None:
+            # It was given up, or Dask has run it once more where no guard could prevent that.
+            return
+        elif kind == dask_worker.REPLY:
+            self._settle_reply(attempt, what)
+        elif kind == in_place.BEGUN:
+            attempt.delivery.begun(what)
+        else:
+            attempt.delivery.happened(what)
+
+    def _settle_reply(self, attempt: Attempt, reply: bytes) -> None:
+        reference = self._reference(attempt)
+        self._let_go.append(attempt.future)
+        attempt.future = None
+        self.settle(attempt, attempt.delivery.receipt(reply, reference))
+
+    def _worker_has_gone(self, keys: list[str]) -> None:
+        if keys and not self.is_guarded:
+            futures = self._client.futures
+            self._client.cancel([distributed.Future(key, self._client) for key in keys if key in futures], force=True)
+        self._settling.look_soon()
+
+    def _look(self) -> None:
+        """Find the attempts that nothing will be heard of any more."""
+        if self._let_go:
+            self._client.loop.add_callback(self._let_go.clear)
+        if self._client.status != "running":
+            self.broken = (
+                f"The connection to the Dask scheduler at {self._place} was lost: it has ended, or can't be reached."
+            )
+            for attempt in list(self._open.values()):
+                self.settle(attempt, attempt.delivery.lost(self.broken, "", began=True))
+            return
+        futures = self._client.futures.copy()
+        over = [(key, state.status) for key, state in futures.items() if state.status != "pending"]
+        if not self._settling.is_empty():
+            # What was put before these were over is dealt with first.
+            self._settling.look_soon()
+            return
+        for key, status in over:
+            over_with = self._open.get(key)
+            if over_with is not None and over_with.future is not None:
+                self._end(over_with, status)
+
+    def _end(self, attempt: Attempt, status: str) -> None:
+        if status == "finished":
+            self._ask(attempt)
+        else:
+            self.settle(attempt, self._receipt_of_lost(attempt, status))
+
+    def _ask(self, attempt: Attempt) -> None:
+        """Fetch the reply of an attempt whose own never came: it was lost with a worker, which still had time to hand on the value."""
+        now = time.monotonic()
+        if not attempt.seen_finished:
+            attempt.seen_finished = now
+        elif attempt.asked is None:
+            if now - attempt.seen_finished > _ASK_SECONDS:
+                key = f"reply-{attempt.key}-asked"
+                attempt.asked = self._client.submit(dask_worker.reply_of, attempt.future, key=key, pure=False)
+        elif attempt.asked.status == "finished":
+            self._settle_reply(attempt, attempt.asked.result(timeout=_ANSWER_SECONDS))
+        elif attempt.asked.status != "pending":
+            self.settle(attempt, self._receipt_of_lost(attempt, "lost"))
+
+    def _receipt_of_lost(self, attempt: Attempt, status: str) -> Receipt:
+        delivery = attempt.delivery
+        worker = self.gone.get(attempt.key)
+        if worker is not None:
+            return delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
+        if any(dask_natives.is_lost(native) for native in delivery.natives):
+            return delivery.unready()
+        began = bool(delivery.started_us)
+        if status != "error":
+            return delivery.lost("Somebody cancelled this task on the Dask cluster.", "", began=began)
+        error = attempt.future.exception(timeout=_ANSWER_SECONDS)
+        return delivery.lost(f"Dask could not run this task: {describe(error)}", "", began=began)
