@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ASK_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 _GONE = "gone"
+_LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-tasks")
 
 
 class Attempt:
@@ -55,6 +56,8 @@ class Attempts:
         self._open: dict[str, Attempt] = {}
         self._let_go: list[Any] = []
         self._settling = Settling("prefect-core-dask-receipts", self._settle_message, self._look)
+        self._kept: dict[str, str] = {}
+        """Whose values were left on the cluster: names of runs."""
         self.gone: dict[str, str] = {}
         """Workers that have ended, by the keys of what was with them."""
         self.broken: str | None = None
@@ -102,7 +105,7 @@ class Attempts:
         message = event[1]
         if not isinstance(message, dict) or message.get("action") != "remove-worker":
             return
-        keys = [*message.get("processing-tasks", ()), *message.get("lost-computed-tasks", ())]
+        keys = [key for what in _LOST_WITH_WORKER for key in message.get(what, ())]
         ours = [key for key in keys if isinstance(key, str) and key.endswith(self._mark)]
         # At once: whoever asks for one of these values is told by the next message that it is lost.
         self.gone.update(dict.fromkeys(ours, str(message["worker"])))
@@ -129,13 +132,24 @@ class Attempts:
         reference = self._reference(attempt)
         self._let_go.append(attempt.future)
         attempt.future = None
-        self.settle(attempt, attempt.delivery.receipt(reply, reference))
+        receipt = attempt.delivery.receipt(reply, reference)
+        if receipt.value is reference:
+            self._kept[attempt.key] = attempt.delivery.payload.run.name
+        self.settle(attempt, receipt)
 
     def _worker_has_gone(self, keys: list[str]) -> None:
-        if keys and not self.is_guarded:
-            futures = self._client.futures
-            self._client.cancel([distributed.Future(key, self._client) for key in keys if key in futures], force=True)
+        if not self.is_guarded:
+            self._give_up(keys)
         self._settling.look_soon()
+
+    def _give_up(self, keys: list[str]) -> None:
+        """Keep Dask from running again what was with a worker that has ended."""
+        futures = self._client.futures
+        self._client.cancel([distributed.Future(key, self._client) for key in keys if key in futures], force=True)
+        for key in keys:
+            attempt = self._open.get(key)
+            if attempt is not None:
+                self.settle(attempt, self._receipt_of_lost(attempt, "cancelled"))
 
     def _look(self) -> None:
         """Find the attempts that nothing will be heard of any more."""
@@ -148,8 +162,11 @@ class Attempts:
             for attempt in list(self._open.values()):
                 self.settle(attempt, attempt.delivery.lost(self.broken, "", began=True))
             return
+        handed_over = [key for key, attempt in self._open.copy().items() if attempt.future is not None]
         futures = self._client.futures.copy()
         over = [(key, state.status) for key, state in futures.items() if state.status != "pending"]
+        # A client that has lost its connection for a moment forgets all.
+        over += [(key, "cancelled") for key in handed_over if key not in futures]
         if not self._settling.is_empty():
             # What was put before these were over is dealt with first.
             self._settling.look_soon()
@@ -184,7 +201,12 @@ class Attempts:
         worker = self.gone.get(attempt.key)
         if worker is not None:
             return delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
-        if any(dask_natives.is_lost(native) for native in delivery.natives):
+        missing = [native.key for native in delivery.natives if dask_natives.is_lost(native)]
+        for key in missing:
+            if key in self._kept:
+                lost = dask_natives.told_lost(self._kept[key], self.gone.get(key))
+                return delivery.lost(f"{lost} It is an input of this task.", "", began=False)
+        if missing:
             return delivery.unready()
         began = bool(delivery.started_us)
         if status != "error":

@@ -33,7 +33,7 @@ class DaskReference(Reference):
         self._name = name
         self._session = session
 
-    def load(self) -> Any:
+    def fetch(self) -> Any:
         return self._session.fetch(self.native, self._name)
 
 
@@ -67,12 +67,17 @@ def is_lost(native: Any) -> bool:
     return isinstance(native, distributed.Future) and native.status in {"error", "cancelled", "lost"}
 
 
+def told_lost(name: str, worker: str | None) -> str:
+    """Say that the value of a run is lost."""
+    where = f"with Dask worker {worker}" if worker is not None else "on the Dask cluster"
+    return f"The value of {name!r} was lost {where}."
+
+
 def fetched(future: Any, name: str, worker: str | None, broken: str | None) -> Any:
     """Return the value that an attempt has left. Raises `WorkerLost` if it is gone, `RunnerError` if it can't be fetched."""
     if broken is not None:
         raise WorkerLost(f"The value of {name!r} is lost. {broken}")
-    where = f"with Dask worker {worker}" if worker is not None else "on the Dask cluster"
-    lost = f"The value of {name!r} was lost {where}."
+    lost = told_lost(name, worker)
     if is_lost(future) and (worker is not None or future.status != "error"):
         raise WorkerLost(lost)
     try:

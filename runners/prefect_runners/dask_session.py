@@ -7,6 +7,7 @@ comes as an event (`dask_attempts`), so a task costs its submit and no round tri
 from __future__ import annotations
 
 import contextlib
+import itertools
 import pickle
 import secrets
 import threading
@@ -59,6 +60,7 @@ class Session:
         self._topic = f"prefect-core-{token}"
         self._attempts = Attempts(self._topic, self._mark, self._reference)
         self._submitting = threading.Lock()
+        self._count = itertools.count()
         self._is_closed = False
         self._modules: Modules | None = None
         self.client: Any = None
@@ -86,8 +88,8 @@ class Session:
             logs.engine_line(
                 None,
                 logs.WARNING,
-                f"The Dask scheduler at {place} takes no plug-in of ours ({describe(error)}): tasks of a worker that ends may run once more "
-                "before they can be stopped.",
+                f"The Dask scheduler at {place} takes no plug-in of ours ({describe(error)}): tasks of a worker that ends may run "
+                "once more before they can be stopped.",
             )
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
@@ -99,7 +101,9 @@ class Session:
         delivery = self._transport.take(payload)
         natives = [dask_natives.future_of(native, self.client) for native in delivery.natives]
         run = payload.run
-        attempt = Attempt(f"{run.name}-{run.uid:x}-{payload.attempt}{self._mark}", delivery, done)
+        # An attempt that could not begin is handed over again under the same number.
+        key = f"{run.name}-{run.uid:x}-{payload.attempt}-{next(self._count)}{self._mark}"
+        attempt = Attempt(key, delivery, done)
         payload.handle = attempt
         self._attempts.add(attempt)
         if self._attempts.broken is None:
@@ -187,10 +191,13 @@ class Session:
 
 
 def _options_for(payload: Payload) -> dict[str, Any]:
-    """Return what Dask is told of an attempt: the annotations around the place that submitted the task."""
+    """Return what Dask is told of an attempt: what its task asks for, and the annotations around the place that submitted it."""
     annotations = payload.variables.run(get_annotations) if payload.variables is not None else {}
-    if not annotations:
-        return {}
     # Retries are the engine's.
     known = ("resources", "priority", "workers", "allow_other_workers")
-    return {name: annotations[name] for name in known if annotations.get(name)}
+    options = {name: annotations[name] for name in known if annotations.get(name)}
+    if payload.resources:
+        options["resources"] = {**options.get("resources", {}), **payload.resources}
+    if payload.priority:
+        options["priority"] = payload.priority
+    return options

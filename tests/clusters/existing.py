@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import distributed
 
 _READY_SECONDS = 30
 
@@ -35,7 +38,17 @@ class ExistingCluster:
 
     def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker of one thread."""
-        given = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self.folder), *options)
+        given = (
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            str(self.folder),
+            "--name",
+            str(len(self.workers)),
+            *options,
+        )
         worker = self._start("dask_worker", *given)
         self.workers.append(worker)
         return worker
@@ -60,6 +73,24 @@ class ExistingCluster:
     def logs(self) -> str:
         """Return what the processes wrote."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+
+    def kill_worker(self, pid: int) -> None:
+        """End a worker process at once, and wait until the scheduler knows."""
+        os.kill(pid, signal.SIGKILL)
+        self._wait_until_gone(pid)
+
+    def end_worker(self, pid: int) -> None:
+        """Ask a worker to leave in good order, whatever it is about."""
+        os.kill(pid, signal.SIGTERM)
+        self._wait_until_gone(pid)
+
+    def _wait_until_gone(self, pid: int) -> None:
+        name = next(str(index) for index, worker in enumerate(self.workers) if worker.pid == pid)
+        with distributed.Client(self.address, set_as_default=False) as client:
+            deadline = time.monotonic() + _READY_SECONDS
+            while name in {str(told["name"]) for told in client.scheduler_info(n_workers=-1)["workers"].values()}:
+                assert time.monotonic() < deadline, self.logs()
+                time.sleep(0.02)
 
     def kill_scheduler(self) -> None:
         assert self.scheduler is not None

@@ -8,13 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
-from prefect_core import flow, history
+from prefect_core import flow, history, task
 from prefect_core.errors import WorkerLost
 from prefect_core.states import State
 from prefect_core.task_runners import DaskTaskRunner
 from prefect_core.testing.contract.journal import Journal
+from prefect_runners import dask_worker
+from prefect_runners.dask_attempts import Attempts
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
 
@@ -60,18 +63,104 @@ def test_a_value_that_is_lost_with_its_worker_is_missed_and_not_computed_again(
     fragile: ExistingCluster, journal: Journal
 ) -> None:
     @flow(task_runner=DaskTaskRunner(address=fragile.address))
-    def run() -> Any:
+    def run() -> list[State]:
         made = bodies.make.submit(journal, 1)
         made.wait()
-        os.kill(int(journal.lines()[0].split()[1]), signal.SIGKILL)
+        fragile.kill_worker(int(journal.lines()[0].split()[1]))
         with pytest.raises(WorkerLost, match="'make-0' was lost with Dask worker tcp://"):
-            while True:
-                made.result()
+            made.result()
         # Had Dask begun it again, this would come behind it.
-        return bodies.double.submit(4).result()
+        return [bodies.double.submit(4, return_state=True), bodies.total.submit(made, return_state=True)]
 
-    assert run() == 8
+    doubled, totalled = run(return_state=True).data
+    assert doubled.result() == 8
+    assert totalled.is_crashed()
+    assert "The value of 'make-0' was lost with Dask worker tcp://" in totalled.message
     assert len(journal.lines()) == 1
+
+
+def test_a_worker_that_leaves_in_good_order_takes_no_running_body_elsewhere(
+    fragile: ExistingCluster, journal: Journal
+) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> State | None:
+        held = bodies.hold.submit(journal)
+        while not journal.lines():
+            time.sleep(0.01)
+        pid = int(journal.lines()[0].split()[1])
+        fragile.end_worker(pid)
+        state = held.wait()
+        bodies.double.submit(4).result()
+        return state
+
+    state = run(return_state=True).data
+    assert state.is_crashed()
+    assert "ended while it had this task" in state.message
+    assert len([line for line in journal.lines() if line.startswith("held ")]) == 1
+
+
+def test_tasks_behind_a_lost_one_are_handed_over_again(fragile: ExistingCluster, journal: Journal) -> None:
+    @task(retries_on_crash=1)
+    def first() -> Any:
+        import numpy as np  # on the worker
+
+        journal.note("first")
+        if journal.lines().count("first") == 1:
+            journal.wait_for("all are submitted")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.ones(1 << 17)
+
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> float:
+        made = first.submit()
+        totals = [bodies.total.submit(made) for _ in range(3)]
+        journal.note("all are submitted")
+        return sum(total.result() for total in totals)
+
+    assert run() == 3 << 17
+    assert journal.lines().count("first") == 2
+    store = history.open_store()
+    assert len(store.attempts(store.task_run("first-0").key)) == 2
+    assert [len(store.attempts(row.key)) for row in store.task_runs() if row.task_name == "total"] == [1, 1, 1]
+
+
+def test_a_reply_that_was_lost_is_asked_for(processes: Any, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Any] = []
+    settle = Attempts._settle_message
+
+    def lose_first(self: Attempts, message: Any) -> None:
+        if message[0] == dask_worker.REPLY and not lost:
+            lost.append(message)
+        else:
+            settle(self, message)
+
+    monkeypatch.setattr(Attempts, "_settle_message", lose_first)
+
+    @flow(task_runner=DaskTaskRunner(cluster=processes))
+    def run() -> int:
+        return bodies.double.submit(21).result()
+
+    begun = time.monotonic()
+    assert run() == 42
+    assert lost
+    assert time.monotonic() - begun < 4
+
+
+def test_where_the_scheduler_takes_no_guard_a_lost_attempt_is_still_told(
+    fragile: ExistingCluster, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("no pickles")
+
+    monkeypatch.setattr(distributed.Client, "register_plugin", refuse)
+
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> State:
+        return bodies.die.submit(journal, return_state=True)
+
+    state = run(return_state=True).data
+    assert state.is_crashed()
+    assert "ended while it had this task" in state.message
 
 
 def test_a_scheduler_that_is_killed_ends_every_open_attempt_with_a_message(
