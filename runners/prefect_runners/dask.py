@@ -19,6 +19,7 @@ class DaskTaskRunner(TaskRunner):
 
     The cluster is the one at `address`, or `cluster` (an object of Dask's), both borrowed and never closed; else one is started for the
     flow run, as `cluster_class(**cluster_kwargs)` (a class, a callable or a dotted name; `distributed.LocalCluster`), and closed with it.
+    When the run ends early, bodies that run on are interrupted, as far as Python allows it: a call that blocks outside of it ends first.
     A flow inside of a task on a worker uses the cluster around it, unless it asks for another.
 
     `adapt_kwargs` are given to the cluster's `adapt`, `client_kwargs` to `distributed.Client`. `performance_report_path` is where Dask
@@ -27,6 +28,7 @@ class DaskTaskRunner(TaskRunner):
 
     shares_memory = False
     holds_values = True
+    can_cancel_running = True
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 import dask.config
 import distributed
+from distributed.utils import format_dashboard_link
 
 from prefect_core import logs
 from prefect_core.errors import ConfigurationError, RunnerError, describe
@@ -86,7 +87,7 @@ class Connection:
         else:
             self._own = _warm(wanted) if wanted.keep_warm else _started(wanted)
             self._connect_to_cluster(self._own.cluster)
-        link = self.client.dashboard_link
+        link = _dashboard_link(self.client)
         if link:
             logs.engine_line(None, logs.INFO, f"The Dask dashboard is available at {link}")
 
@@ -122,6 +123,17 @@ class Connection:
         finally:
             if own is not None and not own.wanted.keep_warm:
                 own.close()
+
+
+def _dashboard_link(client: Any) -> str | None:
+    link: str | None = client.dashboard_link
+    if not link:
+        # A cluster that has just been started does not know its own yet.
+        port = client.scheduler_info()["services"].get("dashboard")
+        protocol, _, place = client.scheduler.address.partition("://")
+        host = "localhost" if protocol == "inproc" else place.partition(":")[0]
+        link = format_dashboard_link(host, port) if port else None
+    return link
 
 
 def _surrounding_scheduler() -> str | None:

@@ -186,7 +186,7 @@ class Session:
         futures = [attempt.future for attempt in attempts if attempt.future is not None]
         if futures:
             with contextlib.suppress(Exception):
-                client.run(dask_worker.take_back, [attempt.key for attempt in attempts], on_error="ignore")
+                client.run(dask_worker.give_up, [attempt.key for attempt in attempts], on_error="ignore")
             client.cancel(futures, force=True)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import importlib
 import pickle
+import sys
 import threading
 from collections.abc import Collection
 from typing import Any
@@ -12,13 +15,15 @@ from dask.sizeof import sizeof
 from distributed import get_worker
 
 import prefect_core
-from prefect_core.engine import in_place
+from prefect_core.engine import deadlines, in_place
 from prefect_core.engine.in_place import Outcome
 from prefect_core.engine.workplace import Parcel
 
 REPLY = "reply"
 """The third kind of message, beside `in_place.BEGUN` and `HAPPENED`."""
 _MOST_REMEMBERED = 10_000
+_INTERRUPT_ROUNDS = 25
+_INTERRUPT_SECONDS = 0.02
 
 
 @sizeof.register(Outcome)  # type: ignore[untyped-decorator]  # Dask is left untyped
@@ -27,37 +32,64 @@ def _size_of_outcome(outcome: Outcome) -> int:
     return int(sizeof(outcome.value)) + len(outcome.reply)
 
 
+class FlowRunEnded(BaseException):
+    """Raised in a body whose flow run has ended without it."""
+
+
 class Begun:
-    """Which attempts began in this process, and which were taken back before they could."""
+    """Which attempts began in this process, which were taken back before they could, and which are given up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._begun: dict[str, None] = {}
         self._taken_back: dict[str, None] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, int] = {}
+        """The threads they run on."""
 
     def may_begin(self, key: str) -> bool:
-        """Take note that an attempt begins, unless it was taken back."""
+        """Take note that an attempt begins on this thread, unless it was taken back."""
         with self._lock:
             if key in self._taken_back:
                 return False
-            self._running.add(key)
+            self._running[key] = threading.get_ident()
             self._begun[key] = None
             _forget_oldest(self._begun)
             return True
 
-    def ended(self, key: str) -> None:
-        """Take note of its end."""
+    def ended(self, key: str) -> bool:
+        """Take note of its end; False if it was given up, so that nobody wants to hear of it."""
         with self._lock:
-            self._running.discard(key)
+            self._running.pop(key, None)
+            # What was about to be raised here must not strike Dask's own code.
+            _raise_in(threading.get_ident(), None)
+            return key not in self._taken_back
 
-    def take_back(self, keys: Collection[str]) -> list[str]:
-        """Keep attempts from beginning here; returns those that have begun."""
+    def is_wanted(self, key: str) -> bool:
+        """Tell whether somebody wants to hear of it."""
+        return key not in self._taken_back
+
+    def take_back(self, keys: Collection[str], *, by_force: bool = False) -> list[str]:
+        """Keep attempts from beginning here; returns those that have begun. `by_force` gives up these, too."""
         with self._lock:
-            begun = [one for one in keys if one in self._running or one in self._begun]
-            self._taken_back.update(dict.fromkeys(set(keys).difference(begun)))
+            begun = [key for key in keys if key in self._running or key in self._begun]
+            self._taken_back.update(dict.fromkeys(keys if by_force else set(keys).difference(begun)))
             _forget_oldest(self._taken_back)
             return begun
+
+    def interrupt(self, keys: Collection[str]) -> bool:
+        """Interrupt those that run here and can be interrupted where they are; tells whether some run on."""
+        with self._lock:
+            threads = [self._running[key] for key in keys if key in self._running]
+            frames = sys._current_frames()
+            for thread in threads:
+                if deadlines.may_interrupt(frames.get(thread)):
+                    _raise_in(thread, FlowRunEnded)
+            return bool(threads)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    raised = ctypes.py_object(kind) if kind is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
 
 
 def _forget_oldest(keys: dict[str, None]) -> None:
@@ -74,11 +106,21 @@ def work(dumped: bytes, *inputs: Any) -> Outcome:
     if not _here.may_begin(key):
         return Outcome(False, b"")
     log_event = get_worker().log_event
+
+    def tell(kind: str, what: Any) -> None:
+        if _here.is_wanted(key):
+            log_event(topic, (kind, key, what))
+
+    outcome = Outcome(False, b"")
     try:
-        outcome = in_place.work(Parcel(*parcel), inputs, lambda kind, what: log_event(topic, (kind, key, what)))
+        outcome = in_place.work(Parcel(*parcel), inputs, tell)
+    except FlowRunEnded:
+        # It came a moment too late for the body.
+        return outcome
     finally:
-        _here.ended(key)
-    log_event(topic, (REPLY, key, outcome.reply))
+        is_wanted = _here.ended(key)
+    if is_wanted:
+        log_event(topic, (REPLY, key, outcome.reply))
     return outcome
 
 
@@ -90,6 +132,16 @@ def reply_of(outcome: Outcome) -> bytes:
 def take_back(keys: Collection[str]) -> list[str]:
     """Keep attempts from beginning on this worker; returns those that have begun."""
     return _here.take_back(keys)
+
+
+async def give_up(keys: Collection[str]) -> bool:
+    """Let attempts end, or not begin, of which nobody will hear; tells whether some run on all the same."""
+    _here.take_back(keys, by_force=True)
+    for _ in range(_INTERRUPT_ROUNDS):
+        if not _here.interrupt(keys):
+            return False
+        await asyncio.sleep(_INTERRUPT_SECONDS)
+    return True
 
 
 def failures_of_imports(modules: Collection[str]) -> dict[str, str]:
