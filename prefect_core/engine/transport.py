@@ -113,6 +113,11 @@ def _unpicklable_arguments(payload: Payload, failure: Exception) -> Serializatio
     name = payload.context.run.task_name  # type: ignore[union-attr]  # payloads of runners are of tasks
     for parameter, value in payload.context.parameters.items():
         inner = unpicklable.failure_of(value, pickling.dumps)
+        if isinstance(inner, SerializationError):
+            # It says itself what to do.
+            return SerializationError(
+                f"Argument {parameter!r} of task {name!r} can't be sent to another process: {inner}"
+            )
         if inner is not None:
             what = unpicklable.described(parameter, value, inner, pickling.dumps)
             return SerializationError(

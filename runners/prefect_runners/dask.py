@@ -96,6 +96,13 @@ class DaskTaskRunner(TaskRunner):
         self._session = Session(self)
         self._session.start()
 
+    @property
+    def client(self) -> Any:
+        """The client of a runner that has been started."""
+        if self._session is None or self._session.client is None:
+            raise RunnerError("The task runner must be started before it has a client.")
+        return self._session.client
+
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         if self._session is None:
             raise RunnerError("The task runner must be started before submitting work.")

@@ -82,7 +82,7 @@ class Connection:
             self._connect_to_cluster(wanted.cluster)
         elif surrounding is not None and wanted.cluster_class is None and not wanted.cluster_kwargs:
             # The body of a task on a worker: its flows use the cluster around it, and their tasks may need its place.
-            distributed.secede()
+            _give_place_back()
             self._connect(surrounding, surrounding)
         else:
             self._own = _warm(wanted) if wanted.keep_warm else _started(wanted)
@@ -123,6 +123,15 @@ class Connection:
         finally:
             if own is not None and not own.wanted.keep_warm:
                 own.close()
+
+
+def _give_place_back() -> None:
+    """Let the worker begin others while the task on this thread waits for what its flow submits. The place is not taken again."""
+    try:
+        distributed.secede()
+    except (AttributeError, KeyError, ValueError):
+        # Not the task's own thread, or one that has done so.
+        return
 
 
 def _dashboard_link(client: Any) -> str | None:
