@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import Counter
@@ -16,14 +17,19 @@ from prefect_runners import dask_worker
 
 _COMPARED = ("python", "prefect_core", "cloudpickle", "dask", "distributed")
 _MISSING = "not installed"
+_SCHEDULER = "the scheduler"
 
 
 def check_versions(client: Any) -> None:
-    """Compare versions on the workers that there are with those here. Raises `RunnerError` with a table of what differs."""
+    """Compare versions on the scheduler, which takes graphs apart, and on the workers that there are, with those here.
+
+    Raises `RunnerError` with a table of what differs.
+    """
     asked = [name for name in _COMPARED if name != "python"]
-    workers = client.get_versions(packages=asked)["workers"]
+    told = client.get_versions(packages=asked)
     here = {**_versions_of({"packages": {"python": ".".join(map(str, sys.version_info))}}), **_here()}
-    theirs = {address: _versions_of(told) for address, told in workers.items()}
+    theirs = {_SCHEDULER: told["scheduler"], **told["workers"]}
+    theirs = {address: _versions_of(found) for address, found in theirs.items()}
     _look_closer(client, theirs)
     rows = [
         (name, here[name], address, found[name])
@@ -51,28 +57,35 @@ def _versions_of(told: Any) -> dict[str, str]:
 
 
 def _look_closer(client: Any, theirs: dict[str, dict[str, str]]) -> None:
-    """Ask the workers themselves where a package has no metadata: it may lie on their path as a checkout."""
+    """Ask those themselves that have no metadata of the package: it may lie on their path as a checkout."""
     unsure = [address for address, found in theirs.items() if found["prefect_core"] == _MISSING]
+    answers: dict[str, Any] = {}
+    if _SCHEDULER in unsure:
+        unsure.remove(_SCHEDULER)
+        with contextlib.suppress(Exception):
+            answers[_SCHEDULER] = client.run_on_scheduler(dask_worker.version)
     if unsure:
-        answers = client.run(dask_worker.version, workers=unsure, on_error="return")
-        for address, answer in answers.items():
-            if isinstance(answer, str):
-                theirs[address]["prefect_core"] = answer
+        answers |= client.run(dask_worker.version, workers=unsure, on_error="return")
+    for address, answer in answers.items():
+        if isinstance(answer, str):
+            theirs[address]["prefect_core"] = answer
 
 
 def _table(rows: list[tuple[str, str, str, str]]) -> str:
-    titles = ("what", "here", "on worker", "there")
+    titles = ("what", "here", "where", "there")
     widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (titles, *rows)]
     cures = []
     names = {row[0] for row in rows}
     if "python" in names:
-        cures.append("run the flow and the workers with the same minor version of Python")
+        cures.append("run the flow and the cluster with the same minor version of Python")
     packages = sorted({f"{name}=={here}" for name, here, _, _ in rows if name != "python"})
     if packages:
-        cures.append(f"install on the workers: pip install {' '.join(packages)}")
+        cures.append(f"install there: pip install {' '.join(packages)}")
     text = "\n".join(line.rstrip() for line in lines)
-    return f"The Dask workers' software differs from that of the flow's process:\n{text}\nTo do: {'; '.join(cures)}."
+    return (
+        f"The software of the Dask cluster differs from that of the flow's process:\n{text}\nTo do: {'; '.join(cures)}."
+    )
 
 
 class Modules:

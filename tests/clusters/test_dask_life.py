@@ -43,10 +43,12 @@ def held_on(address: str) -> dict[str, Any]:
     """Return what a scheduler holds."""
 
     def look(dask_scheduler: Any) -> dict[str, Any]:
+        # Of newer versions of Dask, and of older ones.
+        topics = dask_scheduler._broker._topics if hasattr(dask_scheduler, "_broker") else dask_scheduler.events
         return {
             "tasks": list(dask_scheduler.tasks),
             "plugins": [name for name in dask_scheduler.plugins if name.startswith("prefect-core")],
-            "events": [name for name in dask_scheduler._broker._topics if name.startswith("prefect-core")],
+            "events": [name for name in topics if name.startswith("prefect-core")],
             "processing": sum(len(worker.processing) for worker in dask_scheduler.workers.values()),
         }
 

@@ -237,7 +237,7 @@ def test_a_module_that_is_missing_behind_another_is_named(
     del sys.modules["in_front"], sys.modules["far_behind"]
 
 
-def test_workers_with_other_software_are_refused_with_a_table(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_with_other_software_is_refused_with_a_table(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     here = dask_preflight._here
     monkeypatch.setattr(dask_preflight, "_here", lambda: {**here(), "prefect_core": "9.9", "cloudpickle": "0.1"})
 
@@ -248,10 +248,11 @@ def test_workers_with_other_software_are_refused_with_a_table(threads: Any, monk
     state = run(return_state=True)
     assert isinstance(state.data, RunnerError)
     lines = str(state.data).splitlines()
-    assert lines[0] == "The Dask workers' software differs from that of the flow's process:"
-    assert lines[1].split() == ["what", "here", "on", "worker", "there"]
-    assert [line.split()[:2] for line in lines[2:4]] == [["prefect_core", "9.9"], ["cloudpickle", "0.1"]]
-    assert lines[4] == "To do: install on the workers: pip install cloudpickle==0.1 prefect_core==9.9."
+    assert lines[0] == "The software of the Dask cluster differs from that of the flow's process:"
+    assert lines[1].split() == ["what", "here", "where", "there"]
+    assert [line.split()[:2] for line in lines[2:6]] == [["prefect_core", "9.9"], ["cloudpickle", "0.1"]] * 2
+    assert {line[line.index("  ") :].split()[1].split(":")[0] for line in lines[2:6]} == {"inproc", "the"}
+    assert lines[6] == "To do: install there: pip install cloudpickle==0.1 prefect_core==9.9."
 
 
 def test_an_unpicklable_input_from_inside_a_worker_is_no_hang(processes: Any) -> None:
