@@ -1,7 +1,7 @@
 """The attempts that a flow run has on a Dask cluster, and what is heard of them.
 
 Replies, and what an attempt tells before, come as events of Dask. They are dealt with on a thread of our own, which also looks at the
-client's futures every half second: an event that was lost with its worker, and the end of a worker or of the scheduler, show there and
+client's futures every half second: a reply that was lost with its worker, and the end of a worker or of the scheduler, show there and
 nowhere else.
 """
 
@@ -18,6 +18,7 @@ from prefect_core.engine.transport import Delivery
 from prefect_core.errors import describe
 from prefect_core.payload import Receipt
 from prefect_runners import dask_natives, dask_worker
+from prefect_runners.dask_guard import REPLY
 from prefect_runners.settling import Settling
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Attempts:
         elif attempt is None:
             # It was given up, or Dask has run it once more where no guard could prevent that.
             return
-        elif kind == dask_worker.REPLY:
+        elif kind == REPLY:
             self._settle_reply(attempt, what)
         elif kind == in_place.BEGUN:
             attempt.delivery.begun(what)

@@ -3,6 +3,8 @@
 Dask runs a task again when the worker that ran it ends, and a finished one when the worker that holds its value does; whatever
 `allowed-failures` says. For the tasks of one client the guard makes each native execution the only one: a task that was with a worker that
 ended, fails; a finished one is from then on mere data, which can be lost but not computed again. The engine decides what follows.
+
+It also hands replies on to the client, which come as metadata of the tasks that ended.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
+
+REPLY = "prefect_core.reply"
+"""The kind of message, and the name in a task's metadata, of how an attempt ended."""
 
 
 class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
@@ -38,9 +43,20 @@ class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
             task.suspicious = max(task.suspicious, self._scheduler.allowed_failures)
         elif finish == "memory":
             task.run_spec = None
+            self._hand_on(key, task, kwargs.get("metadata"))
         elif start == "processing" and finish == "released":
             # Its worker left in good order, or an input of it is gone: it would be given to another.
             task.has_lost_dependencies = True
+
+    def _hand_on(self, key: str, task: Any, metadata: Any) -> None:
+        """Send the client the reply that came with the news of a task's end, which spares all of them a message of its own."""
+        reply = metadata.pop(REPLY, None) if metadata else None
+        if reply is None:
+            return
+        task.metadata.pop(REPLY, None)
+        stream = self._scheduler.client_comms.get(self._client)
+        if stream is not None:
+            stream.send({"op": "event", "topic": self._topic, "event": (0, (REPLY, key, reply))})
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Keep nothing of what has just been sent to the client: Dask would hold the last thousands."""

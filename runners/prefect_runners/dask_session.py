@@ -1,7 +1,7 @@
 """The near end of the Dask runner: one flow run on a cluster, from its beginning to its end.
 
 An attempt is one native task, whose outcome stays with the worker that ran it; what the engine gets of it is a `DaskReference`. Its reply
-comes as an event (`dask_attempts`), so a task costs its submit and no round trip.
+comes by itself (`dask_attempts`), so a task costs its submit and no round trip.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Session:
     def _hand_over(self, attempt: Attempt, natives: list[Any]) -> None:
         parcel = attempt.delivery.parcel
         # One argument: Dask looks into each.
-        dumped = pickle.dumps((self._topic, attempt.key, tuple(parcel)))
+        dumped = pickle.dumps((self._topic, attempt.key, self._attempts.is_guarded, tuple(parcel)))
         options = _options_for(attempt.delivery.payload)
         around = large_graphs_allowed() if len(dumped) > _LARGE_BYTES else contextlib.nullcontext()
         with self._submitting, around:

@@ -18,9 +18,8 @@ import prefect_core
 from prefect_core.engine import deadlines, in_place
 from prefect_core.engine.in_place import Outcome
 from prefect_core.engine.workplace import Parcel
+from prefect_runners.dask_guard import REPLY
 
-REPLY = "reply"
-"""The third kind of message, beside `in_place.BEGUN` and `HAPPENED`."""
 _MOST_REMEMBERED = 10_000
 _INTERRUPT_ROUNDS = 25
 _INTERRUPT_SECONDS = 0.02
@@ -102,14 +101,14 @@ _here = Begun()
 
 def work(dumped: bytes, *inputs: Any) -> Outcome:
     """Run an attempt, tell the near end how it goes and how it ended, and leave its outcome with Dask."""
-    topic, key, parcel = pickle.loads(dumped)
+    topic, key, is_guarded, parcel = pickle.loads(dumped)
     if not _here.may_begin(key):
         return Outcome(False, b"")
-    log_event = get_worker().log_event
+    worker = get_worker()
 
     def tell(kind: str, what: Any) -> None:
         if _here.is_wanted(key):
-            log_event(topic, (kind, key, what))
+            worker.log_event(topic, (kind, key, what))
 
     outcome = Outcome(False, b"")
     try:
@@ -119,8 +118,12 @@ def work(dumped: bytes, *inputs: Any) -> Outcome:
         return outcome
     finally:
         is_wanted = _here.ended(key)
-    if is_wanted:
-        log_event(topic, (REPLY, key, outcome.reply))
+    task = worker.state.tasks.get(key) if is_guarded else None
+    if task is not None:
+        # It travels with what Dask itself tells of the end.
+        task.metadata[REPLY] = outcome.reply
+    elif is_wanted:
+        worker.log_event(topic, (REPLY, key, outcome.reply))
     return outcome
 
 

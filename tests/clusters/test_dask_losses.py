@@ -16,7 +16,7 @@ from prefect_core.errors import WorkerLost
 from prefect_core.states import State
 from prefect_core.task_runners import DaskTaskRunner
 from prefect_core.testing.contract.journal import Journal
-from prefect_runners import dask_worker
+from prefect_runners import dask_guard
 from prefect_runners.dask_attempts import Attempts
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
@@ -129,7 +129,7 @@ def test_a_reply_that_was_lost_is_asked_for(processes: Any, journal: Journal, mo
     settle = Attempts._settle_message
 
     def lose_first(self: Attempts, message: Any) -> None:
-        if message[0] == dask_worker.REPLY and not lost:
+        if message[0] == dask_guard.REPLY and not lost:
             lost.append(message)
         else:
             settle(self, message)
