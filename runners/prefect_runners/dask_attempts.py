@@ -57,8 +57,6 @@ class Attempts:
         self._open: dict[str, Attempt] = {}
         self._let_go: list[Any] = []
         self._settling = Settling("prefect-core-dask-receipts", self._settle_message, self._look)
-        self._kept: dict[str, str] = {}
-        """Whose values were left on the cluster: names of runs."""
         self.gone: dict[str, str] = {}
         """Workers that have ended, by the keys of what was with them."""
         self.broken: str | None = None
@@ -133,10 +131,7 @@ class Attempts:
         reference = self._reference(attempt)
         self._let_go.append(attempt.future)
         attempt.future = None
-        receipt = attempt.delivery.receipt(reply, reference)
-        if receipt.value is reference:
-            self._kept[attempt.key] = attempt.delivery.payload.run.name
-        self.settle(attempt, receipt)
+        self.settle(attempt, attempt.delivery.receipt(reply, reference))
 
     def _worker_has_gone(self, keys: list[str]) -> None:
         if not self.is_guarded:
@@ -202,12 +197,7 @@ class Attempts:
         worker = self.gone.get(attempt.key)
         if worker is not None:
             return delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
-        missing = [native.key for native in delivery.natives if dask_natives.is_lost(native)]
-        for key in missing:
-            if key in self._kept:
-                lost = dask_natives.told_lost(self._kept[key], self.gone.get(key))
-                return delivery.lost(f"{lost} It is an input of this task.", "", began=False)
-        if missing:
+        if delivery.note_lost(dask_natives.is_lost):
             return delivery.unready()
         began = bool(delivery.started_us)
         if status != "error":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import distributed
 
 from prefect_core import references
-from prefect_core.errors import RunnerError, SerializationError, WorkerLost, describe
+from prefect_core.errors import RunnerError, SerializationError, ValueLost, describe
 from prefect_core.pickling import Pickler
 from prefect_core.references import Reference
 
@@ -67,23 +67,18 @@ def is_lost(native: Any) -> bool:
     return isinstance(native, distributed.Future) and native.status in {"error", "cancelled", "lost"}
 
 
-def told_lost(name: str, worker: str | None) -> str:
-    """Say that the value of a run is lost."""
-    where = f"with Dask worker {worker}" if worker is not None else "on the Dask cluster"
-    return f"The value of {name!r} was lost {where}."
-
-
 def fetched(future: Any, name: str, worker: str | None, broken: str | None) -> Any:
-    """Return the value that an attempt has left. Raises `WorkerLost` if it is gone, `RunnerError` if it can't be fetched."""
+    """Return the value that an attempt has left. Raises `ValueLost` if it is gone, `RunnerError` if it can't be fetched."""
     if broken is not None:
-        raise WorkerLost(f"The value of {name!r} is lost. {broken}")
-    lost = told_lost(name, worker)
+        raise ValueLost(f"The value of {name!r} is lost. {broken}")
+    where = f"with Dask worker {worker}" if worker is not None else "on the Dask cluster"
+    lost = f"The value of {name!r} was lost {where}."
     if is_lost(future) and (worker is not None or future.status != "error"):
-        raise WorkerLost(lost)
+        raise ValueLost(lost)
     try:
         outcome = future.result()
     except (distributed.CancelledError, distributed.KilledWorker) as error:
-        raise WorkerLost(lost) from error
+        raise ValueLost(lost) from error
     except Exception as error:
         raise RunnerError(
             f"The value of {name!r} could not be fetched from the Dask cluster: {describe(error)}"

@@ -99,6 +99,9 @@ class Session:
         if self._modules is not None and self._modules.look_at(around.task):
             transport.forget(around.task)
         delivery = self._transport.take(payload)
+        if delivery.note_lost(dask_natives.is_lost):
+            done(delivery.unready())
+            return
         natives = [dask_natives.future_of(native, self.client) for native in delivery.natives]
         run = payload.run
         # An attempt that could not begin is handed over again under the same number.
