@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect_core.errors import ConfigurationError, RunnerError
@@ -29,6 +29,7 @@ class DaskTaskRunner(TaskRunner):
     shares_memory = False
     holds_values = True
     can_cancel_running = True
+    takes_chunks = True
 
     def __init__(
         self,
@@ -107,6 +108,11 @@ class DaskTaskRunner(TaskRunner):
         if self._session is None:
             raise RunnerError("The task runner must be started before submitting work.")
         self._session.submit(payload, done)
+
+    def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
+        if self._session is None:
+            raise RunnerError("The task runner must be started before submitting work.")
+        self._session.submit_chunk(chunk)
 
     def reference_to(self, payload: Payload) -> Reference | None:
         return self._session.reference_to(payload) if self._session is not None else None

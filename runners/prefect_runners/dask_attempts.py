@@ -7,6 +7,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,13 @@ _LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-
 
 
 class Attempt:
-    """One payload, and the Dask task that it has become."""
+    """One payload, and the Dask task that it has become, or has a place in: `native` is the key of that."""
 
-    __slots__ = ("asked", "delivery", "done", "future", "key", "reference", "seen_finished")
+    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_finished")
 
-    def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+    def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None], native: str = "") -> None:
         self.key = key
+        self.native = native or key
         self.delivery = delivery
         self.done = done
         self.future: Any = None
@@ -114,13 +116,18 @@ class Attempts:
 
     def _settle_message(self, message: Any) -> None:
         kind, key, what = message
-        attempt = self._open.get(key)
         if kind == _GONE:
             self._worker_has_gone(what)
-        elif attempt is None:
+            return
+        if kind == REPLY and not isinstance(what, bytes):
+            for place, reply in what:
+                self._settle_message((REPLY, dask_worker.place_in(key, place), reply))
+            return
+        attempt = self._open.get(key)
+        if attempt is None:
             # It was given up, or Dask has run it once more where no guard could prevent that.
             return
-        elif kind == REPLY:
+        if kind in {REPLY, in_place.ENDED}:
             self._settle_reply(attempt, what)
         elif kind == in_place.BEGUN:
             attempt.delivery.begun(what)
@@ -142,9 +149,9 @@ class Attempts:
         """Keep Dask from running again what was with a worker that has ended."""
         futures = self._client.futures
         self._client.cancel([distributed.Future(key, self._client) for key in keys if key in futures], force=True)
-        for key in keys:
-            attempt = self._open.get(key)
-            if attempt is not None:
+        lost = set(keys)
+        for attempt in list(self._open.values()):
+            if attempt.native in lost:
                 self.settle(attempt, self._receipt_of_lost(attempt, "cancelled"))
 
     def _look(self) -> None:
@@ -158,19 +165,18 @@ class Attempts:
             for attempt in list(self._open.values()):
                 self.settle(attempt, attempt.delivery.lost(self.broken, "", began=True))
             return
-        handed_over = [key for key, attempt in self._open.copy().items() if attempt.future is not None]
+        handed_over = [attempt for attempt in list(self._open.values()) if attempt.future is not None]
         futures = self._client.futures.copy()
-        over = [(key, state.status) for key, state in futures.items() if state.status != "pending"]
+        over = {key: state.status for key, state in futures.items() if state.status != "pending"}
         # A client that has lost its connection for a moment forgets all.
-        over += [(key, "cancelled") for key in handed_over if key not in futures]
+        over |= {attempt.native: "cancelled" for attempt in handed_over if attempt.native not in futures}
         if not self._settling.is_empty():
             # What was put before these were over is dealt with first.
             self._settling.look_soon()
             return
-        for key, status in over:
-            over_with = self._open.get(key)
-            if over_with is not None and over_with.future is not None:
-                self._end(over_with, status)
+        for attempt in handed_over:
+            if attempt.native in over and attempt.future is not None:
+                self._end(attempt, over[attempt.native])
 
     def _end(self, attempt: Attempt, status: str) -> None:
         if status == "finished":
@@ -188,13 +194,17 @@ class Attempts:
                 key = f"reply-{attempt.key}-asked"
                 attempt.asked = self._client.submit(dask_worker.reply_of, attempt.future, key=key, pure=False)
         elif attempt.asked.status == "finished":
-            self._settle_reply(attempt, attempt.asked.result(timeout=_ANSWER_SECONDS))
+            reply = attempt.asked.result(timeout=_ANSWER_SECONDS)
+            if attempt.native != attempt.key:
+                self._settle_message((REPLY, attempt.native, pickle.loads(reply)))
+            else:
+                self._settle_reply(attempt, reply)
         elif attempt.asked.status != "pending":
             self.settle(attempt, self._receipt_of_lost(attempt, "lost"))
 
     def _receipt_of_lost(self, attempt: Attempt, status: str) -> Receipt:
         delivery = attempt.delivery
-        worker = self.gone.get(attempt.key)
+        worker = self.gone.get(attempt.native)
         if worker is not None:
             return delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
         if delivery.note_lost(dask_natives.is_lost):

@@ -11,8 +11,9 @@ import itertools
 import pickle
 import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -21,7 +22,7 @@ from dask.base import get_annotations
 from prefect_core import logs
 from prefect_core.context import TaskRunContext
 from prefect_core.engine import transport
-from prefect_core.engine.transport import Transport
+from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_runners import dask_natives, dask_worker
@@ -94,11 +95,7 @@ class Session:
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         """Hand an attempt to Dask. Raises `SerializationError` for one that can't travel."""
-        around = payload.context
-        assert isinstance(around, TaskRunContext)
-        if self._modules is not None and self._modules.look_at(around.task):
-            transport.forget(around.task)
-        delivery = self._transport.take(payload)
+        delivery = self._take(payload)
         if delivery.note_lost(dask_natives.is_lost):
             done(delivery.unready())
             return
@@ -114,23 +111,61 @@ class Session:
         if self._attempts.broken is not None:
             self._attempts.settle(attempt, delivery.lost(self._attempts.broken, "", began=False))
 
-    def _hand_over(self, attempt: Attempt, natives: list[Any]) -> None:
-        parcel = attempt.delivery.parcel
-        # One argument: Dask looks into each.
-        dumped = pickle.dumps((self._topic, attempt.key, self._attempts.is_guarded, tuple(parcel)))
-        options = _options_for(attempt.delivery.payload)
-        around = large_graphs_allowed() if len(dumped) > _LARGE_BYTES else contextlib.nullcontext()
-        with self._submitting, around:
-            # In a context of its own: annotations of whoever's thread this is are not the task's.
-            attempt.future = Context().run(self._submit, attempt.key, dumped, natives, options)
+    def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
+        """Hand attempts to Dask as one task."""
+        native = f"{getattr(chunk[0][0].run, 'task_name', 'chunk')}-chunk-{next(self._count)}{self._mark}"
+        attempts: list[Attempt] = []
+        for payload, done in chunk:
+            try:
+                delivery = self._take(payload)
+            except Exception as error:
+                done(Receipt.of_unbegun(error))
+                continue
+            attempt = Attempt(dask_worker.place_in(native, len(attempts)), delivery, done, native)
+            payload.handle = attempt
+            attempts.append(attempt)
+            self._attempts.add(attempt)
+        if attempts and self._attempts.broken is None:
+            self._hand_over_all(attempts)
+        if self._attempts.broken is not None:
+            for attempt in attempts:
+                self._attempts.settle(attempt, attempt.delivery.lost(self._attempts.broken, "", began=False))
 
-    def _submit(self, key: str, dumped: bytes, natives: list[Any], options: dict[str, Any]) -> Any:
-        return self.client.submit(dask_worker.work, dumped, *natives, key=key, pure=False, **options)
+    def _take(self, payload: Payload) -> Delivery:
+        around = payload.context
+        assert isinstance(around, TaskRunContext)
+        if self._modules is not None and self._modules.look_at(around.task):
+            transport.forget(around.task)
+        return self._transport.take(payload)
+
+    def _hand_over(self, attempt: Attempt, natives: list[Any]) -> None:
+        with self._submitting:
+            parcel = tuple(attempt.delivery.parcel)
+            attempt.future = self._submit(dask_worker.work, attempt, parcel, natives)
+
+    def _hand_over_all(self, attempts: list[Attempt]) -> None:
+        with self._submitting:
+            parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
+            future = self._submit(dask_worker.work_chunk, attempts[0], parcels, [])
+            for attempt in attempts:
+                attempt.future = future
+
+    def _submit(self, function: Callable[..., Any], attempt: Attempt, content: Any, natives: list[Any]) -> Any:
+        key = attempt.native
+        # One argument: Dask looks into each.
+        dumped = pickle.dumps((self._topic, key, self._attempts.is_guarded, content))
+        options = _options_for(attempt.delivery.payload)
+        submit = partial(self.client.submit, function, dumped, *natives, key=key, pure=False, **options)
+        with large_graphs_allowed() if len(dumped) > _LARGE_BYTES else contextlib.nullcontext():
+            # In a context of its own: annotations of whoever's thread this is are not the task's.
+            return Context().run(submit)
 
     def reference_to(self, payload: Payload) -> DaskReference | None:
         """Return where the value of an open attempt will lie."""
         attempt = payload.handle
-        return self._reference(attempt) if isinstance(attempt, Attempt) else None
+        if not isinstance(attempt, Attempt) or attempt.key != attempt.native:
+            return None
+        return self._reference(attempt)
 
     def _reference(self, attempt: Attempt) -> DaskReference:
         if attempt.future is None:
@@ -143,7 +178,9 @@ class Session:
 
     def cancel(self, payloads: Collection[Payload]) -> list[bool]:
         """Keep attempts that have not begun from running; tells for each whether that is certain."""
-        attempts = {payload.handle.key: payload for payload in payloads if isinstance(payload.handle, Attempt)}
+        # What has a place in a chunk can't be taken out of it.
+        handles = [(payload.handle, payload) for payload in payloads if isinstance(payload.handle, Attempt)]
+        attempts = {handle.key: payload for handle, payload in handles if handle.key == handle.native}
         nothing = [False] * len(payloads)
         if not attempts or self._is_closed or self._attempts.broken is not None:
             return nothing
@@ -189,7 +226,8 @@ class Session:
         futures = [attempt.future for attempt in attempts if attempt.future is not None]
         if futures:
             with contextlib.suppress(Exception):
-                client.run(dask_worker.give_up, [attempt.key for attempt in attempts], on_error="ignore")
+                natives = list({attempt.native for attempt in attempts})
+                client.run(dask_worker.give_up, natives, on_error="ignore")
             client.cancel(futures, force=True)
 
 

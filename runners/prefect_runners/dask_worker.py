@@ -8,7 +8,7 @@ import importlib
 import pickle
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -118,13 +118,52 @@ def work(dumped: bytes, *inputs: Any) -> Outcome:
         return outcome
     finally:
         is_wanted = _here.ended(key)
+    _tell_end(worker, topic, key, is_guarded, outcome.reply if is_wanted else None)
+    return outcome
+
+
+def work_chunk(dumped: bytes) -> Outcome:
+    """Run attempts one after the other, and tell of each as `work` does: by its place, behind the key of the Dask task."""
+    topic, key, is_guarded, parcels = pickle.loads(dumped)
+    if not _here.may_begin(key):
+        return Outcome(False, b"")
+    worker = get_worker()
+
+    def tell(place: int, kind: str, what: Any) -> None:
+        if _here.is_wanted(key):
+            worker.log_event(topic, (kind, place_in(key, place), what))
+
+    def wanted() -> Iterator[Parcel]:
+        for parcel in parcels:
+            if not _here.is_wanted(key):
+                return
+            yield Parcel(*parcel)
+
+    replies: list[tuple[int, bytes]] = []
+    try:
+        replies = in_place.work_chunk(wanted(), tell)
+    except FlowRunEnded:
+        return Outcome(False, b"")
+    finally:
+        is_wanted = _here.ended(key)
+    _tell_end(worker, topic, key, is_guarded, replies if is_wanted else None)
+    return Outcome(True, pickle.dumps(replies))
+
+
+def place_in(key: str, place: int) -> str:
+    """Return by what an attempt in a chunk is known."""
+    return f"{key}:{place}"
+
+
+def _tell_end(worker: Any, topic: str, key: str, is_guarded: bool, reply: Any) -> None:
+    if reply is None:
+        return
     task = worker.state.tasks.get(key) if is_guarded else None
     if task is not None:
         # It travels with what Dask itself tells of the end.
-        task.metadata[REPLY] = outcome.reply
-    elif is_wanted:
-        worker.log_event(topic, (REPLY, key, outcome.reply))
-    return outcome
+        task.metadata[REPLY] = reply
+    else:
+        worker.log_event(topic, (REPLY, key, reply))
 
 
 def reply_of(outcome: Outcome) -> bytes:
