@@ -118,11 +118,13 @@ class Attempts:
         kind, key, what = message
         if kind == _GONE:
             self._worker_has_gone(what)
-            return
-        if kind == REPLY and not isinstance(what, bytes):
+        elif kind == REPLY and not isinstance(what, bytes):
             for place, reply in what:
                 self._settle_message((REPLY, dask_worker.place_in(key, place), reply))
-            return
+        else:
+            self._settle_of_one(kind, key, what)
+
+    def _settle_of_one(self, kind: str, key: str, what: Any) -> None:
         attempt = self._open.get(key)
         if attempt is None:
             # It was given up, or Dask has run it once more where no guard could prevent that.
