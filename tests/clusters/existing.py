@@ -15,6 +15,8 @@ from typing import Self
 import distributed
 
 _READY_SECONDS = 30
+_ENDS_ALONE = ("--idle-timeout", "60 s")
+"""Where the tests are killed, nobody ends it; it then ends by itself, and its workers behind it."""
 
 
 class ExistingCluster:
@@ -30,7 +32,9 @@ class ExistingCluster:
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self.scheduler = self._start("dask_scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0")
+        self.scheduler = self._start(
+            "dask_scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0", *_ENDS_ALONE
+        )
         self.address = self._address()
         for _ in range(self._count):
             self.add_worker()
