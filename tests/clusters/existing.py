@@ -15,7 +15,7 @@ from typing import Self
 import distributed
 
 _READY_SECONDS = 30
-_ENDS_ALONE = ("--idle-timeout", "60 s")
+_ENDS_ALONE = ("--idle-timeout", "300 s")
 """Where the tests are killed, nobody ends it; it then ends by itself, and its workers behind it."""
 
 
