@@ -15,6 +15,7 @@ QUESTIONS = (
     "many_submitted",
     "async_tasks",
     "processes",
+    "dask_tasks",
     "scaling",
     "memory",
     "start_up",

@@ -204,11 +204,16 @@ _EXPORTS = {
     "ExecutorTaskRunner": "prefect_runners.executor",
     "DaskTaskRunner": "prefect_runners.dask",
     "RayTaskRunner": "prefect_runners.ray",
+    "get_dask_client": "prefect_runners.dask_client",
+    "get_async_dask_client": "prefect_runners.dask_client",
 }
 
 if TYPE_CHECKING:
     from prefect_runners.concurrent import ConcurrentTaskRunner as ConcurrentTaskRunner
     from prefect_runners.concurrent import ThreadPoolTaskRunner as ThreadPoolTaskRunner
+    from prefect_runners.dask import DaskTaskRunner as DaskTaskRunner
+    from prefect_runners.dask_client import get_async_dask_client as get_async_dask_client
+    from prefect_runners.dask_client import get_dask_client as get_dask_client
     from prefect_runners.executor import ExecutorTaskRunner as ExecutorTaskRunner
     from prefect_runners.processes import ProcessPoolTaskRunner as ProcessPoolTaskRunner
     from prefect_runners.sequential import SequentialTaskRunner as SequentialTaskRunner

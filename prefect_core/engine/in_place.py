@@ -11,7 +11,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -61,7 +61,7 @@ def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -
             _teller.remove(news)
 
 
-def work_chunk(parcels: Sequence[Parcel], tell: Callable[[int, str, Any], object]) -> list[tuple[int, bytes]]:
+def work_chunk(parcels: Iterable[Parcel], tell: Callable[[int, str, Any], object]) -> list[tuple[int, bytes]]:
     """Run attempts here, one after the other, and return replies by place in the chunk. Never raises.
 
     What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED.

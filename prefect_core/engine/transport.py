@@ -113,6 +113,11 @@ def _unpicklable_arguments(payload: Payload, failure: Exception) -> Serializatio
     name = payload.context.run.task_name  # type: ignore[union-attr]  # payloads of runners are of tasks
     for parameter, value in payload.context.parameters.items():
         inner = unpicklable.failure_of(value, pickling.dumps)
+        if isinstance(inner, SerializationError):
+            # It says itself what to do.
+            return SerializationError(
+                f"Argument {parameter!r} of task {name!r} can't be sent to another process: {inner}"
+            )
         if inner is not None:
             what = unpicklable.described(parameter, value, inner, pickling.dumps)
             return SerializationError(
@@ -158,6 +163,11 @@ def _pickled_task(task: Any) -> _Pickled:
         ) from failure
     pickled = _tasks[task] = _Pickled(_number(), dumped, [] if is_importable else _references(task.fn))
     return pickled
+
+
+def forget(task: Any) -> None:
+    """Have a task pickled anew: whether workers can import its module is known better now."""
+    _tasks.pop(task, None)
 
 
 def _references(function: Any) -> list[tuple[Callable[[], Any], Any]]:

@@ -261,7 +261,7 @@ class _Attempt:
         call, task = self._call, self._task
         payload = Payload(task.fn, call.args, call.kwargs, self._context, task.is_async)
         payload.timeout_seconds = call.timeout_seconds
-        payload.variables = contextvars.Context()
+        payload.variables = _variables_here()
         payload.variables.run(context.set_tags, call.tags)
         payload.started = self._begin
         part = Part(self._dispatcher.stand_ins)
@@ -317,6 +317,16 @@ class _Attempt:
             f"The result of task {self._task.name!r} can't be sent back from its worker process: {what}. Return plain data, or store what "
             "it is and return where."
         )
+
+
+def _variables_here() -> contextvars.Context:
+    """Return a context with what the engine of a runner has said on this thread, by which its own functions know where they are."""
+    variables = contextvars.Context()
+    for variable, value in contextvars.copy_context().items():
+        # Ours are those of the place where this thread, or its event loop, was started.
+        if not variable.name.startswith("prefect_core."):
+            variables.run(variable.set, value)
+    return variables
 
 
 def _call_holding(part: Part, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -24,10 +24,12 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS: dict[str, str] = {
     "prefect_core/state_details.py __init__": "the fields are those that users of Prefect know",
+    "runners/prefect_runners/dask.py __init__": "the options are those that users of Prefect know",
 }
 LATE_OWN_IMPORTS: dict[str, str] = {
     "prefect_core/history/__init__.py prefect_core.history.sqlite.store": "loads sqlite3, at the first use of a history",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.writer": "as the store",
+    "runners/prefect_runners/dask.py prefect_runners.dask_session": "loads Dask, at the first use of the runner",
 }
 
 EMPTY_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|managers?|handlers?|misc)($|_)")

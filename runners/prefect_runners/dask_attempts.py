@@ -1,0 +1,218 @@
+"""The attempts that a flow run has on a Dask cluster, and what is heard of them.
+
+Replies, and what an attempt tells before, come as events of Dask. They are dealt with on a thread of our own, which also looks at the
+client's futures every half second: a reply that was lost with its worker, and the end of a worker or of the scheduler, show there and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import distributed
+
+from prefect_core.engine import in_place
+from prefect_core.engine.transport import Delivery
+from prefect_core.errors import describe
+from prefect_core.payload import Receipt
+from prefect_runners import dask_natives, dask_worker
+from prefect_runners.dask_guard import REPLY
+from prefect_runners.settling import Settling
+
+if TYPE_CHECKING:
+    from prefect_runners.dask_natives import DaskReference
+
+_ASK_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0
+_GONE = "gone"
+_LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-tasks")
+
+
+class Attempt:
+    """One payload, and the Dask task that it has become, or has a place in: `native` is the key of that."""
+
+    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_finished")
+
+    def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None], native: str = "") -> None:
+        self.key = key
+        self.native = native or key
+        self.delivery = delivery
+        self.done = done
+        self.future: Any = None
+        self.reference: DaskReference | None = None
+        self.seen_finished = 0.0
+        self.asked: Any = None
+
+
+class Attempts:
+    """Those that are under way, by their Dask keys, all of which end with `mark`."""
+
+    def __init__(self, topic: str, mark: str, reference: Callable[[Attempt], DaskReference]) -> None:
+        self._topic = topic
+        self._mark = mark
+        self._reference = reference
+        self._client: Any = None
+        self._place = ""
+        self._open: dict[str, Attempt] = {}
+        self._let_go: list[Any] = []
+        self._settling = Settling("prefect-core-dask-receipts", self._settle_message, self._look)
+        self.gone: dict[str, str] = {}
+        """Workers that have ended, by the keys of what was with them."""
+        self.broken: str | None = None
+        """Why nothing can be had from the cluster any more."""
+        self.is_guarded = False
+
+    def listen(self, client: Any, place: str) -> None:
+        """Begin to hear."""
+        self._client, self._place = client, place
+        client.subscribe_topic(self._topic, self._hear)
+        client.subscribe_topic("all", self._hear_of_cluster)
+        self._settling.start()
+
+    def add(self, attempt: Attempt) -> None:
+        """Take note of one that is about to be handed to Dask."""
+        self._open[attempt.key] = attempt
+
+    def take(self, key: str) -> Attempt | None:
+        """Give up one that has not ended: nothing will be heard of it."""
+        attempt = self._open.pop(key, None)
+        if attempt is not None:
+            attempt.delivery.payload.handle = None
+        return attempt
+
+    def close(self) -> list[Attempt]:
+        """Hear nothing any more; returns those that are still open."""
+        self._settling.close()
+        attempts, self._open = list(self._open.values()), {}
+        self._let_go.clear()
+        return attempts
+
+    def settle(self, attempt: Attempt, receipt: Receipt) -> None:
+        """Hand a receipt on, once."""
+        if self.take(attempt.key) is not None:
+            attempt.done(receipt)
+
+    # On Dask's event loop.
+
+    def _hear(self, event: Any) -> None:
+        self._settling.put(event[1])
+        # Cheaper here than where they were done with: no other thread has to be woken.
+        self._let_go.clear()
+
+    def _hear_of_cluster(self, event: Any) -> None:
+        message = event[1]
+        if not isinstance(message, dict) or message.get("action") != "remove-worker":
+            return
+        keys = [key for what in _LOST_WITH_WORKER for key in message.get(what, ())]
+        ours = [key for key in keys if isinstance(key, str) and key.endswith(self._mark)]
+        # At once: whoever asks for one of these values is told by the next message that it is lost.
+        self.gone.update(dict.fromkeys(ours, str(message["worker"])))
+        self._settling.put((_GONE, "", ours))
+
+    # On our own thread.
+
+    def _settle_message(self, message: Any) -> None:
+        kind, key, what = message
+        if kind == _GONE:
+            self._worker_has_gone(what)
+        elif kind == REPLY and not isinstance(what, bytes):
+            for place, reply in what:
+                self._settle_message((REPLY, dask_worker.place_in(key, place), reply))
+        else:
+            self._settle_of_one(kind, key, what)
+
+    def _settle_of_one(self, kind: str, key: str, what: Any) -> None:
+        attempt = self._open.get(key)
+        if attempt is None:
+            # It was given up, or Dask has run it once more where no guard could prevent that.
+            return
+        if kind in {REPLY, in_place.ENDED}:
+            self._settle_reply(attempt, what)
+        elif kind == in_place.BEGUN:
+            attempt.delivery.begun(what)
+        else:
+            attempt.delivery.happened(what)
+
+    def _settle_reply(self, attempt: Attempt, reply: bytes) -> None:
+        reference = self._reference(attempt)
+        self._let_go.append(attempt.future)
+        attempt.future = None
+        self.settle(attempt, attempt.delivery.receipt(reply, reference))
+
+    def _worker_has_gone(self, keys: list[str]) -> None:
+        if not self.is_guarded:
+            self._give_up(keys)
+        self._settling.look_soon()
+
+    def _give_up(self, keys: list[str]) -> None:
+        """Keep Dask from running again what was with a worker that has ended."""
+        futures = self._client.futures
+        self._client.cancel([distributed.Future(key, self._client) for key in keys if key in futures], force=True)
+        lost = set(keys)
+        for attempt in list(self._open.values()):
+            if attempt.native in lost:
+                self.settle(attempt, self._receipt_of_lost(attempt, "cancelled"))
+
+    def _look(self) -> None:
+        """Find the attempts that nothing will be heard of any more."""
+        if self._let_go:
+            self._client.loop.add_callback(self._let_go.clear)
+        if self._client.status != "running":
+            self.broken = (
+                f"The connection to the Dask scheduler at {self._place} was lost: it has ended, or can't be reached."
+            )
+            for attempt in list(self._open.values()):
+                self.settle(attempt, attempt.delivery.lost(self.broken, "", began=True))
+            return
+        handed_over = [attempt for attempt in list(self._open.values()) if attempt.future is not None]
+        futures = self._client.futures.copy()
+        over = {key: state.status for key, state in futures.items() if state.status != "pending"}
+        # A client that has lost its connection for a moment forgets all.
+        over |= {attempt.native: "cancelled" for attempt in handed_over if attempt.native not in futures}
+        if not self._settling.is_empty():
+            # What was put before these were over is dealt with first.
+            self._settling.look_soon()
+            return
+        for attempt in handed_over:
+            if attempt.native in over and attempt.future is not None:
+                self._end(attempt, over[attempt.native])
+
+    def _end(self, attempt: Attempt, status: str) -> None:
+        if status == "finished":
+            self._ask(attempt)
+        else:
+            self.settle(attempt, self._receipt_of_lost(attempt, status))
+
+    def _ask(self, attempt: Attempt) -> None:
+        """Fetch the reply of an attempt whose own never came: it was lost with a worker, which still had time to hand on the value."""
+        now = time.monotonic()
+        if not attempt.seen_finished:
+            attempt.seen_finished = now
+        elif attempt.asked is None:
+            if now - attempt.seen_finished > _ASK_SECONDS:
+                key = f"reply-{attempt.key}-asked"
+                attempt.asked = self._client.submit(dask_worker.reply_of, attempt.future, key=key, pure=False)
+        elif attempt.asked.status == "finished":
+            reply = attempt.asked.result(timeout=_ANSWER_SECONDS)
+            if attempt.native != attempt.key:
+                self._settle_message((REPLY, attempt.native, pickle.loads(reply)))
+            else:
+                self._settle_reply(attempt, reply)
+        elif attempt.asked.status != "pending":
+            self.settle(attempt, self._receipt_of_lost(attempt, "lost"))
+
+    def _receipt_of_lost(self, attempt: Attempt, status: str) -> Receipt:
+        delivery = attempt.delivery
+        worker = self.gone.get(attempt.native)
+        if worker is not None:
+            return delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
+        if delivery.note_lost(dask_natives.is_lost):
+            return delivery.unready()
+        began = bool(delivery.started_us)
+        if status != "error":
+            return delivery.lost("Somebody cancelled this task on the Dask cluster.", "", began=began)
+        error = attempt.future.exception(timeout=_ANSWER_SECONDS)
+        return delivery.lost(f"Dask could not run this task: {describe(error)}", "", began=began)

@@ -1,0 +1,244 @@
+"""The near end of the Dask runner: one flow run on a cluster, from its beginning to its end.
+
+An attempt is one native task, whose outcome stays with the worker that ran it; what the engine gets of it is a `DaskReference`. Its reply
+comes by itself (`dask_attempts`), so a task costs its submit and no round trip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import pickle
+import secrets
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import distributed
+from dask.base import get_annotations
+
+from prefect_core import logs
+from prefect_core.context import TaskRunContext
+from prefect_core.engine import transport
+from prefect_core.engine.transport import Delivery, Transport
+from prefect_core.errors import RunnerError, describe
+from prefect_core.payload import Payload, Receipt
+from prefect_runners import dask_natives, dask_worker
+from prefect_runners.dask_attempts import Attempt, Attempts
+from prefect_runners.dask_cluster import Connection, Wanted, large_graphs_allowed
+from prefect_runners.dask_guard import Guard
+from prefect_runners.dask_natives import DaskReference
+from prefect_runners.dask_preflight import Modules, check_versions
+
+if TYPE_CHECKING:
+    from prefect_runners.dask import DaskTaskRunner
+
+_LARGE_BYTES = 8 << 20
+
+
+class Session:
+    """What a started runner has."""
+
+    def __init__(self, runner: DaskTaskRunner) -> None:
+        self._runner = runner
+        self._connection = Connection(
+            Wanted(
+                runner.cluster,
+                runner.address,
+                runner.cluster_class,
+                runner.cluster_kwargs,
+                runner.adapt_kwargs,
+                runner.client_kwargs,
+                runner.keep_warm,
+            )
+        )
+        self._report: Any = None
+        self._transport = Transport(home=runner)
+        token = secrets.token_hex(4)
+        self._mark = f"-{token}"
+        self._topic = f"prefect-core-{token}"
+        self._attempts = Attempts(self._topic, self._mark, self._reference)
+        self._submitting = threading.Lock()
+        self._count = itertools.count()
+        self._is_closed = False
+        self._modules: Modules | None = None
+        self.client: Any = None
+
+    def start(self) -> None:
+        """Connect, check the workers, and listen. Raises what says why that can't be."""
+        self._connection.open()
+        client = self.client = self._connection.client
+        dask_natives.register()
+        check_versions(client)
+        self._modules = Modules(client)
+        self._attempts.listen(client, self._connection.place)
+        self._post_guard()
+        if self._runner.performance_report_path is not None:
+            self._report = distributed.performance_report(filename=self._runner.performance_report_path)
+            with client.as_current():
+                self._report.__enter__()
+
+    def _post_guard(self) -> None:
+        try:
+            self.client.register_plugin(Guard(self._mark, self._topic, self.client.id), name=self._topic)
+            self._attempts.is_guarded = True
+        except Exception as error:
+            place = self._connection.place
+            logs.engine_line(
+                None,
+                logs.WARNING,
+                f"The Dask scheduler at {place} takes no plug-in of ours ({describe(error)}): tasks of a worker that ends may run "
+                "once more before they can be stopped.",
+            )
+
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        """Hand an attempt to Dask. Raises `SerializationError` for one that can't travel."""
+        delivery = self._take(payload)
+        if delivery.note_lost(dask_natives.is_lost):
+            done(delivery.unready())
+            return
+        natives = [dask_natives.future_of(native, self.client) for native in delivery.natives]
+        run = payload.run
+        # An attempt that could not begin is handed over again under the same number.
+        key = f"{run.name}-{run.uid:x}-{payload.attempt}-{next(self._count)}{self._mark}"
+        attempt = Attempt(key, delivery, done)
+        payload.handle = attempt
+        self._attempts.add(attempt)
+        if self._attempts.broken is None:
+            self._hand_over(attempt, natives)
+        if self._attempts.broken is not None:
+            self._attempts.settle(attempt, delivery.lost(self._attempts.broken, "", began=False))
+
+    def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
+        """Hand attempts to Dask as one task."""
+        native = f"{getattr(chunk[0][0].run, 'task_name', 'chunk')}-chunk-{next(self._count)}{self._mark}"
+        attempts: list[Attempt] = []
+        for payload, done in chunk:
+            try:
+                delivery = self._take(payload)
+            except Exception as error:
+                done(Receipt.of_unbegun(error))
+                continue
+            attempt = Attempt(dask_worker.place_in(native, len(attempts)), delivery, done, native)
+            payload.handle = attempt
+            attempts.append(attempt)
+            self._attempts.add(attempt)
+        if attempts and self._attempts.broken is None:
+            self._hand_over_all(attempts)
+        if self._attempts.broken is not None:
+            for attempt in attempts:
+                self._attempts.settle(attempt, attempt.delivery.lost(self._attempts.broken, "", began=False))
+
+    def _take(self, payload: Payload) -> Delivery:
+        around = payload.context
+        assert isinstance(around, TaskRunContext)
+        if self._modules is not None and self._modules.look_at(around.task):
+            transport.forget(around.task)
+        return self._transport.take(payload)
+
+    def _hand_over(self, attempt: Attempt, natives: list[Any]) -> None:
+        with self._submitting:
+            parcel = tuple(attempt.delivery.parcel)
+            attempt.future = self._submit(dask_worker.work, attempt, parcel, natives)
+
+    def _hand_over_all(self, attempts: list[Attempt]) -> None:
+        with self._submitting:
+            parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
+            future = self._submit(dask_worker.work_chunk, attempts[0], parcels, [])
+            for attempt in attempts:
+                attempt.future = future
+
+    def _submit(self, function: Callable[..., Any], attempt: Attempt, content: Any, natives: list[Any]) -> Any:
+        key = attempt.native
+        # One argument: Dask looks into each.
+        dumped = pickle.dumps((self._topic, key, self._attempts.is_guarded, content))
+        options = _options_for(attempt.delivery.payload)
+        submit = partial(self.client.submit, function, dumped, *natives, key=key, pure=False, **options)
+        with large_graphs_allowed() if len(dumped) > _LARGE_BYTES else contextlib.nullcontext():
+            # In a context of its own: annotations of whoever's thread this is are not the task's.
+            return Context().run(submit)
+
+    def reference_to(self, payload: Payload) -> DaskReference | None:
+        """Return where the value of an open attempt will lie."""
+        attempt = payload.handle
+        if not isinstance(attempt, Attempt) or attempt.key != attempt.native:
+            return None
+        return self._reference(attempt)
+
+    def _reference(self, attempt: Attempt) -> DaskReference:
+        if attempt.future is None:
+            # The reply was faster than the thread that submits.
+            with self._submitting:
+                pass
+        if attempt.reference is None:
+            attempt.reference = DaskReference(self._runner, attempt.future, attempt.delivery.payload.run.name, self)
+        return attempt.reference
+
+    def cancel(self, payloads: Collection[Payload]) -> list[bool]:
+        """Keep attempts that have not begun from running; tells for each whether that is certain."""
+        # What has a place in a chunk can't be taken out of it.
+        handles = [(payload.handle, payload) for payload in payloads if isinstance(payload.handle, Attempt)]
+        attempts = {handle.key: payload for handle, payload in handles if handle.key == handle.native}
+        nothing = [False] * len(payloads)
+        if not attempts or self._is_closed or self._attempts.broken is not None:
+            return nothing
+        try:
+            answers = self.client.run(dask_worker.take_back, list(attempts), on_error="return")
+        except Exception:
+            # Nobody knows what has begun.
+            return nothing
+        if not all(isinstance(begun, list) for begun in answers.values()):
+            return nothing
+        has_begun = {key for begun in answers.values() for key in begun}
+        taken = [attempt for key in attempts if key not in has_begun and (attempt := self._attempts.take(key))]
+        self.client.cancel([attempt.future for attempt in taken])
+        certain = {id(attempts[attempt.key]) for attempt in taken}
+        return [id(payload) in certain for payload in payloads]
+
+    def fetch(self, future: Any, name: str) -> Any:
+        """Bring a value here. Raises `RunnerError` that says why it can't be had."""
+        if self._is_closed:
+            raise RunnerError(
+                f"The value of {name!r} was left on the Dask cluster, and the flow run that it belongs to has ended. Ask for it before "
+                "(`future.result()`), or store it (`persist_result=True`)."
+            )
+        return dask_natives.fetched(future, name, self._attempts.gone.get(future.key), self._attempts.broken)
+
+    def stop(self) -> None:
+        """Leave nothing of ours on the cluster, and leave it."""
+        self._is_closed = True
+        attempts = self._attempts.close()
+        try:
+            if self.client is not None and self.client.status == "running":
+                self._clear(attempts)
+        finally:
+            if self._modules is not None:
+                self._modules.close()
+            self._connection.close()
+
+    def _clear(self, attempts: list[Attempt]) -> None:
+        client = self.client
+        if self._report is not None:
+            with client.as_current():
+                self._report.__exit__(None, None, None)
+        futures = [attempt.future for attempt in attempts if attempt.future is not None]
+        if futures:
+            with contextlib.suppress(Exception):
+                natives = list({attempt.native for attempt in attempts})
+                client.run(dask_worker.give_up, natives, on_error="ignore")
+            client.cancel(futures, force=True)
+
+
+def _options_for(payload: Payload) -> dict[str, Any]:
+    """Return what Dask is told of an attempt: what its task asks for, and the annotations around the place that submitted it."""
+    annotations = payload.variables.run(get_annotations) if payload.variables is not None else {}
+    # Retries are the engine's.
+    known = ("resources", "priority", "workers", "allow_other_workers")
+    options = {name: annotations[name] for name in known if annotations.get(name)}
+    if payload.resources:
+        options["resources"] = {**options.get("resources", {}), **payload.resources}
+    if payload.priority:
+        options["priority"] = payload.priority
+    return options

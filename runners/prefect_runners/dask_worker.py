@@ -1,0 +1,202 @@
+"""What a Dask worker runs for the Dask runner: attempts, and answers to questions about them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib
+import pickle
+import sys
+import threading
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from dask.sizeof import sizeof
+from distributed import get_worker
+
+import prefect_core
+from prefect_core.engine import deadlines, in_place
+from prefect_core.engine.in_place import Outcome
+from prefect_core.engine.workplace import Parcel
+from prefect_runners.dask_guard import REPLY
+
+_MOST_REMEMBERED = 10_000
+_INTERRUPT_ROUNDS = 25
+_INTERRUPT_SECONDS = 0.02
+
+
+@sizeof.register(Outcome)  # type: ignore[untyped-decorator]  # Dask is left untyped
+def _size_of_outcome(outcome: Outcome) -> int:
+    # By it Dask decides what to move, and what to spill.
+    return int(sizeof(outcome.value)) + len(outcome.reply)
+
+
+class FlowRunEnded(BaseException):
+    """Raised in a body whose flow run has ended without it."""
+
+
+class Begun:
+    """Which attempts began in this process, which were taken back before they could, and which are given up."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: dict[str, None] = {}
+        self._taken_back: dict[str, None] = {}
+        self._running: dict[str, int] = {}
+        """The threads they run on."""
+
+    def may_begin(self, key: str) -> bool:
+        """Take note that an attempt begins on this thread, unless it was taken back."""
+        with self._lock:
+            if key in self._taken_back:
+                return False
+            self._running[key] = threading.get_ident()
+            self._begun[key] = None
+            _forget_oldest(self._begun)
+            return True
+
+    def ended(self, key: str) -> bool:
+        """Take note of its end; False if it was given up, so that nobody wants to hear of it."""
+        with self._lock:
+            self._running.pop(key, None)
+            # What was about to be raised here must not strike Dask's own code.
+            _raise_in(threading.get_ident(), None)
+            return key not in self._taken_back
+
+    def is_wanted(self, key: str) -> bool:
+        """Tell whether somebody wants to hear of it."""
+        return key not in self._taken_back
+
+    def take_back(self, keys: Collection[str], *, by_force: bool = False) -> list[str]:
+        """Keep attempts from beginning here; returns those that have begun. `by_force` gives up these, too."""
+        with self._lock:
+            begun = [key for key in keys if key in self._running or key in self._begun]
+            self._taken_back.update(dict.fromkeys(keys if by_force else set(keys).difference(begun)))
+            _forget_oldest(self._taken_back)
+            return begun
+
+    def interrupt(self, keys: Collection[str]) -> bool:
+        """Interrupt those that run here and can be interrupted where they are; tells whether some run on."""
+        with self._lock:
+            threads = [self._running[key] for key in keys if key in self._running]
+            frames = sys._current_frames()
+            for thread in threads:
+                if deadlines.may_interrupt(frames.get(thread)):
+                    _raise_in(thread, FlowRunEnded)
+            return bool(threads)
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    raised = ctypes.py_object(kind) if kind is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+
+
+def _forget_oldest(keys: dict[str, None]) -> None:
+    while len(keys) > _MOST_REMEMBERED:
+        del keys[next(iter(keys))]
+
+
+_here = Begun()
+
+
+def work(dumped: bytes, *inputs: Any) -> Outcome:
+    """Run an attempt, tell the near end how it goes and how it ended, and leave its outcome with Dask."""
+    topic, key, is_guarded, parcel = pickle.loads(dumped)
+    if not _here.may_begin(key):
+        return Outcome(False, b"")
+    worker = get_worker()
+
+    def tell(kind: str, what: Any) -> None:
+        if _here.is_wanted(key):
+            worker.log_event(topic, (kind, key, what))
+
+    outcome = Outcome(False, b"")
+    try:
+        outcome = in_place.work(Parcel(*parcel), inputs, tell)
+    except FlowRunEnded:
+        # It came a moment too late for the body.
+        return outcome
+    finally:
+        is_wanted = _here.ended(key)
+    _tell_end(worker, topic, key, is_guarded, outcome.reply if is_wanted else None)
+    return outcome
+
+
+def work_chunk(dumped: bytes) -> Outcome:
+    """Run attempts one after the other, and tell of each as `work` does: by its place, behind the key of the Dask task."""
+    topic, key, is_guarded, parcels = pickle.loads(dumped)
+    if not _here.may_begin(key):
+        return Outcome(False, b"")
+    worker = get_worker()
+
+    def tell(place: int, kind: str, what: Any) -> None:
+        if _here.is_wanted(key):
+            worker.log_event(topic, (kind, place_in(key, place), what))
+
+    def wanted() -> Iterator[Parcel]:
+        for parcel in parcels:
+            if not _here.is_wanted(key):
+                return
+            yield Parcel(*parcel)
+
+    replies: list[tuple[int, bytes]] = []
+    try:
+        replies = in_place.work_chunk(wanted(), tell)
+    except FlowRunEnded:
+        return Outcome(False, b"")
+    finally:
+        is_wanted = _here.ended(key)
+    _tell_end(worker, topic, key, is_guarded, replies if is_wanted else None)
+    return Outcome(True, pickle.dumps(replies))
+
+
+def place_in(key: str, place: int) -> str:
+    """Return by what an attempt in a chunk is known."""
+    return f"{key}:{place}"
+
+
+def _tell_end(worker: Any, topic: str, key: str, is_guarded: bool, reply: Any) -> None:
+    if reply is None:
+        return
+    task = worker.state.tasks.get(key) if is_guarded else None
+    if task is not None:
+        # It travels with what Dask itself tells of the end.
+        task.metadata[REPLY] = reply
+    else:
+        worker.log_event(topic, (REPLY, key, reply))
+
+
+def reply_of(outcome: Outcome) -> bytes:
+    """Return the reply of an attempt that has ended; run where the outcome lies."""
+    return outcome.reply
+
+
+def take_back(keys: Collection[str]) -> list[str]:
+    """Keep attempts from beginning on this worker; returns those that have begun."""
+    return _here.take_back(keys)
+
+
+async def give_up(keys: Collection[str]) -> bool:
+    """Let attempts end, or not begin, of which nobody will hear; tells whether some run on all the same."""
+    _here.take_back(keys, by_force=True)
+    for _ in range(_INTERRUPT_ROUNDS):
+        if not _here.interrupt(keys):
+            return False
+        await asyncio.sleep(_INTERRUPT_SECONDS)
+    return True
+
+
+def failures_of_imports(modules: Collection[str]) -> dict[str, str]:
+    """Return what importing modules here raises, by module."""
+    failures = {}
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except BaseException as error:
+            failures[module] = f"{type(error).__name__}: {error}"
+    return failures
+
+
+def version() -> str:
+    """Return the version of prefect_core here."""
+    return prefect_core.__version__

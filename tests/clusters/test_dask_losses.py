@@ -1,0 +1,181 @@
+"""Workers and schedulers that end in the midst of a run: what was lost is said, and nothing runs twice behind the engine's back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+
+from prefect_core import flow, history, task
+from prefect_core.errors import WorkerLost
+from prefect_core.states import State
+from prefect_core.task_runners import DaskTaskRunner
+from prefect_core.testing.contract.journal import Journal
+from prefect_runners import dask_guard
+from prefect_runners.dask_attempts import Attempts
+from tests.clusters import dask_bodies as bodies
+from tests.clusters.existing import ExistingCluster
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+def test_a_worker_that_is_killed_costs_the_attempt_that_ran_there(fragile: ExistingCluster, journal: Journal) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> list[Any]:
+        return [bodies.die.submit(journal, return_state=True), *bodies.double.map(range(4)).result()]
+
+    begun = time.monotonic()
+    died, *others = run(return_state=True).data
+    assert time.monotonic() - begun < 10
+    assert others == [0, 2, 4, 6]
+    assert died.is_crashed()
+    assert isinstance(died.data, WorkerLost)
+    assert "Dask worker tcp://127.0.0.1:" in died.message
+    assert journal.lines() == ["died"]
+    store = history.open_store()
+    assert [attempt.state_name for attempt in store.attempts(store.task_run("die-0").key)] == ["Crashed"]
+
+
+def test_its_retries_go_to_another_worker_and_every_body_is_recorded(
+    fragile: ExistingCluster, journal: Journal
+) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> State:
+        return bodies.die_once.with_options(retries=2).submit(journal, return_state=True)
+
+    state = run(return_state=True).data
+    assert state.is_completed()
+    assert journal.lines() == ["body", "body"]
+    store = history.open_store()
+    row = store.task_run("die_once-0")
+    assert [attempt.state_name for attempt in store.attempts(row.key)][1:] == ["Completed"]
+
+
+def test_a_value_that_is_lost_with_its_worker_is_made_again_by_an_attempt_that_is_recorded(
+    fragile: ExistingCluster, journal: Journal
+) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> list[float]:
+        made = bodies.make.submit(journal, 1)
+        made.wait()
+        fragile.kill_worker(int(journal.lines()[0].split()[1]))
+        # Had Dask begun it again by itself, this would come behind it.
+        assert bodies.double.submit(4).result() == 8
+        assert len(journal.lines()) == 1
+        return [bodies.total.submit(made).result(), float(made.result().sum())]
+
+    assert run() == [1 << 17, 1 << 17]
+    store = history.open_store()
+    assert len(journal.lines()) == len(store.attempts(store.task_run("make-0").key)) == 2
+
+
+def test_a_worker_that_leaves_in_good_order_takes_no_running_body_elsewhere(
+    fragile: ExistingCluster, journal: Journal
+) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> State | None:
+        held = bodies.hold.submit(journal)
+        while not journal.lines():
+            time.sleep(0.01)
+        pid = int(journal.lines()[0].split()[1])
+        fragile.end_worker(pid)
+        state = held.wait()
+        bodies.double.submit(4).result()
+        return state
+
+    state = run(return_state=True).data
+    assert state.is_crashed()
+    assert "ended while it had this task" in state.message
+    assert len([line for line in journal.lines() if line.startswith("held ")]) == 1
+
+
+def test_tasks_behind_a_lost_one_are_handed_over_again(fragile: ExistingCluster, journal: Journal) -> None:
+    @task(retries_on_crash=1)
+    def first() -> Any:
+        import numpy as np  # on the worker
+
+        journal.note("first")
+        if journal.lines().count("first") == 1:
+            journal.wait_for("all are submitted")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.ones(1 << 17)
+
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> float:
+        made = first.submit()
+        totals = [bodies.total.submit(made) for _ in range(3)]
+        journal.note("all are submitted")
+        return sum(total.result() for total in totals)
+
+    assert run() == 3 << 17
+    assert journal.lines().count("first") == 2
+    store = history.open_store()
+    assert len(store.attempts(store.task_run("first-0").key)) == 2
+    assert [len(store.attempts(row.key)) for row in store.task_runs() if row.task_name == "total"] == [1, 1, 1]
+
+
+def test_a_reply_that_was_lost_is_asked_for(processes: Any, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Any] = []
+    settle = Attempts._settle_message
+
+    def lose_first(self: Attempts, message: Any) -> None:
+        if message[0] == dask_guard.REPLY and not lost:
+            lost.append(message)
+        else:
+            settle(self, message)
+
+    monkeypatch.setattr(Attempts, "_settle_message", lose_first)
+
+    @flow(task_runner=DaskTaskRunner(cluster=processes))
+    def run() -> int:
+        return bodies.double.submit(21).result()
+
+    begun = time.monotonic()
+    assert run() == 42
+    assert lost
+    assert time.monotonic() - begun < 4
+
+
+def test_where_the_scheduler_takes_no_guard_a_lost_attempt_is_still_told(
+    fragile: ExistingCluster, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("no pickles")
+
+    monkeypatch.setattr(distributed.Client, "register_plugin", refuse)
+
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> State:
+        return bodies.die.submit(journal, return_state=True)
+
+    state = run(return_state=True).data
+    assert state.is_crashed()
+    assert "ended while it had this task" in state.message
+
+
+def test_a_scheduler_that_is_killed_ends_every_open_attempt_with_a_message(
+    fragile: ExistingCluster, journal: Journal
+) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> list[State | None]:
+        futures = [bodies.hold.submit(journal, str(number)) for number in range(3)]
+        while not journal.lines():
+            time.sleep(0.01)
+        fragile.kill_scheduler()
+        ended = [future.wait() for future in futures]
+        return [*ended, bodies.double.submit(1, return_state=True)]
+
+    begun = time.monotonic()
+    states = run(return_state=True).data
+    assert time.monotonic() - begun < 30
+    for state in states:
+        assert state.is_crashed()
+        assert f"The connection to the Dask scheduler at {fragile.address} was lost" in state.message
