@@ -210,18 +210,33 @@ class Task(TaskSettings, Generic[P, R]):
     def map(
         self: Task[P, Coroutine[Any, Any, T]],
         *args: Any,
+        window: None = ...,
         return_state: Literal[False] = ...,
         wait_for: Any = ...,
         **kwargs: Any,
     ) -> PrefectFutureList[T]: ...
     @overload
     def map(
-        self, *args: Any, window: int, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
-    ) -> PrefectFutureStream[R]: ...
+        self: Task[P, Coroutine[Any, Any, T]],
+        *args: Any,
+        window: int,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> PrefectFutureStream[T]: ...
     @overload
     def map(
-        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+        self,
+        *args: Any,
+        window: None = ...,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> PrefectFutureList[R]: ...
+    @overload
+    def map(
+        self, *args: Any, window: int, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureStream[R]: ...
     @overload
     def map(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> list[State]: ...
 

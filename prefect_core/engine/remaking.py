@@ -222,23 +222,28 @@ class _Again:
                 return
 
     def _attempt(self) -> Life[Receipt]:
-        run, task = self.run, self.task
+        run = self.run
+        receipt = yield from self._call()
         for _ in range(_MOST_ATTEMPTS):
-            args, kwargs = yield from self._origin.inputs()
-            payload = self.payload = Payload(task.fn, args, kwargs, self.context, task.is_async)
-            run.attempt += 1
-            payload.attempt = run.attempt
-            payload.timeout_seconds, payload.variables = task.timeout_seconds, self._origin.variables
-            payload.resources, payload.priority = task.resources, task.priority
-            payload.started, payload.is_again = self._begin, True
-            self._has_begun = False
-            receipt: Receipt = yield Call(payload)
             if not receipt.unready:
                 break
             run.attempt -= 1
+            receipt = yield from self._call()
         run.worker = receipt.worker
         if receipt.began:
             self._begin(receipt.started_us)
+        return receipt
+
+    def _call(self) -> Life[Receipt]:
+        run, task = self.run, self.task
+        args, kwargs = yield from self._origin.inputs()
+        run.attempt += 1
+        payload = self.payload = Payload(task.fn, args, kwargs, self.context, task.is_async)
+        payload.timeout_seconds, payload.variables = task.timeout_seconds, self._origin.variables
+        payload.resources, payload.priority = task.resources, task.priority
+        payload.started, payload.is_again = self._begin, True
+        self._has_begun = False
+        receipt: Receipt = yield Call(payload)
         return receipt
 
     def _begin(self, started_us: int) -> None:
@@ -296,7 +301,7 @@ def healed(references: list[Reference]) -> Life[None]:
 
 def _as_input(upstream: Any, allowed: bool, promised: Promised) -> Any:
     state = upstream if isinstance(upstream, State) else upstream.state
-    reference = state.data if state.is_final() else promised.get(upstream)
+    reference: Any = state.data if state.is_final() or isinstance(upstream, State) else promised.get(upstream)
     if isinstance(reference, Reference):
         return inputs.Pinned(_Input(reference), allowed)  # type: ignore[arg-type]  # a mark for what is looked up later
     return inputs.value_of(upstream, allowed)

@@ -97,8 +97,8 @@ class ConcurrentTaskRunner(TaskRunner):
         if self._host is None or self._pool is None:
             return None
         handle = payload.handle
-        may_be_behind = self.max_workers is not None and handle is not None
-        is_needed = payload.is_async or (may_be_behind and self._pool.is_behind_loop(handle))
+        is_bounded = self.max_workers is not None
+        is_needed = payload.is_async or (is_bounded and handle is not None and self._pool.is_behind_loop(handle))
         return self._host.loop() if is_needed else None
 
     def stop(self) -> None:
