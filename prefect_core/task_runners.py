@@ -200,6 +200,7 @@ _EXPORTS = {
     "ExecutorTaskRunner": "prefect_runners.executor",
     "DaskTaskRunner": "prefect_runners.dask",
     "RayTaskRunner": "prefect_runners.ray",
+    "remote_options": "prefect_runners.ray_options",
 }
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ if TYPE_CHECKING:
     from prefect_runners.concurrent import ThreadPoolTaskRunner as ThreadPoolTaskRunner
     from prefect_runners.executor import ExecutorTaskRunner as ExecutorTaskRunner
     from prefect_runners.processes import ProcessPoolTaskRunner as ProcessPoolTaskRunner
+    from prefect_runners.ray import RayTaskRunner as RayTaskRunner
+    from prefect_runners.ray_options import remote_options as remote_options
     from prefect_runners.sequential import SequentialTaskRunner as SequentialTaskRunner
 
 

@@ -35,27 +35,44 @@ Tell = Callable[[str, Any], object]
 class Outcome:
     """What an execution leaves with its engine: the value, for those who depend on it, and the reply, for who asks how it ended.
 
-    `is_ok` is False where there is no value, since the body failed or could not begin.
+    `is_ok` is False where there is no value, since the body failed or could not begin. `dumped` is the pickled value that went with the
+    reply, or None.
     """
 
-    __slots__ = ("is_ok", "reply", "value")
+    __slots__ = ("dumped", "is_ok", "reply", "value")
 
-    def __init__(self, is_ok: bool, reply: bytes, value: Any = None) -> None:
+    def __init__(self, is_ok: bool, reply: bytes, value: Any = None, dumped: bytes | None = None) -> None:
         self.is_ok = is_ok
         self.reply = reply
         self.value = value
+        self.dumped = dumped
 
 
 def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -> Outcome:
     """Run the attempt in `parcel` here; `inputs` are the values, or the outcomes, that its references stand for. Never raises."""
     if any(isinstance(one, Outcome) and not one.is_ok for one in inputs):
-        return Outcome(False, pickle.dumps(tuple(Reply(0, 0, False, remote.process_name(), None, [], is_unready=True))))
-    values = [one.value if isinstance(one, Outcome) else one for one in inputs]
+        return unready()
+    return carry_out(parcel, [one.value if isinstance(one, Outcome) else one for one in inputs], tell)
+
+
+def unready() -> Outcome:
+    """Make the outcome of an attempt whose inputs were never made."""
+    return Outcome(False, pickle.dumps(tuple(Reply(0, 0, False, remote.process_name(), None, [], is_unready=True))))
+
+
+def carry_out(
+    parcel: Parcel, values: Sequence[Any], tell: Tell | None = None, keep: Callable[[Any], Any] | None = None
+) -> Outcome:
+    """Do as `work`, with the values of all references at hand.
+
+    `keep` is called with a value that is too large to be sent, and returns what the outcome holds in its place; what it raises is why the
+    value can't be kept.
+    """
     news = _News(tell) if tell is not None else None
     if news is not None:
         _teller.add(news)
     try:
-        return _workplace.run_in_place(tuple(parcel), values, news, _outcome)
+        return _workplace.run_in_place(tuple(parcel), values, news, partial(_outcome, keep))
     finally:
         if news is not None:
             _teller.remove(news)
@@ -91,18 +108,24 @@ def _sent_outcome(
 
 
 def _outcome(
-    receipt: Receipt, reply: Callable[[BaseException | None, bool], bytes], fail: Callable[[Exception], Exception]
+    keep: Callable[[Any], Any] | None,
+    receipt: Receipt,
+    reply: Callable[[BaseException | None, bool], bytes],
+    fail: Callable[[Exception], Exception],
 ) -> Outcome:
     if receipt.error is not None:
         return Outcome(False, reply(receipt.error, False))
     value = receipt.value
     if type(value) in PLAIN and not (isinstance(value, str | bytes) and len(value) > MOST_INLINE):
-        return Outcome(True, reply(None, False) + pickle.dumps(value), value)
+        plain = pickle.dumps(value)
+        return Outcome(True, reply(None, False) + plain, value, plain)
     try:
         dumped = _dumped_if_small(value)
+        if dumped is None and keep is not None:
+            value = keep(value)
     except Exception as failure:
         return Outcome(False, reply(fail(failure), False))
-    return Outcome(True, reply(None, dumped is None) + (dumped or b""), value)
+    return Outcome(True, reply(None, dumped is None) + (dumped or b""), value, dumped)
 
 
 class _TooLarge(Exception):

@@ -1,0 +1,118 @@
+"""Tasks on Ray: on a local one that is started for the flow run, on the one that this process has, or on a cluster by its address."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect_core.engine.transport import Delivery, Transport
+from prefect_core.errors import RunnerError
+from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
+from prefect_core.task_runners import Host, TaskRunner
+from prefect_runners import ray_cluster, ray_objects, ray_options
+from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_reference import RayReference
+from prefect_runners.ray_store import HeadStore, Session
+from prefect_runners.ray_worker import execute
+
+
+class RayTaskRunner(TaskRunner):
+    """Runs tasks on Ray, each attempt as one Ray task.
+
+    If this process has an initialised Ray, or `address` names a cluster ("auto", "host:6379", "ray://host:10001"), that is borrowed, and
+    left as it was found. Otherwise a local Ray is started with `init_kwargs` (what `ray.init` takes) and shut down when the flow run ends.
+
+    Values over 64 KiB stay in Ray's memory and move between tasks there. As everywhere in Ray, NumPy arrays among them are read-only views:
+    copy one to change it. What a body submits runs in its own worker.
+    """
+
+    shares_memory = False
+    can_cancel_running = True
+    holds_values = True
+
+    def __init__(self, address: str | None = None, init_kwargs: dict[str, Any] | None = None) -> None:
+        if address is not None and (not isinstance(address, str) or not address):
+            raise TypeError(f"'address' must be a text such as 'auto' or 'host:6379', or None; got {address!r}.")
+        if init_kwargs is not None and not isinstance(init_kwargs, dict):
+            raise TypeError(f"'init_kwargs' must be a dict of arguments for ray.init, or None; got {init_kwargs!r}.")
+        self.address = address
+        self.init_kwargs = dict(init_kwargs or {})
+        self._transport = Transport(home=self)
+        self._lease: ray_cluster.Lease | None = None
+        self._attempts: Attempts | None = None
+        self._session = b""
+        self._function: Any = None
+
+    @classmethod
+    def from_argument(cls, argument: str) -> RayTaskRunner:
+        return cls(argument)
+
+    def options(self) -> dict[str, Any]:
+        return {"address": self.address, "init_kwargs": self.init_kwargs or None}
+
+    def duplicate(self) -> RayTaskRunner:
+        return type(self)(self.address, self.init_kwargs)
+
+    def start(self, host: Host) -> None:
+        """Connect to Ray or start it. Raises `ConfigurationError` where it is missing, and `RunnerError` where that can't be."""
+        self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs)
+        ray_objects.let_references_travel(type(self))
+        self._session = f"session-{uuid.uuid4().hex}".encode()
+        HeadStore(self._session).open(Session([str(Path(entry).absolute()) for entry in sys.path]))
+        self._function = lease.ray.remote(num_returns=2, max_retries=0)(execute)
+        self._attempts = Attempts(lease.ray, self, self._session)
+
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        attempts = self._attempts
+        if attempts is None or attempts.is_closed:
+            raise RunnerError("The task runner must be started before submitting work.")
+        delivery = self._transport.take(payload)
+        if attempts.dead is not None:
+            done(delivery.lost(attempts.dead, "", began=False))
+            return
+        attempt = payload.handle = attempts.new(delivery, done)
+        try:
+            reply, made = self._hand_over(attempt, delivery)
+        except Exception as error:
+            attempts.drop(attempt)
+            raise RunnerError(f"Ray did not take {payload.run.name!r}: {error}") from error
+        attempts.expect(attempt, reply, made)
+
+    def _hand_over(self, attempt: Attempt, delivery: Delivery) -> Any:
+        natives, foreign = ray_objects.unwrapped(delivery.natives)
+        order = pickle.dumps((self._session, attempt.number, foreign, tuple(delivery.parcel)))
+        options = ray_options.of(delivery.payload)
+        return self._function.options(name=delivery.payload.run.name, **options).remote(order, *natives)
+
+    def reference_to(self, payload: Payload) -> Reference | None:
+        attempt = payload.handle
+        if not isinstance(attempt, Attempt) or attempt.made is None or self._lease is None:
+            return None
+        return RayReference(self, self._lease.ray, attempt.made)
+
+    def cancel(self, payload: Payload) -> bool:
+        return (
+            isinstance(payload.handle, Attempt) and self._attempts is not None and self._attempts.cancel(payload.handle)
+        )
+
+    def interrupt(self, payload: Payload) -> None:
+        """End the worker process that runs the attempt, which runs nothing else; Ray starts another when it needs one."""
+        if isinstance(payload.handle, Attempt) and self._attempts is not None:
+            self._attempts.force(payload.handle)
+
+    def stop(self) -> None:
+        try:
+            if self._attempts is not None:
+                self._attempts.close()
+        finally:
+            if self._lease is not None:
+                self._lease.give_back()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A task that names this runner may be mentioned by a function that travels.
+        return type(self), (self.address, self.init_kwargs)

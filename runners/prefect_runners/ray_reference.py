@@ -1,0 +1,35 @@
+"""Where the value of an attempt lies in Ray, and how it is fetched from there."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from prefect_core.errors import MissingResult, describe
+from prefect_core.references import Reference
+from prefect_runners.ray_values import value_in
+
+
+class RayReference(Reference):
+    """Refers to the second object of an execution, for as long as this reference is there."""
+
+    __slots__ = ("_ray",)
+
+    def __init__(self, home: object, ray: ModuleType, native: Any) -> None:
+        super().__init__(home, native)
+        self._ray = ray
+
+    def load(self) -> Any:
+        """Fetch the value. Arrays in it are read-only views of Ray's memory. Raises `MissingResult` that says why it can't be had."""
+        if not self._ray.is_initialized():
+            raise MissingResult(
+                "The value lay in the memory of a Ray that is shut down. Ask for it before the flow run ends, return the value instead of "
+                "its future, or store it: persist_result=True."
+            )
+        try:
+            made = self._ray.get(self.native)
+        except self._ray.exceptions.RayError as error:
+            raise MissingResult(
+                f"The value lay in the memory of Ray and is lost: {describe(error).partition(chr(10))[0]}"
+            ) from error
+        return value_in(made)
