@@ -19,8 +19,8 @@ class RayReference(Reference):
         super().__init__(home, native)
         self._ray = ray
 
-    def load(self) -> Any:
-        """Fetch the value. Arrays in it are read-only views of Ray's memory. Raises `MissingResult` that says why it can't be had."""
+    def fetch(self) -> Any:
+        """Bring the value here. Arrays in it are read-only views of Ray's memory. Raises `MissingResult` that says why it can't be had."""
         if not self._ray.is_initialized():
             raise MissingResult(
                 "The value lay in the memory of a Ray that is shut down. Ask for it before the flow run ends, return the value instead of "
