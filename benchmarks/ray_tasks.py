@@ -97,7 +97,12 @@ def on_one_ray() -> list[Figure]:
         figure(f"{COUNT:,} no-op tasks on Ray, results collected", None, no_op, fan(COUNT), COUNT, 1.1),
         figure(f"{NAPS} tasks of 50 ms on Ray (97 % of its throughput)", None, nap, fan(NAPS), NAPS, 1 / 0.97),
         figure(
-            f"chain of {LENGTH} tasks on Ray", None, add, lambda submit, collect: collect([chain_of(submit)]), LENGTH, 1.2
+            f"chain of {LENGTH} tasks on Ray",
+            None,
+            add,
+            lambda submit, collect: collect([chain_of(submit)]),
+            LENGTH,
+            1.2,
         ),
         figure(
             f"binary tree over {LEAVES:,} leaves on Ray",

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from prefect_core.engine.transport import Delivery, Transport
-from prefect_core.errors import RunnerError
+from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_runners import ray_cluster, ray_objects, ray_options
 from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_clerk import Clerk
 from prefect_runners.ray_reference import RayReference
 from prefect_runners.ray_store import HeadStore, Session
+from prefect_runners.ray_watch import Watch
 from prefect_runners.ray_worker import execute
+
+_STOP_SECONDS = 5.0
 
 
 class RayTaskRunner(TaskRunner):
@@ -45,6 +49,8 @@ class RayTaskRunner(TaskRunner):
         self._transport = Transport(home=self)
         self._lease: ray_cluster.Lease | None = None
         self._attempts: Attempts | None = None
+        self._watch: Any = None
+        self._clerk: Clerk | None = None
         self._session = b""
         self._function: Any = None
 
@@ -63,13 +69,16 @@ class RayTaskRunner(TaskRunner):
         self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs)
         ray_objects.let_references_travel(type(self))
         self._session = f"session-{uuid.uuid4().hex}".encode()
-        HeadStore(self._session).open(Session([str(Path(entry).absolute()) for entry in sys.path]))
+        store = HeadStore(self._session)
+        store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
         self._function = lease.ray.remote(num_returns=2, max_retries=0)(execute)
-        self._attempts = Attempts(lease.ray, self, self._session)
+        self._attempts = Attempts(lease.ray)
+        self._watch = Watch(self._attempts, store)
+        self._clerk = Clerk(self._attempts, self, self._watch)
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
-        attempts = self._attempts
-        if attempts is None or attempts.is_closed:
+        attempts, clerk = self._attempts, self._clerk
+        if attempts is None or clerk is None:
             raise RunnerError("The task runner must be started before submitting work.")
         delivery = self._transport.take(payload)
         if attempts.dead is not None:
@@ -77,11 +86,12 @@ class RayTaskRunner(TaskRunner):
             return
         attempt = payload.handle = attempts.new(delivery, done)
         try:
-            reply, made = self._hand_over(attempt, delivery)
+            attempt.reply, attempt.made = self._hand_over(attempt, delivery)
         except Exception as error:
-            attempts.drop(attempt)
-            raise RunnerError(f"Ray did not take {payload.run.name!r}: {error}") from error
-        attempts.expect(attempt, reply, made)
+            attempts.close(attempt)
+            raise RunnerError(f"Ray did not take {payload.run.name!r}: {describe(error)}") from error
+        clerk.expect(attempt)
+        self._watch.rouse()
 
     def _hand_over(self, attempt: Attempt, delivery: Delivery) -> Any:
         natives, foreign = ray_objects.unwrapped(delivery.natives)
@@ -96,19 +106,21 @@ class RayTaskRunner(TaskRunner):
         return RayReference(self, self._lease.ray, attempt.made)
 
     def cancel(self, payload: Payload) -> bool:
-        return (
-            isinstance(payload.handle, Attempt) and self._attempts is not None and self._attempts.cancel(payload.handle)
-        )
+        attempt = payload.handle
+        return self._attempts is not None and isinstance(attempt, Attempt) and self._attempts.cancel(attempt)
 
     def interrupt(self, payload: Payload) -> None:
         """End the worker process that runs the attempt, which runs nothing else; Ray starts another when it needs one."""
-        if isinstance(payload.handle, Attempt) and self._attempts is not None:
+        if self._attempts is not None and isinstance(payload.handle, Attempt):
             self._attempts.force(payload.handle)
 
     def stop(self) -> None:
+        clerk, self._clerk = self._clerk, None
         try:
-            if self._attempts is not None:
-                self._attempts.close()
+            if self._attempts is not None and clerk is not None:
+                self._attempts.force_all(_STOP_SECONDS)
+                clerk.stop()
+                self._watch.stop()
         finally:
             if self._lease is not None:
                 self._lease.give_back()

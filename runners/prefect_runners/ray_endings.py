@@ -1,39 +1,58 @@
-"""What Ray says of an attempt that did not answer, as a receipt."""
+"""What there is to say of an attempt that did not answer, as a receipt."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect_core.errors import RunnerError, SerializationError, describe
 from prefect_core.payload import Receipt
+from prefect_runners.ray_attempts import Attempt
 
-if TYPE_CHECKING:
-    from prefect_runners.ray_attempts import Attempt
-
-_NEVER_BEGAN = ("RuntimeEnvSetupError", "TaskUnschedulableError", "TaskPlacementGroupRemoved")
-_LOST_VALUES = (
-    "ObjectLostError",
-    "OwnerDiedError",
-    "ObjectReconstructionFailedError",
-    "ObjectFreedError",
+_NEVER_BEGAN = {"RuntimeEnvSetupError", "TaskUnschedulableError", "TaskPlacementGroupRemoved"}
+_LOST_VALUES = {
     "ObjectFetchTimedOutError",
-)
+    "ObjectFreedError",
+    "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "OwnerDiedError",
+}
+
+
+class Ending(Exception, ABC):
+    """Stands for the reply of an attempt that is not waited for any longer."""
+
+    @abstractmethod
+    def receipt(self, attempt: Attempt) -> Receipt:
+        """Make the receipt."""
+
+
+class Gone(Ending):
+    """Ray is gone, or so is its head."""
+
+    def receipt(self, attempt: Attempt) -> Receipt:
+        return attempt.delivery.lost(str(self), "", began=bool(attempt.delivery.started_us))
+
+
+class TooLate(Ending):
+    """The body did not heed its deadline."""
+
+    def receipt(self, attempt: Attempt) -> Receipt:
+        return attempt.delivery.late("")
 
 
 def ended_by(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
     """Make the receipt of an attempt for which Ray raises `error` instead of handing out its reply."""
-    delivery = attempt.delivery
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    text = " ".join(describe(error).splitlines()[0].split())
-    if isinstance(error, ray.exceptions.RayTaskError):
+    delivery, known = attempt.delivery, ray.exceptions
+    if isinstance(error, known.RayTaskError):
         return _without_reply(error, attempt, ray)
-    if isinstance(error, ray.exceptions.TaskCancelledError):
-        how = "was stopped on request" if attempt.is_forced else "was cancelled on Ray by somebody else"
+    if isinstance(error, known.TaskCancelledError):
+        how = "was stopped on request" if attempt.is_forced else "was cancelled by somebody else, on Ray"
         return delivery.lost(f"The attempt {how}.", "", began=attempt.is_forced or bool(delivery.started_us))
-    if kinds.intersection(_NEVER_BEGAN):
-        return delivery.lost(f"Ray could not start the task: {text}", "", began=False)
-    return delivery.lost(f"Ray lost the task: {text}", "", began=True)
+    if _is_one_of(error, _NEVER_BEGAN):
+        return delivery.lost(f"Ray could not start the task: {_line_of(error)}", "", began=False)
+    return delivery.lost(f"Ray lost the task: {_line_of(error)}", "", began=True)
 
 
 def _without_reply(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
@@ -41,11 +60,8 @@ def _without_reply(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
     delivery = attempt.delivery
     cause: Any = getattr(error, "cause", None)
     if isinstance(cause, ray.exceptions.RayError):
-        kinds = {kind.__name__ for kind in type(cause).__mro__}
-        if kinds.intersection(_LOST_VALUES):
-            return delivery.lost(
-                f"A value that the task needs is lost: {describe(cause).splitlines()[0]}", "", began=False
-            )
+        if _is_one_of(cause, _LOST_VALUES):
+            return delivery.lost(f"A value that the task needs is lost: {_line_of(cause)}", "", began=False)
         receipt = Receipt(error=RunnerError("An input of this attempt was not made."))
         receipt.began, receipt.unready = False, True
         return receipt
@@ -53,3 +69,12 @@ def _without_reply(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
         return delivery.lost(f"Ray's worker could not load what it is to run: {error}", "", began=False)
     name = getattr(delivery.payload.run, "task_name", delivery.payload.run.name)
     return Receipt(error=SerializationError(f"What task {name!r} left can't be kept in Ray: {describe(cause)}"))
+
+
+def _is_one_of(error: Any, names: set[str]) -> bool:
+    # By name: some came with later versions of Ray.
+    return not names.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+
+
+def _line_of(error: BaseException) -> str:
+    return describe(error).strip().partition("\n")[0]
