@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Figure, check_recorded, compare, seconds, throwaway_home
+from benchmarks.measure import Figure, check_recorded, compare, throwaway_home
 
 COUNT = 2_000
 NAPS = 400

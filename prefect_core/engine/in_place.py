@@ -19,6 +19,7 @@ from typing import Any
 from prefect_core import pickling
 from prefect_core.engine import remote
 from prefect_core.engine.workplace import PLAIN, Parcel, Reply, Workplace
+from prefect_core.errors import describe
 from prefect_core.payload import Receipt
 from prefect_core.states import State, is_collection_of_states
 
@@ -58,6 +59,12 @@ def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -
 def unready() -> Outcome:
     """Make the outcome of an attempt whose inputs were never made."""
     return Outcome(False, pickle.dumps(tuple(Reply(0, 0, False, remote.process_name(), None, [], is_unready=True))))
+
+
+def unloadable(error: Exception) -> Outcome:
+    """Make the outcome of an attempt that could not be loaded where it should run."""
+    reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
+    return Outcome(False, pickle.dumps(tuple(reply)))
 
 
 def carry_out(

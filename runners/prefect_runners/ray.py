@@ -49,6 +49,9 @@ class RayTaskRunner(TaskRunner):
         self._transport = Transport(home=self)
         self._lease: ray_cluster.Lease | None = None
         self._attempts: Attempts | None = None
+        self._store: Any = None
+        self._parts: set[int] = set()
+        """Numbers of the parts of payloads that lie in the store."""
         self._watch: Any = None
         self._clerk: Clerk | None = None
         self._session = b""
@@ -69,7 +72,7 @@ class RayTaskRunner(TaskRunner):
         self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs)
         ray_objects.let_references_travel(type(self))
         self._session = f"session-{uuid.uuid4().hex}".encode()
-        store = HeadStore(self._session)
+        self._store = store = HeadStore(self._session)
         store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
         self._function = lease.ray.remote(num_returns=2, max_retries=0)(execute)
         self._attempts = Attempts(lease.ray)
@@ -95,7 +98,13 @@ class RayTaskRunner(TaskRunner):
 
     def _hand_over(self, attempt: Attempt, delivery: Delivery) -> Any:
         natives, foreign = ray_objects.unwrapped(delivery.natives)
-        order = pickle.dumps((self._session, attempt.number, foreign, tuple(delivery.parcel)))
+        parcel = delivery.parcel
+        for number, dumped in ((parcel.surroundings, parcel.surroundings_bytes), (parcel.task, parcel.task_bytes)):
+            if number not in self._parts:
+                assert dumped is not None
+                self._store.put_part(number, dumped)
+                self._parts.add(number)
+        order = pickle.dumps((self._session, attempt.number, foreign, parcel.surroundings, parcel.task, parcel.call))
         options = ray_options.of(delivery.payload)
         return self._function.options(name=delivery.payload.run.name, **options).remote(order, *natives)
 

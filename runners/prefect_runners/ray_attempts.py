@@ -7,8 +7,8 @@ those that take longer (`ray_watch`).
 from __future__ import annotations
 
 import itertools
-import pickle
 import logging
+import pickle
 import threading
 import time
 from collections import deque

@@ -1,6 +1,7 @@
 """The key-value store of Ray's head, in which Ray keeps its functions, as the two ends of `RayTaskRunner` use it.
 
-Under the name of a session lies what its workers need to know; below it, for a moment, what attempts tell before their end.
+Under the name of a session lies what its workers need to know; below it the tasks and surroundings of its payloads, so that these travel
+once to each worker, and for a moment what attempts tell before their end.
 """
 
 from __future__ import annotations
@@ -35,18 +36,27 @@ class HeadStore:
         dumped = self._kv._internal_kv_get(self._session, namespace=_NAMESPACE)
         return Session(*pickle.loads(dumped)) if dumped is not None else None
 
+    def put_part(self, number: int, dumped: bytes) -> None:
+        """Leave a part of payloads under its number."""
+        self._kv._internal_kv_put(b"%b/part/%d" % (self._session, number), dumped, namespace=_NAMESPACE)
+
+    def part(self, number: int) -> bytes | None:
+        """Return the part of this number, or None if the session is over."""
+        dumped: bytes | None = self._kv._internal_kv_get(b"%b/part/%d" % (self._session, number), namespace=_NAMESPACE)
+        return dumped
+
     def tell(self, number: int, index: int, message: bytes) -> None:
         """Leave the message of an attempt, by its number, for `take_news`."""
-        self._kv._internal_kv_put(b"%b/%d/%08d" % (self._session, number, index), message, namespace=_NAMESPACE)
+        self._kv._internal_kv_put(b"%b/news/%d/%08d" % (self._session, number, index), message, namespace=_NAMESPACE)
 
     def take_news(self) -> list[tuple[int, bytes]]:
         """Take out the messages that are there, with the numbers of their attempts, those of one attempt in their order."""
         news = []
-        for key in sorted(self._kv._internal_kv_list(self._session + b"/", namespace=_NAMESPACE)):
+        for key in sorted(self._kv._internal_kv_list(self._session + b"/news/", namespace=_NAMESPACE)):
             message = self._kv._internal_kv_get(key, namespace=_NAMESPACE)
             self._kv._internal_kv_del(key, namespace=_NAMESPACE)
             if message is not None:
-                news.append((int(key.split(b"/")[1]), message))
+                news.append((int(key.split(b"/")[2]), message))
         return news
 
     def clear(self) -> None:

@@ -24,31 +24,38 @@ from prefect_core.engine.workplace import Parcel
 from prefect_runners.ray_store import HeadStore
 from prefect_runners.ray_values import Kept, value_in
 
+_MOST_SESSIONS = 16
 ENDED, ENDED_AFTER_NEWS = b"E", b"N"
 """How a reply begins: with that of `in_place`, or with what it told before and could not tell."""
 
 
 class Order(NamedTuple):
-    """What an execution is told besides the parcel. `foreign` are the places of inputs that no attempt of ours made."""
+    """What an execution is told: a parcel whose larger parts lie in the store, and which inputs (`foreign`) no attempt of ours made."""
 
     session: bytes
     number: int
     foreign: frozenset[int]
-    parcel: tuple[Any, ...]
+    surroundings: int
+    task: int
+    call: bytes
 
 
 def execute(order: bytes, *natives: Any) -> tuple[bytes, Any]:
     """Run one attempt; what Ray is given to call. Never raises."""
-    told = Order(*pickle.loads(order))
     _shield.cover_this_task()
-    if told.session not in _sessions:
-        _join(told.session)
+    try:
+        return _execute(Order(*pickle.loads(order)), natives)
+    except Exception as error:
+        return ENDED + in_place.unloadable(error).reply, b""
+
+
+def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, Any]:
+    session = _sessions.get(told.session) or _join(told.session)
     if any(type(made) is bytes and not made and place not in told.foreign for place, made in enumerate(natives)):
         return ENDED + in_place.unready().reply, b""
-    news = _News(_sessions[told.session], told.number)
-    outcome = in_place.carry_out(
-        Parcel(*told.parcel), _Inputs(natives, told.foreign), news.tell, partial(Kept.of, told.number)
-    )
+    news = _News(session.store, told.number)
+    parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
+    outcome = in_place.carry_out(parcel, _Inputs(natives, told.foreign), news.tell, partial(Kept.of, told.number))
     ahead, late = news.close()
     reply = ENDED + outcome.reply
     if ahead or late:
@@ -73,14 +80,31 @@ class _Inputs(Sequence[Any]):
         return native if place in self._foreign else value_in(native)
 
 
-def _join(name: bytes) -> None:
-    """Find modules where the process finds them that a session comes from, as far as they are on this machine too."""
-    store = HeadStore(name)
-    session = store.session()
+class _Joined:
+    """A session that this worker takes part in."""
+
+    def __init__(self, name: bytes) -> None:
+        self.store = HeadStore(name)
+        self._parts: dict[int, bytes | None] = {}
+
+    def part(self, number: int) -> bytes | None:
+        """Return a part of a payload, which is asked for once."""
+        if number not in self._parts:
+            self._parts[number] = self.store.part(number)
+        return self._parts[number]
+
+
+def _join(name: bytes) -> _Joined:
+    """Take part in a session: find modules where the process finds them that it comes from, as far as they are on this machine too."""
+    joined = _Joined(name)
+    session = joined.store.session()
     if session is not None:
         known = {*sys.path}
         sys.path.extend(entry for entry in session.path if entry not in known and Path(entry).exists())
-    _sessions[name] = store
+    if len(_sessions) >= _MOST_SESSIONS:
+        _sessions.clear()
+    _sessions[name] = joined
+    return joined
 
 
 class _News:
@@ -142,5 +166,5 @@ def _present_task() -> str | None:
     return task
 
 
-_sessions: dict[bytes, HeadStore] = {}
+_sessions: dict[bytes, _Joined] = {}
 _shield = _Shield()
