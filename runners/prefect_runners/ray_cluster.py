@@ -127,10 +127,12 @@ def _probe(address: str) -> None:
 
 
 def _check_same(ray: ModuleType, address: str | None) -> None:
-    if address in (None, "auto", "local"):
+    """Raise `RunnerError` if an address is not that of the Ray that this process has."""
+    if address in {None, "auto", "local"}:
         return
-    here = ray.get_runtime_context().gcs_address
-    if "://" not in str(address) and here and here != address:
+    is_client = address is not None and address.startswith("ray://")
+    here = "a Ray client" if ray.util.client.ray.is_connected() else ray.get_runtime_context().gcs_address
+    if here != ("a Ray client" if is_client else address):
         raise RunnerError(
             f"This process is connected to the Ray at {here}, and can't be to the one at {address} at the same time. "
             "Leave the address out to use the one that is connected."
