@@ -6,6 +6,7 @@ import pickle
 import sys
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.task_runners import Host, TaskRunner
-from prefect_runners import ray_cluster, ray_objects, ray_options
+from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_clerk import Clerk
 from prefect_runners.ray_reference import RayReference
@@ -70,13 +71,15 @@ class RayTaskRunner(TaskRunner):
     def start(self, host: Host) -> None:
         """Connect to Ray or start it. Raises `ConfigurationError` where it is missing, and `RunnerError` where that can't be."""
         self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs)
+        if not lease.is_local:
+            ray_preflight.check(lease.ray)
         ray_objects.let_references_travel(type(self))
         self._session = f"session-{uuid.uuid4().hex}".encode()
         self._store = store = HeadStore(self._session)
         store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
         self._function = lease.ray.remote(num_returns=2, max_retries=0)(execute)
         self._attempts = Attempts(lease.ray)
-        self._watch = Watch(self._attempts, store)
+        self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self, self._watch)
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:

@@ -88,6 +88,8 @@ class Attempts:
         """Why nothing can come of any attempt any more."""
         self._numbers = itertools.count(1)
         self._cancelling = threading.Lock()
+        self._forced: list[Any] = []
+        """Replies of those whose processes were told to end, which they may not have done yet."""
 
     def new(self, delivery: Delivery, done: Callable[[Receipt], None]) -> Attempt:
         """Make one, which is open from now on."""
@@ -146,18 +148,19 @@ class Attempts:
     def force(self, attempt: Attempt) -> None:
         """End the process that runs an attempt."""
         reply = attempt.reply
-        if attempt.is_open and reply is not None and not attempt.is_forced:
+        if attempt.is_open and reply is not None and not attempt.is_forced and self.dead is None:
             attempt.is_forced = True
+            self._forced.append(reply)
             try:
                 self.ray.cancel(reply, force=True)
             except Exception as error:
                 _log.warning("Ray could not be told to stop %r: %s", attempt.delivery.payload, error)
 
     def force_all(self, seconds: float) -> None:
-        """End the processes of all that is open, and wait until Ray says that they are gone."""
-        replies = [attempt.reply for attempt in self.handed_over()]
-        if replies and self.dead is None and self.ray.is_initialized():
-            for attempt in self.handed_over():
-                self.force(attempt)
-            self.ray.wait(replies, num_returns=len(replies), timeout=seconds, fetch_local=False)
+        """End the processes of all that is open, and wait until Ray says that these, and those told before, are gone."""
+        for attempt in self.handed_over():
+            self.force(attempt)
+        if self._forced and self.dead is None and self.ray.is_initialized():
+            self.ray.wait(self._forced, num_returns=len(self._forced), timeout=seconds, fetch_local=False)
+        self._forced.clear()
         self.open.clear()

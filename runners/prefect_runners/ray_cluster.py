@@ -38,6 +38,7 @@ class _Shared:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
+        self.is_local = False
 
 
 _ours = _Shared()
@@ -74,10 +75,10 @@ def connect(address: str | None, init_kwargs: dict[str, Any]) -> Lease:
             _check_same(ray, address)
             if _ours.users:
                 _ours.users += 1
-            return Lease(ray, is_ours=bool(_ours.users), is_local=False)
+            return Lease(ray, is_ours=bool(_ours.users), is_local=bool(_ours.users) and _ours.is_local)
         _ours.users = 0
         context = _init(ray, address, init_kwargs)
-        _ours.users = 1
+        _ours.users, _ours.is_local = 1, address is None
     nodes = sum(node["Alive"] for node in ray.nodes())
     _log.info("Ray has %d live node(s)", nodes)
     dashboard = getattr(context, "dashboard_url", None)
@@ -137,6 +138,17 @@ def _check_same(ray: ModuleType, address: str | None) -> None:
             f"This process is connected to the Ray at {here}, and can't be to the one at {address} at the same time. "
             "Leave the address out to use the one that is connected."
         )
+
+
+def has_own_node(ray: ModuleType) -> bool:
+    """Ask Ray's head whether the node lives through which this process takes part in Ray; raises if it does not answer.
+
+    Without it nothing is handed over and no value is read any more, though bodies elsewhere may run on.
+    """
+    if ray.util.client.ray.is_connected():
+        return True
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == here)
 
 
 def _forget() -> None:

@@ -19,13 +19,15 @@ SOONEST_SECONDS = 0.4
 _LOOK_SECONDS = 0.2
 _DEADLINE_GRACE_SECONDS = 1.0
 _DEAD_SECONDS = 15.0
+_NODE_SECONDS = 2.0
+_NO_NODE = "The Ray node of the flow's process has died, so nothing can be known of this task."
 _DEAD = f"Ray's head has not answered for {_DEAD_SECONDS:g} s, so nothing can be known of this task."
 
 
 class Watch:
     """Looks every 0.2 s while there is an attempt that is open for longer than `SOONEST_SECONDS`."""
 
-    def __init__(self, attempts: Attempts, store: HeadStore) -> None:
+    def __init__(self, attempts: Attempts, store: HeadStore, has_node: Callable[[], bool]) -> None:
         self.tell: Callable[[Attempt, Any], None] = _to_nobody
         """Is told of attempts: None when messages lie there, or how they ended."""
         self._attempts = attempts
@@ -35,6 +37,8 @@ class Watch:
         """When the head was asked what it has not answered yet."""
         self._silent = 0.0
         """Since when it has answered with errors."""
+        self._has_node = has_node
+        self._next_look_at_node = 0.0
         self._is_idle = False
         self._bell = threading.Event()
         self._end = threading.Event()
@@ -77,9 +81,13 @@ class Watch:
         return for_now
 
     def _news(self, wanted: Attempt | None) -> list[tuple[Attempt, bytes]]:
-        self._asked = time.monotonic()
+        self._asked = now = time.monotonic()
         try:
             news = self._store.take_news()
+            if now > self._next_look_at_node:
+                self._next_look_at_node = now + _NODE_SECONDS
+                if not self._has_node():
+                    self._give_up(_NO_NODE)
         except Exception as error:
             self._silent = self._silent or time.monotonic()
             if time.monotonic() - self._silent > _DEAD_SECONDS:
