@@ -24,6 +24,7 @@ from prefect_runners.ray_watch import Watch
 from prefect_runners.ray_worker import execute
 
 _STOP_SECONDS = 5.0
+_OPTIONS = {"num_returns": 2, "max_retries": 0}
 
 
 class RayTaskRunner(TaskRunner):
@@ -77,7 +78,7 @@ class RayTaskRunner(TaskRunner):
         self._session = f"session-{uuid.uuid4().hex}".encode()
         self._store = store = HeadStore(self._session)
         store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
-        self._function = lease.ray.remote(num_returns=2, max_retries=0)(execute)
+        self._function = lease.ray.remote(**_OPTIONS)(execute)
         self._attempts = Attempts(lease.ray)
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self, self._watch)
@@ -108,8 +109,11 @@ class RayTaskRunner(TaskRunner):
                 self._store.put_part(number, dumped)
                 self._parts.add(number)
         order = pickle.dumps((self._session, attempt.number, foreign, parcel.surroundings, parcel.task, parcel.call))
-        options = ray_options.of(delivery.payload)
-        return self._function.options(name=delivery.payload.run.name, **options).remote(order, *natives)
+        name, options = delivery.payload.run.name, ray_options.of(delivery.payload)
+        if options:
+            return self._function.options(name=name, **options).remote(order, *natives)
+        # What `options` does, but for a class that it makes at each call.
+        return self._function._remote((order, *natives), {}, name=name, **_OPTIONS)
 
     def reference_to(self, payload: Payload) -> Reference | None:
         attempt = payload.handle

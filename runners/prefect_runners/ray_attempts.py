@@ -106,9 +106,10 @@ class Attempts:
         """Return those that Ray has."""
         return [attempt for attempt in list(self.open.values()) if attempt.reply is not None]
 
-    def replies(self) -> dict[Any, Attempt]:
-        """Return those that Ray has by Ray's references to their replies."""
-        return {attempt.reply: attempt for attempt in self.handed_over()}
+    def replies(self, most: int | None) -> dict[Any, Attempt]:
+        """Return those that Ray has by Ray's references to their replies, only the oldest if there are more than `most`."""
+        attempts = list(self.open.values())[:most]
+        return {attempt.reply: attempt for attempt in attempts if attempt.reply is not None}
 
     def give_up(self, reason: str) -> list[Attempt]:
         """Expect nothing any more; returns what is open."""
