@@ -67,6 +67,14 @@ def unloadable(error: Exception) -> Outcome:
     return Outcome(False, pickle.dumps(tuple(reply)))
 
 
+def value_in_reply(dumped: bytes) -> tuple[bool, Any]:
+    """Return whether an attempt ended well, by its reply, and then the value that went with it. Raises what unpickling raises."""
+    stream = BytesIO(dumped)
+    reply = Reply(*pickle.load(stream))
+    is_ok = reply.error is None and not (reply.timed_out or reply.is_unready or reply.unloadable)
+    return is_ok, pickle.load(stream) if is_ok and not reply.is_kept else None
+
+
 def carry_out(
     parcel: Parcel, values: Sequence[Any], tell: Tell | None = None, keep: Callable[[Any], Any] | None = None
 ) -> Outcome:

@@ -21,10 +21,9 @@ from prefect_runners.ray_clerk import Clerk
 from prefect_runners.ray_reference import RayReference
 from prefect_runners.ray_store import HeadStore, Session
 from prefect_runners.ray_watch import Watch
-from prefect_runners.ray_worker import execute
+from prefect_runners.ray_worker import execute, execute_small
 
 _STOP_SECONDS = 5.0
-_OPTIONS = {"num_returns": 2, "max_retries": 0}
 
 
 class RayTaskRunner(TaskRunner):
@@ -57,7 +56,8 @@ class RayTaskRunner(TaskRunner):
         self._watch: Any = None
         self._clerk: Clerk | None = None
         self._session = b""
-        self._function: Any = None
+        self._functions: dict[int, Any] = {}
+        """What Ray calls, by how many objects come of it."""
 
     @classmethod
     def from_argument(cls, argument: str) -> RayTaskRunner:
@@ -78,7 +78,10 @@ class RayTaskRunner(TaskRunner):
         self._session = f"session-{uuid.uuid4().hex}".encode()
         self._store = store = HeadStore(self._session)
         store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
-        self._function = lease.ray.remote(**_OPTIONS)(execute)
+        self._functions = {
+            number: lease.ray.remote(num_returns=number, max_retries=0)(function)
+            for number, function in ((1, execute_small), (2, execute))
+        }
         self._attempts = Attempts(lease.ray)
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self, self._watch)
@@ -109,11 +112,16 @@ class RayTaskRunner(TaskRunner):
                 self._store.put_part(number, dumped)
                 self._parts.add(number)
         order = pickle.dumps((self._session, attempt.number, foreign, parcel.surroundings, parcel.task, parcel.call))
+        assert self._attempts is not None
+        number_of_returns = 1 if self._attempts.sizes.is_small(parcel.task) else 2
+        function = self._functions[number_of_returns]
         name, options = delivery.payload.run.name, ray_options.of(delivery.payload)
         if options:
-            return self._function.options(name=name, **options).remote(order, *natives)
-        # What `options` does, but for a class that it makes at each call.
-        return self._function._remote((order, *natives), {}, name=name, **_OPTIONS)
+            left = function.options(name=name, **options).remote(order, *natives)
+        else:
+            # What `options` does, but for a class that it makes at each call.
+            left = function._remote((order, *natives), {}, name=name, num_returns=number_of_returns, max_retries=0)
+        return left if number_of_returns == 2 else (left, left)
 
     def reference_to(self, payload: Payload) -> Reference | None:
         attempt = payload.handle

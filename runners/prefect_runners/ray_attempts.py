@@ -22,6 +22,8 @@ from prefect_core.payload import Receipt
 
 _log = logging.getLogger("prefect_core.engine")
 _CANCEL_SECONDS = 0.25
+_ENOUGH = 8
+_NEVER = -1 << 60
 
 
 class Attempt:
@@ -78,11 +80,27 @@ def _nobody(_receipt: Receipt) -> None:
     """Stand for who waited for a receipt."""
 
 
+class Sizes:
+    """Which tasks have returned small values only, by their numbers."""
+
+    def __init__(self) -> None:
+        self._small: dict[int, int] = {}
+
+    def learn(self, task: int, *, is_large: bool) -> None:
+        """Take note of the value of an attempt; a task that once returned a large one is not tried again."""
+        self._small[task] = _NEVER if is_large else self._small.get(task, 0) + 1
+
+    def is_small(self, task: int) -> bool:
+        """Tell whether the next value of a task will most likely be small."""
+        return self._small.get(task, 0) >= _ENOUGH
+
+
 class Attempts:
     """The open attempts of one runner, by their numbers, the oldest first."""
 
     def __init__(self, ray: ModuleType) -> None:
         self.ray = ray
+        self.sizes = Sizes()
         self.open: dict[int, Attempt] = {}
         self.dead: str | None = None
         """Why nothing can come of any attempt any more."""

@@ -22,8 +22,8 @@ from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_endings import Ending, Gone, ended_by
 from prefect_runners.ray_reference import RayReference
+from prefect_runners.ray_values import ENDED, Kept
 from prefect_runners.ray_watch import SOONEST_SECONDS, Watch
-from prefect_runners.ray_worker import ENDED
 
 _log = logging.getLogger("prefect_core.engine")
 _STOP_SECONDS = 5.0
@@ -157,7 +157,7 @@ class Clerk:
         if what is None:
             attempt.replay()
             return
-        self._is_polling = self._is_polling or type(what) is bytes
+        self._is_polling = self._is_polling or not isinstance(what, Exception)
         if isinstance(what, Exception) and not isinstance(what, Ending) and self._attempts.is_taken_back(attempt):
             return
         if not self._attempts.close(attempt):
@@ -172,9 +172,13 @@ class Clerk:
             attempt.let_go()
 
     def _receipt(self, attempt: Attempt, what: Any) -> Receipt:
+        if type(what) is Kept:
+            what = what.reply
         if type(what) is bytes:
             reply = what[1:] if what[:1] == ENDED else self._after_news(attempt, what)
-            return attempt.delivery.receipt(reply, RayReference(self._home, self._attempts.ray, attempt.made))
+            receipt = attempt.delivery.receipt(reply, RayReference(self._home, self._attempts.ray, attempt.made))
+            self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=type(receipt.value) is RayReference)
+            return receipt
         if time.monotonic() - attempt.since > SOONEST_SECONDS:
             # What it told is all that is left of it.
             attempt.messages.extend(self._watch.collect(attempt))

@@ -1,10 +1,7 @@
 """The far end of `RayTaskRunner`: what Ray calls in its workers, once for each attempt.
 
-Two objects come of it. The first is small and goes to the flow's process with Ray's own reply: how the attempt ended. The second is what
-dependents are handed: the value, or empty bytes where there is none.
-
-What an attempt tells before its end goes through the key-value store of Ray's head (`ray_store`): bodies under half a second tell nothing
-and cost nothing, and the flow's process looks there only while longer ones run.
+What comes of it is described in `ray_values`. What an attempt tells before its end goes through the key-value store of Ray's head
+(`ray_store`): bodies under half a second tell nothing and cost nothing, and the flow's process looks there only while longer ones run.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,11 +18,9 @@ from typing import Any, NamedTuple
 from prefect_core.engine import in_place
 from prefect_core.engine.workplace import Parcel
 from prefect_runners.ray_store import HeadStore
-from prefect_runners.ray_values import Kept, value_in
+from prefect_runners.ray_values import ENDED, ENDED_AFTER_NEWS, Inputs, Kept
 
 _MOST_SESSIONS = 16
-ENDED, ENDED_AFTER_NEWS = b"E", b"N"
-"""How a reply begins: with that of `in_place`, or with what it told before and could not tell."""
 
 
 class Order(NamedTuple):
@@ -41,43 +35,43 @@ class Order(NamedTuple):
 
 
 def execute(order: bytes, *natives: Any) -> tuple[bytes, Any]:
-    """Run one attempt; what Ray is given to call. Never raises."""
+    """Run one attempt; what Ray is given to call, with two returns. Never raises."""
     _shield.cover_this_task()
     try:
-        return _execute(Order(*pickle.loads(order)), natives)
+        reply, outcome = _execute(Order(*pickle.loads(order)), natives)
     except Exception as error:
         return ENDED + in_place.unloadable(error).reply, b""
-
-
-def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, Any]:
-    session = _sessions.get(told.session) or _join(told.session)
-    if any(type(made) is bytes and not made and place not in told.foreign for place, made in enumerate(natives)):
-        return ENDED + in_place.unready().reply, b""
-    news = _News(session.store, told.number)
-    parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
-    outcome = in_place.carry_out(parcel, _Inputs(natives, told.foreign), news.tell, partial(Kept.of, told.number))
-    ahead, late = news.close()
-    reply = ENDED + outcome.reply
-    if ahead or late:
-        reply = ENDED_AFTER_NEWS + pickle.dumps((ahead, late, outcome.reply))
     if not outcome.is_ok:
         return reply, b""
     return reply, outcome.value if outcome.dumped is None else outcome.dumped
 
 
-class _Inputs(Sequence[Any]):
-    """What the references in a parcel stand for, loaded when they are asked for, so that what fails is told with the parcel."""
+def execute_small(order: bytes, *natives: Any) -> Any:
+    """Run one attempt whose value will most likely be small; what Ray is given to call, with one return. Never raises."""
+    _shield.cover_this_task()
+    try:
+        reply, outcome = _execute(Order(*pickle.loads(order)), natives)
+    except Exception as error:
+        return ENDED + in_place.unloadable(error).reply
+    if type(outcome.value) is Kept:
+        outcome.value.reply = reply
+        return outcome.value
+    return reply
 
-    def __init__(self, natives: tuple[Any, ...], foreign: frozenset[int]) -> None:
-        self._natives = natives
-        self._foreign = foreign
 
-    def __len__(self) -> int:
-        return len(self._natives)
-
-    def __getitem__(self, place: Any) -> Any:
-        native = self._natives[place]
-        return native if place in self._foreign else value_in(native)
+def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Outcome]:
+    session = _sessions.get(told.session) or _join(told.session)
+    inputs = Inputs(natives, told.foreign)
+    if natives and not inputs.are_made():
+        outcome = in_place.unready()
+        return ENDED + outcome.reply, outcome
+    news = _News(session.store, told.number)
+    parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
+    outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number))
+    ahead, late = news.close()
+    if ahead or late:
+        return ENDED_AFTER_NEWS + pickle.dumps((ahead, late, outcome.reply)), outcome
+    return ENDED + outcome.reply, outcome
 
 
 class _Joined:

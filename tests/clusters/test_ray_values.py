@@ -182,3 +182,41 @@ def test_bodies_run_in_ray_s_workers() -> None:
         return where.submit().result()
 
     assert run() != os.getpid()
+
+
+def test_a_task_may_return_a_large_value_after_many_small_ones() -> None:
+    @task
+    def repeat(times: int) -> bytes:
+        return b"x" * times
+
+    @task
+    def length(*values: bytes) -> int:
+        return sum(map(len, values))
+
+    @flow(task_runner="ray")
+    def run() -> tuple[int, int, int]:
+        small = [repeat.submit(1) for _ in range(20)]
+        assert [one.result() for one in small] == [b"x"] * 20
+        large, again = repeat.submit(MEGABYTE), repeat.submit(1)
+        both = length.submit(large, again)
+        return both.result(), len(large.result()), length.submit(repeat.submit(MEGABYTE), small[0]).result()
+
+    assert run() == (MEGABYTE + 1, MEGABYTE, MEGABYTE + 1)
+
+
+def test_what_follows_a_small_task_that_fails_is_not_ready() -> None:
+    @task
+    def divide(number: int) -> float:
+        return 1 / number
+
+    @task
+    def follow(value: float) -> float:
+        return value
+
+    @flow(task_runner="ray")
+    def run() -> list[State | None]:
+        assert [one.result() for one in [divide.submit(1) for _ in range(20)]] == [1] * 20
+        return [follow.submit(divide.submit(number)).wait() for number in (1, 0)]
+
+    states: Any = run(return_state=True).data
+    assert [state.name for state in states] == ["Completed", "NotReady"]
