@@ -5,21 +5,29 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Figure, check_recorded, compare, throwaway_home
 
 COUNT = 2_000
-NAPS = 400
+NAPS = 100
 NAP_SECONDS = 0.05
 LENGTH = 500
 LEAVES = 1_000
 ARRAYS = 64
 ARRAY_BYTES = 8 << 20
 MOST_GROWTH_MB = 64
-REPEATS = 5
+REPEATS = 3
 STARTS = 3
+OPTIONS = {
+    "num_cpus": 2,
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+    "object_store_memory": 2 << 30,
+}
 
 
 def no_op(x: int) -> int:
@@ -78,7 +86,7 @@ def on_one_ray() -> list[Figure]:
 
     from prefect_core import flow, task
 
-    def figure(what: str, submit_bare: Any, function: Any, work: Any, count: int, limit: float) -> Figure:
+    def figure(what: str, function: Any, work: Any, count: int, limit: float) -> Figure:
         ours_task, bare_task = task(function), ray.remote(function)
 
         @flow(task_runner="ray")
@@ -94,11 +102,10 @@ def on_one_ray() -> list[Figure]:
         return lambda submit, collect: sum(collect([submit(i) for i in range(count)]))
 
     figures = [
-        figure(f"{COUNT:,} no-op tasks on Ray, results collected", None, no_op, fan(COUNT), COUNT, 1.1),
-        figure(f"{NAPS} tasks of 50 ms on Ray (97 % of its throughput)", None, nap, fan(NAPS), NAPS, 1 / 0.97),
+        figure(f"{COUNT:,} no-op tasks on Ray, results collected", no_op, fan(COUNT), COUNT, 1.1),
+        figure(f"{NAPS} tasks of 50 ms on Ray (97 % of its throughput)", nap, fan(NAPS), NAPS, 1 / 0.97),
         figure(
             f"chain of {LENGTH} tasks on Ray",
-            None,
             add,
             lambda submit, collect: collect([chain_of(submit)]),
             LENGTH,
@@ -106,7 +113,6 @@ def on_one_ray() -> list[Figure]:
         ),
         figure(
             f"binary tree over {LEAVES:,} leaves on Ray",
-            None,
             add,
             lambda submit, collect: collect([tree_of(submit)]),
             nodes_of_tree(),
@@ -117,14 +123,64 @@ def on_one_ray() -> list[Figure]:
     return figures
 
 
+def on_arrays() -> list[Figure]:
+    """Make arrays in tasks and sum them in others; the second figure is what the flow's process grew by."""
+    import ray
+
+    from prefect_core import flow, task
+
+    ours_make, ours_total = task(make), task(total)
+    bare_make, bare_total = ray.remote(make), ray.remote(total)
+
+    @flow(task_runner="ray")
+    def ours() -> int:
+        return sum(future.result() for future in [ours_total.submit(ours_make.submit(i)) for i in range(ARRAYS)])
+
+    def bare() -> int:
+        return sum(ray.get([bare_total.remote(bare_make.remote(i)) for i in range(ARRAYS)]))
+
+    figures = [compare(f"{ARRAYS} arrays of 8 MB on Ray, made and summed", ours, bare, ARRAYS, 1.2, REPEATS)]
+    before = resident_mb()
+    ours()
+    growth = max(0.0, resident_mb() - before)
+    share = growth / MOST_GROWTH_MB
+    figures.append(
+        Figure("growth of the flow's process by them", growth, MOST_GROWTH_MB, share, (share, share), 1.0, "MB")
+    )
+    return figures
+
+
+def on_starts(folder: str) -> Figure:
+    """Start and stop a Ray for a flow with one task; the limit is bare Ray and 0.3 s."""
+    import ray
+
+    from prefect_core import flow, task
+    from prefect_core.task_runners import RayTaskRunner
+
+    ours_task = task(no_op)
+    options = OPTIONS | {"_temp_dir": folder}
+
+    @flow(task_runner=RayTaskRunner(init_kwargs=options))
+    def ours() -> int:
+        return ours_task.submit(1).result()
+
+    def bare() -> None:
+        ray.init(**options)
+        ray.get(ray.remote(no_op).remote(1))
+        ray.shutdown()
+
+    figure = compare("a Ray of its own, started and stopped", ours, bare, 1_000, None, STARTS)
+    return replace(figure, unit="ms", limit=1 + 300 / figure.bare)
+
+
 def measure() -> list[Figure]:
     import ray
 
-    options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     with throwaway_home(), tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        ray.init(**options, object_store_memory=2 << 30, _temp_dir=folder)
+        ray.init(**OPTIONS, _temp_dir=folder)
         try:
-            figures = on_one_ray()
+            figures = [*on_one_ray(), *on_arrays()]
         finally:
             ray.shutdown()
+        figures.append(on_starts(folder))
     return figures

@@ -175,8 +175,9 @@ class Clerk:
         if type(what) is Kept:
             what = what.reply
         if type(what) is bytes:
-            reply = what[1:] if what[:1] == ENDED else self._after_news(attempt, what)
-            receipt = attempt.delivery.receipt(reply, RayReference(self._home, self._attempts.ray, attempt.made))
+            reply, making = (what[1:], None) if what[:1] == ENDED else self._after_news(attempt, what)
+            reference = RayReference(self._home, self._attempts.ray, attempt.made, making)
+            receipt = attempt.delivery.receipt(reply, reference)
             self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=type(receipt.value) is RayReference)
             return receipt
         if time.monotonic() - attempt.since > SOONEST_SECONDS:
@@ -185,15 +186,14 @@ class Clerk:
         attempt.replay()
         return what.receipt(attempt) if isinstance(what, Ending) else ended_by(what, attempt, self._attempts.ray)
 
-    def _after_news(self, attempt: Attempt, envelope: bytes) -> bytes:
-        """Deal with all that an attempt told before its end, and return the reply."""
-        ahead, late, reply = pickle.loads(envelope[1:])
+    def _after_news(self, attempt: Attempt, envelope: bytes) -> tuple[bytes, Any]:
+        """Deal with all that an attempt told before its end, and return the reply, with the making of a large value."""
+        ahead, late, reply, making = pickle.loads(envelope[1:])
         if attempt.told + len(attempt.messages) < ahead:
             attempt.messages.extend(self._watch.collect(attempt))
         attempt.messages.extend(late)
         attempt.replay()
-        dumped: bytes = reply
-        return dumped
+        return reply, making
 
     def _give_up(self, reason: str) -> None:
         for attempt in self._attempts.give_up(reason):

@@ -13,11 +13,13 @@ from prefect_runners.ray_values import value_in
 class RayReference(Reference):
     """Refers to the second object of an execution, for as long as this reference is there."""
 
-    __slots__ = ("_ray",)
+    __slots__ = ("_making", "_ray")
 
-    def __init__(self, home: object, ray: ModuleType, native: Any) -> None:
+    def __init__(self, home: object, ray: ModuleType, native: Any, making: Any = None) -> None:
+        """`making` is that of `Kept`, once it is known."""
         super().__init__(home, native)
         self._ray = ray
+        self._making = making
 
     def fetch(self) -> Any:
         """Bring the value here. Arrays in it are read-only views of Ray's memory. Raises `MissingResult` that says why it can't be had."""
@@ -32,4 +34,9 @@ class RayReference(Reference):
             raise MissingResult(
                 f"The value lay in the memory of Ray and is lost: {describe(error).partition(chr(10))[0]}"
             ) from error
+        if self._making is not None and made.making != self._making:
+            raise MissingResult(
+                f"The value is not the one that the task run made: Ray ran the task again, against what it was told ({made.making} "
+                f"instead of {self._making})."
+            )
         return value_in(made)

@@ -15,8 +15,8 @@ from typing import Any
 from prefect_core import pickling
 from prefect_core.engine.in_place import value_in_reply
 
-ENDED, ENDED_AFTER_NEWS = b"E", b"N"
-"""How a reply begins: with that of `in_place`, or with what was told before and what could not be."""
+ENDED, ENDED_WITH_MORE = b"E", b"N"
+"""How a reply begins: with that of `in_place`, or with how much was told before, what could not be, and the making of a large value too."""
 
 
 class Kept:
@@ -92,7 +92,7 @@ def _is_made(native: bytes) -> bool:
 def _reply_in(native: bytes) -> bytes | None:
     """Return the reply of a single return; None for a pickled value, which begins with another byte."""
     kind = native[:1]
-    if kind == ENDED_AFTER_NEWS:
+    if kind == ENDED_WITH_MORE:
         reply: bytes = pickle.loads(native[1:])[2]
         return reply
     return native[1:] if kind == ENDED else None

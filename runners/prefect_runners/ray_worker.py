@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from prefect_core.engine import in_place
 from prefect_core.engine.workplace import Parcel
 from prefect_runners.ray_store import HeadStore
-from prefect_runners.ray_values import ENDED, ENDED_AFTER_NEWS, Inputs, Kept
+from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, Inputs, Kept
 
 _MOST_SESSIONS = 16
 
@@ -69,8 +69,9 @@ def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Out
     parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
     outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number))
     ahead, late = news.close()
-    if ahead or late:
-        return ENDED_AFTER_NEWS + pickle.dumps((ahead, late, outcome.reply)), outcome
+    making = outcome.value.making if type(outcome.value) is Kept else None
+    if ahead or late or making:
+        return ENDED_WITH_MORE + pickle.dumps((ahead, late, outcome.reply, making)), outcome
     return ENDED + outcome.reply, outcome
 
 
