@@ -18,7 +18,6 @@ from prefect_core.task_runners import Host, TaskRunner
 from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_clerk import Clerk
-from prefect_runners.ray_reference import RayReference
 from prefect_runners.ray_store import HeadStore, Session
 from prefect_runners.ray_watch import Watch
 from prefect_runners.ray_worker import execute, execute_small
@@ -82,9 +81,9 @@ class RayTaskRunner(TaskRunner):
             number: lease.ray.remote(num_returns=number, max_retries=0)(function)
             for number, function in ((1, execute_small), (2, execute))
         }
-        self._attempts = Attempts(lease.ray)
+        self._attempts = Attempts(lease.ray, self)
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
-        self._clerk = Clerk(self._attempts, self, self._watch)
+        self._clerk = Clerk(self._attempts, self._watch)
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         attempts, clerk = self._attempts, self._clerk
@@ -93,6 +92,9 @@ class RayTaskRunner(TaskRunner):
         delivery = self._transport.take(payload)
         if attempts.dead is not None:
             done(delivery.lost(attempts.dead, "", began=False))
+            return
+        if attempts.lost and delivery.note_lost(attempts.lost.__contains__):
+            done(delivery.unready())
             return
         attempt = payload.handle = attempts.new(delivery, done)
         try:
@@ -125,9 +127,11 @@ class RayTaskRunner(TaskRunner):
 
     def reference_to(self, payload: Payload) -> Reference | None:
         attempt = payload.handle
-        if not isinstance(attempt, Attempt) or attempt.made is None or self._lease is None:
-            return None
-        return RayReference(self, self._lease.ray, attempt.made)
+        return (
+            self._attempts.reference_to(attempt)
+            if self._attempts is not None and isinstance(attempt, Attempt)
+            else None
+        )
 
     def cancel(self, payload: Payload) -> bool:
         attempt = payload.handle

@@ -19,6 +19,7 @@ from typing import Any
 from prefect_core.engine.in_place import BEGUN
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Receipt
+from prefect_runners.ray_reference import RayReference
 
 _log = logging.getLogger("prefect_core.engine")
 _CANCEL_SECONDS = 0.25
@@ -38,6 +39,7 @@ class Attempt:
         "made",
         "messages",
         "number",
+        "reference",
         "reply",
         "since",
         "told",
@@ -50,6 +52,8 @@ class Attempt:
         self.reply: Any = None
         self.made: Any = None
         """Ray's references to the two objects that come of it."""
+        self.reference: RayReference | None = None
+        """The one to its value, if somebody has been given it."""
         self.has_callback = False
         self.is_open = True
         self.is_forced = False
@@ -62,7 +66,7 @@ class Attempt:
 
     def let_go(self) -> None:
         """Let go of what a closed one refers to: its payload still refers to it."""
-        self.reply = self.made = None
+        self.reply = self.made = self.reference = None
         self.done = _nobody
 
     def replay(self) -> None:
@@ -98,8 +102,12 @@ class Sizes:
 class Attempts:
     """The open attempts of one runner, by their numbers, the oldest first."""
 
-    def __init__(self, ray: ModuleType) -> None:
+    def __init__(self, ray: ModuleType, home: object) -> None:
         self.ray = ray
+        self._home = home
+        self._referring = threading.Lock()
+        self.lost: set[Any] = set()
+        """Ray's references to values that are known to be lost."""
         self.sizes = Sizes()
         self.open: dict[int, Attempt] = {}
         self.dead: str | None = None
@@ -108,6 +116,14 @@ class Attempts:
         self._cancelling = threading.Lock()
         self._forced: list[Any] = []
         """Replies of those whose processes were told to end, which they may not have done yet."""
+
+    def reference_to(self, attempt: Attempt) -> RayReference | None:
+        """Return the reference to the value of an attempt, always the same; None for one that is closed."""
+        with self._referring:
+            made = attempt.made
+            if attempt.reference is None and made is not None:
+                attempt.reference = RayReference(self._home, self.ray, made)
+            return attempt.reference
 
     def new(self, delivery: Delivery, done: Callable[[Receipt], None]) -> Attempt:
         """Make one, which is open from now on."""

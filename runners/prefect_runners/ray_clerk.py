@@ -21,7 +21,6 @@ from prefect_core.errors import describe
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_endings import Ending, Gone, ended_by
-from prefect_runners.ray_reference import RayReference
 from prefect_runners.ray_values import ENDED, Kept
 from prefect_runners.ray_watch import SOONEST_SECONDS, Watch
 
@@ -41,9 +40,8 @@ class Clerk:
     `done` may run code of the user (callbacks, hooks). If that waits for a future, another thread goes on.
     """
 
-    def __init__(self, attempts: Attempts, home: object, watch: Watch) -> None:
+    def __init__(self, attempts: Attempts, watch: Watch) -> None:
         self._attempts = attempts
-        self._home = home
         self._watch = watch
         self._news: SimpleQueue[tuple[Attempt, Any] | None] = SimpleQueue()
         """Attempts with what is to be made of them: an object of Ray, an exception, or None for what they told."""
@@ -176,15 +174,18 @@ class Clerk:
             what = what.reply
         if type(what) is bytes:
             reply, making = (what[1:], None) if what[:1] == ENDED else self._after_news(attempt, what)
-            reference = RayReference(self._home, self._attempts.ray, attempt.made, making)
+            # Most values come with their reply, and nobody needs a reference to them.
+            reference = self._attempts.reference_to(attempt) if making is not None else None
+            if reference is not None:
+                reference.making = making
             receipt = attempt.delivery.receipt(reply, reference)
-            self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=type(receipt.value) is RayReference)
+            self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=making is not None)
             return receipt
         if time.monotonic() - attempt.since > SOONEST_SECONDS:
             # What it told is all that is left of it.
             attempt.messages.extend(self._watch.collect(attempt))
         attempt.replay()
-        return what.receipt(attempt) if isinstance(what, Ending) else ended_by(what, attempt, self._attempts.ray)
+        return what.receipt(attempt) if isinstance(what, Ending) else ended_by(what, attempt, self._attempts)
 
     def _after_news(self, attempt: Attempt, envelope: bytes) -> tuple[bytes, Any]:
         """Deal with all that an attempt told before its end, and return the reply, with the making of a large value."""

@@ -140,6 +140,13 @@ def _check_same(ray: ModuleType, address: str | None) -> None:
         )
 
 
+def connection(ray: ModuleType) -> object:
+    """Return what tells this process's present part in Ray from any before and after; None without one."""
+    if not ray.is_initialized():
+        return None
+    return "client" if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_worker_id()
+
+
 def has_own_node(ray: ModuleType) -> bool:
     """Ask Ray's head whether the node lives through which this process takes part in Ray; raises if it does not answer.
 

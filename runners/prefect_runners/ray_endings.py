@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from types import ModuleType
 from typing import Any
 
-from prefect_core.errors import RunnerError, SerializationError, describe
+from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Receipt
-from prefect_runners.ray_attempts import Attempt
+from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_objects import Foreign
 
 _NEVER_BEGAN = {"RuntimeEnvSetupError", "TaskUnschedulableError", "TaskPlacementGroupRemoved"}
 _LOST_VALUES = {
@@ -42,11 +42,11 @@ class TooLate(Ending):
         return attempt.delivery.late("")
 
 
-def ended_by(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
+def ended_by(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:
     """Make the receipt of an attempt for which Ray raises `error` instead of handing out its reply."""
-    delivery, known = attempt.delivery, ray.exceptions
+    delivery, known = attempt.delivery, attempts.ray.exceptions
     if isinstance(error, known.RayTaskError):
-        return _without_reply(error, attempt, ray)
+        return _without_reply(error, attempt, attempts)
     if isinstance(error, known.TaskCancelledError):
         how = "was stopped on request" if attempt.is_forced else "was cancelled by somebody else, on Ray"
         return delivery.lost(f"The attempt {how}.", "", began=attempt.is_forced or bool(delivery.started_us))
@@ -55,16 +55,17 @@ def ended_by(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
     return delivery.lost(f"Ray lost the task: {_line_of(error)}", "", began=True)
 
 
-def _without_reply(error: Any, attempt: Attempt, ray: ModuleType) -> Receipt:
+def _without_reply(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:
     """Deal with an execution that ended outside of our code: before it, by its inputs, or behind it, by what it left."""
     delivery = attempt.delivery
     cause: Any = getattr(error, "cause", None)
-    if isinstance(cause, ray.exceptions.RayError):
+    if isinstance(cause, attempts.ray.exceptions.RayError):
         if _is_one_of(cause, _LOST_VALUES):
-            return delivery.lost(f"A value that the task needs is lost: {_line_of(cause)}", "", began=False)
-        receipt = Receipt(error=RunnerError("An input of this attempt was not made."))
-        receipt.began, receipt.unready = False, True
-        return receipt
+            lost = getattr(cause, "object_ref_hex", None)
+            attempts.lost.update(one for one in delivery.natives if type(one) is not Foreign and one.hex() == lost)
+            if not delivery.note_lost(attempts.lost.__contains__):
+                return delivery.lost(f"A value that the task needs is lost: {_line_of(cause)}", "", began=False)
+        return delivery.unready()
     if cause is None or isinstance(cause, ImportError):
         return delivery.lost(f"Ray's worker could not load what it is to run: {error}", "", began=False)
     name = getattr(delivery.payload.run, "task_name", delivery.payload.run.name)

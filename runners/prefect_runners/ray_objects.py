@@ -25,7 +25,7 @@ def let_references_travel(homes: type) -> None:
         return
 
     def reduce(reference: Any) -> Any:
-        return place_of(Foreign(reference), homes)
+        return place_of(Foreign(reference), None, homes)
 
     Pickler.dispatch_table[ray.ObjectRef] = reduce
 

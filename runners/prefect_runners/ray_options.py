@@ -10,6 +10,8 @@ from typing import Any
 from prefect_core.payload import Payload
 
 _OURS = {"num_returns", "max_retries", "retry_exceptions", "name"}
+_OF_RAY = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}
+"""What Ray has names of its own for, among the resources of a task; any other is one that its nodes were started with."""
 _now: ContextVar[dict[str, Any] | None] = ContextVar("prefect_core.ray_options", default=None)
 
 
@@ -33,7 +35,13 @@ def remote_options(**options: Any) -> Iterator[None]:
 
 
 def of(payload: Payload) -> dict[str, Any]:
-    """Return the options of the place that submitted a payload."""
-    if payload.variables is None:
-        return {}
-    return payload.variables.get(_now) or {}
+    """Return what Ray is told of a payload: the resources of its task, then the options of the place that submitted it."""
+    variables: Any = payload.variables
+    given: dict[str, Any] = (variables.get(_now) if variables is not None else None) or {}
+    if not payload.resources:
+        return given
+    options: dict[str, Any] = {_OF_RAY[name]: amount for name, amount in payload.resources.items() if name in _OF_RAY}
+    own = {name: amount for name, amount in payload.resources.items() if name not in _OF_RAY}
+    if own:
+        options["resources"] = own
+    return options | given

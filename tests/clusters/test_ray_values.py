@@ -16,6 +16,7 @@ from prefect_core.errors import MissingResult, SerializationError
 from prefect_core.references import Reference
 from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner, remote_options
+from prefect_runners import ray_cluster
 
 pytestmark = pytest.mark.usefixtures("borrowed")
 MEGABYTE = 1 << 20
@@ -71,7 +72,7 @@ def test_a_large_value_that_nobody_asked_for_in_time_is_gone_with_a_message_that
         kept.append(make.submit(1))
 
     run()
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster, "connection", lambda ray: "another")
     with pytest.raises(MissingResult, match="persist_result=True"):
         kept[0].result()
 
@@ -165,6 +166,18 @@ def test_options_of_ray_hold_for_what_is_submitted_in_their_block_and_inner_ones
         return outer.result(), inner.result(), look.submit().result()
 
     assert run() == ((2.0, "look-0"), (0.5, "look-1"), (1.0, "look-2"))
+
+
+def test_the_resources_of_a_task_are_those_of_ray() -> None:
+    @task(resources={"cpu": 0.5, "memory": "1kB"})
+    def look() -> Any:
+        return ray.get_runtime_context().get_assigned_resources()
+
+    @flow(task_runner="ray")
+    def run() -> Any:
+        return look.submit().result()
+
+    assert run()["CPU"] == 0.5
 
 
 def test_what_the_engine_decides_can_not_be_an_option() -> None:
