@@ -19,6 +19,7 @@ LEAVES = 1_000
 ARRAYS = 64
 ARRAY_BYTES = 8 << 20
 MOST_GROWTH_MB = 64
+ITEMS = 20_000
 REPEATS = 3
 STARTS = 3
 OPTIONS = {
@@ -123,6 +124,24 @@ def on_one_ray() -> list[Figure]:
     return figures
 
 
+def on_map() -> Figure:
+    """Map over tiny items, which travel in chunks, where bare Ray has a task for each."""
+    import ray
+
+    from prefect_core import flow, task
+
+    ours_task, bare_task = task(no_op), ray.remote(no_op)
+
+    @flow(task_runner="ray")
+    def ours() -> int:
+        return sum(ours_task.map(range(ITEMS), chunk="auto").result())
+
+    def bare() -> int:
+        return sum(ray.get([bare_task.remote(i) for i in range(ITEMS)]))
+
+    return compare(f"map over {ITEMS:,} no-op items on Ray, in chunks", ours, bare, ITEMS, 0.1, 1)
+
+
 def on_arrays() -> list[Figure]:
     """Make arrays in tasks and sum them in others; the second figure is what the flow's process grew by."""
     import ray
@@ -179,7 +198,7 @@ def measure() -> list[Figure]:
     with throwaway_home(), tempfile.TemporaryDirectory(prefix="ray-") as folder:
         ray.init(**OPTIONS, _temp_dir=folder)
         try:
-            figures = [*on_one_ray(), *on_arrays()]
+            figures = [*on_one_ray(), on_map(), *on_arrays()]
         finally:
             ray.shutdown()
         figures.append(on_starts(folder))

@@ -12,10 +12,11 @@ import pickle
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
+from prefect_core import clock
 from prefect_core.engine.in_place import BEGUN
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Receipt
@@ -23,6 +24,7 @@ from prefect_runners.ray_reference import RayReference
 
 _log = logging.getLogger("prefect_core.engine")
 _CANCEL_SECONDS = 0.25
+_DEADLINE_GRACE_SECONDS = 1.0
 _ENOUGH = 8
 _NEVER = -1 << 60
 
@@ -64,6 +66,10 @@ class Attempt:
         self.told = 0
         """How many messages have been dealt with."""
 
+    def deliveries(self) -> Sequence[Delivery]:
+        """Return what it runs that has no receipt yet."""
+        return (self.delivery,)
+
     def let_go(self) -> None:
         """Let go of what a closed one refers to: its payload still refers to it."""
         self.reply = self.made = self.reference = None
@@ -84,6 +90,14 @@ def _nobody(_receipt: Receipt) -> None:
     """Stand for who waited for a receipt."""
 
 
+def is_late(delivery: Delivery) -> bool:
+    """Tell whether a body did not heed its deadline."""
+    timeout, started_us = delivery.payload.timeout_seconds, delivery.started_us
+    return (
+        bool(timeout and started_us) and clock.now_us() - started_us > ((timeout or 0) + _DEADLINE_GRACE_SECONDS) * 1e6
+    )
+
+
 class Sizes:
     """Which tasks have returned small values only, by their numbers."""
 
@@ -97,6 +111,9 @@ class Sizes:
     def is_small(self, task: int) -> bool:
         """Tell whether the next value of a task will most likely be small."""
         return self._small.get(task, 0) >= _ENOUGH
+
+
+AnAttempt = TypeVar("AnAttempt", bound=Attempt)
 
 
 class Attempts:
@@ -127,7 +144,14 @@ class Attempts:
 
     def new(self, delivery: Delivery, done: Callable[[Receipt], None]) -> Attempt:
         """Make one, which is open from now on."""
-        attempt = Attempt(next(self._numbers), delivery, done)
+        return self.add(Attempt(next(self._numbers), delivery, done))
+
+    def next_number(self) -> int:
+        """Return the number of one that somebody else makes."""
+        return next(self._numbers)
+
+    def add(self, attempt: AnAttempt) -> AnAttempt:
+        """Let one be open from now on."""
         self.open[attempt.number] = attempt
         return attempt
 

@@ -20,6 +20,7 @@ from prefect_core import waiting
 from prefect_core.errors import describe
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_chunks import Chunk
 from prefect_runners.ray_endings import Ending, Gone, ended_by
 from prefect_runners.ray_values import ENDED, Kept
 from prefect_runners.ray_watch import SOONEST_SECONDS, Watch
@@ -162,7 +163,10 @@ class Clerk:
             # Somebody else ended it before.
             return
         try:
-            attempt.done(self._receipt(attempt, what))
+            if isinstance(attempt, Chunk):
+                self._end_chunk(attempt, what)
+            else:
+                attempt.done(self._receipt(attempt, what))
         except BaseException:
             # Others wait for this thread.
             _log.exception("The receipt of %r could not be dealt with", attempt.delivery.payload)
@@ -181,10 +185,23 @@ class Clerk:
             receipt = attempt.delivery.receipt(reply, reference)
             self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=making is not None)
             return receipt
+        self._take_news(attempt)
+        return self._ending(attempt, what)
+
+    def _end_chunk(self, chunk: Chunk, what: Any) -> None:
+        if type(what) is bytes:
+            chunk.end(self._after_news(chunk, what)[0])
+        else:
+            self._take_news(chunk)
+            chunk.end_by(lambda member: self._ending(member, what))
+
+    def _take_news(self, attempt: Attempt) -> None:
+        """Deal with what an attempt told: all that is left of it."""
         if time.monotonic() - attempt.since > SOONEST_SECONDS:
-            # What it told is all that is left of it.
             attempt.messages.extend(self._watch.collect(attempt))
         attempt.replay()
+
+    def _ending(self, attempt: Any, what: Any) -> Receipt:
         return what.receipt(attempt) if isinstance(what, Ending) else ended_by(what, attempt, self._attempts)
 
     def _after_news(self, attempt: Attempt, envelope: bytes) -> tuple[bytes, Any]:

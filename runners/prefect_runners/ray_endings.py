@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Receipt
-from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_attempts import Attempt, Attempts, is_late
 from prefect_runners.ray_objects import Foreign
 
 _NEVER_BEGAN = {"RuntimeEnvSetupError", "TaskUnschedulableError", "TaskPlacementGroupRemoved"}
@@ -39,7 +39,11 @@ class TooLate(Ending):
     """The body did not heed its deadline."""
 
     def receipt(self, attempt: Attempt) -> Receipt:
-        return attempt.delivery.late("")
+        delivery = attempt.delivery
+        if is_late(delivery):
+            return delivery.late("")
+        reason = "Its worker process was ended since another task of the same chunk did not heed its deadline."
+        return delivery.lost(reason, "", began=bool(delivery.started_us))
 
 
 def ended_by(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:

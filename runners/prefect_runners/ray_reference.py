@@ -24,7 +24,7 @@ class RayReference(Reference):
         """That of `Kept`, once it is known."""
 
     def fetch(self) -> Any:
-        """Bring the value here. Arrays in it are read-only views of Ray's memory. Raises `ValueLost` or `MissingResult` that says why it can't be had."""
+        """Bring the value here. Arrays in it are read-only views of Ray's memory. Raises `ValueLost`, or `MissingResult` without Ray."""
         if ray_cluster.connection(self._ray) != self._connection:
             raise MissingResult(
                 "The value lay in the memory of a Ray that is shut down. Ask for it before the flow run ends, return the value instead of "

@@ -8,16 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from prefect_core import clock
 from prefect_core.errors import describe
-from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_attempts import Attempt, Attempts, is_late
 from prefect_runners.ray_endings import Gone, TooLate
 from prefect_runners.ray_store import HeadStore
 
 SOONEST_SECONDS = 0.4
 """Younger attempts have told nothing."""
 _LOOK_SECONDS = 0.2
-_DEADLINE_GRACE_SECONDS = 1.0
 _DEAD_SECONDS = 15.0
 _NODE_SECONDS = 2.0
 _NO_NODE = "The Ray node of the flow's process has died, so nothing can be known of this task."
@@ -127,10 +125,8 @@ class Watch:
         self._bell.clear()
 
     def _end_late(self) -> None:
-        now_us = clock.now_us()
         for attempt in self._attempts.handed_over():
-            started_us, timeout = attempt.delivery.started_us, attempt.delivery.payload.timeout_seconds
-            if timeout and started_us and now_us - started_us > (timeout + _DEADLINE_GRACE_SECONDS) * 1e6:
+            if any(map(is_late, attempt.deliveries())):
                 self._attempts.force(attempt)
                 self.tell(attempt, TooLate())
 
