@@ -106,7 +106,7 @@ def work_chunk(parcels: Sequence[Parcel], tell: Callable[[int, str, Any], object
             chunk.end(_workplace.run_in_place(tuple(parcel), (), chunk.news, _sent_outcome).reply)
     finally:
         _teller.remove(chunk)
-    return chunk.take()
+    return chunk.take_last()
 
 
 def _sent_outcome(
@@ -203,6 +203,8 @@ class _Chunk:
     def __init__(self, tell: Callable[[int, str, Any], object]) -> None:
         self._tell = tell
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
+        self._since = time.time()
         self._place = 0
         self._replies: list[tuple[int, bytes]] = []
         self.news: _News | None = None
@@ -221,11 +223,19 @@ class _Chunk:
         return replies
 
     def tell_so_far(self, now: float) -> None:
-        """Send what has ended, and what is known of the body under way."""
-        for place, reply in self.take():
-            self._tell(place, ENDED, reply)
+        """Send what has ended, and what is known of the body under way, once the chunk runs for a while."""
+        if now - self._since < TELL_SECONDS / 2:
+            return
+        with self._telling:
+            for place, reply in self.take():
+                self._tell(place, ENDED, reply)
         if self.news is not None:
             self.news.tell_so_far(now)
+
+    def take_last(self) -> list[tuple[int, bytes]]:
+        """Return what has not been sent, once all that was taken for it is on its way."""
+        with self._telling:
+            return self.take()
 
 
 class _Teller:

@@ -33,6 +33,7 @@ _POLL_SECONDS_FOR_EACH = 3e-5
 """Many times of what it costs to look at one reference."""
 _MOST_POLLED = 256
 _VAIN_POLLS = 6
+_REPLIES = (bytes, Kept)
 
 
 class Clerk:
@@ -159,41 +160,43 @@ class Clerk:
         self._is_polling = self._is_polling or not isinstance(what, Exception)
         if isinstance(what, Exception) and not isinstance(what, Ending) and self._attempts.is_taken_back(attempt):
             return
-        if not self._attempts.close(attempt):
+        if not attempt.is_open:
             # Somebody else ended it before.
             return
         try:
-            if isinstance(attempt, Chunk):
-                self._end_chunk(attempt, what)
-            else:
-                attempt.done(self._receipt(attempt, what))
+            self._end(attempt, what)
         except BaseException:
             # Others wait for this thread.
             _log.exception("The receipt of %r could not be dealt with", attempt.delivery.payload)
         finally:
             attempt.let_go()
 
-    def _receipt(self, attempt: Attempt, what: Any) -> Receipt:
-        if type(what) is Kept:
-            what = what.reply
-        if type(what) is bytes:
-            reply, making = (what[1:], None) if what[:1] == ENDED else self._after_news(attempt, what)
-            # Most values come with their reply, and nobody needs a reference to them.
-            reference = self._attempts.reference_to(attempt) if making is not None else None
-            if reference is not None:
-                reference.making = making
-            receipt = attempt.delivery.receipt(reply, reference)
-            self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=making is not None)
-            return receipt
-        self._take_news(attempt)
-        return self._ending(attempt, what)
-
-    def _end_chunk(self, chunk: Chunk, what: Any) -> None:
-        if type(what) is bytes:
-            chunk.end(self._after_news(chunk, what)[0])
+    def _end(self, attempt: Attempt, what: Any) -> None:
+        # What it told comes first, and finds it by its number only while it is open.
+        reply, making = self._reply_in(attempt, what) if type(what) in _REPLIES else (None, None)
+        if reply is None:
+            self._take_news(attempt)
+        if not self._attempts.close(attempt):
+            return
+        if isinstance(attempt, Chunk):
+            if reply is None:
+                attempt.end_by(lambda member: self._ending(member, what))
+            else:
+                attempt.end(reply)
         else:
-            self._take_news(chunk)
-            chunk.end_by(lambda member: self._ending(member, what))
+            attempt.done(self._ending(attempt, what) if reply is None else self._receipt(attempt, reply, making))
+
+    def _reply_in(self, attempt: Attempt, what: Any) -> tuple[bytes, Any]:
+        envelope = what.reply if type(what) is Kept else what
+        return (envelope[1:], None) if envelope[:1] == ENDED else self._after_news(attempt, envelope)
+
+    def _receipt(self, attempt: Attempt, reply: bytes, making: Any) -> Receipt:
+        # Most values come with their reply, and nobody needs a reference to them.
+        reference = self._attempts.reference_to(attempt) if making is not None else None
+        if reference is not None:
+            reference.making = making
+        self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=making is not None)
+        return attempt.delivery.receipt(reply, reference)
 
     def _take_news(self, attempt: Attempt) -> None:
         """Deal with what an attempt told: all that is left of it."""
