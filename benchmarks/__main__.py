@@ -21,6 +21,7 @@ QUESTIONS = (
     "start_up",
     "input_hash",
     "stored_arrays",
+    "ray_tasks",
 )
 
 

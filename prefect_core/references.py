@@ -107,12 +107,12 @@ def packing(home: object) -> Iterator[Packed]:
         _here.home = before
 
 
-def place_of(native: Any, reference: Reference | None = None) -> tuple[Any, ...]:
+def place_of(native: Any, reference: Reference | None = None, homes: type = object) -> tuple[Any, ...]:
     """Return what stands in a pickle for a native object, as `__reduce__` does: for runners, whose engines have objects of their own.
 
-    Raises `SerializationError` where no runner of that engine packs.
+    `homes` is the class of the runners that can hand it on. Raises `SerializationError` where none of these packs.
     """
-    if _here.home is None:
+    if _here.home is None or not isinstance(_here.home, homes):
         raise SerializationError(
             f"A {type(native).__module__}.{type(native).__qualname__} lies on a cluster and can't leave it like this. Pass it to tasks on "
             "that cluster's own runner, or pass its value."

@@ -206,6 +206,7 @@ _EXPORTS = {
     "RayTaskRunner": "prefect_runners.ray",
     "get_dask_client": "prefect_runners.dask_client",
     "get_async_dask_client": "prefect_runners.dask_client",
+    "remote_options": "prefect_runners.ray_options",
 }
 
 if TYPE_CHECKING:
@@ -216,6 +217,8 @@ if TYPE_CHECKING:
     from prefect_runners.dask_client import get_dask_client as get_dask_client
     from prefect_runners.executor import ExecutorTaskRunner as ExecutorTaskRunner
     from prefect_runners.processes import ProcessPoolTaskRunner as ProcessPoolTaskRunner
+    from prefect_runners.ray import RayTaskRunner as RayTaskRunner
+    from prefect_runners.ray_options import remote_options as remote_options
     from prefect_runners.sequential import SequentialTaskRunner as SequentialTaskRunner
 
 

@@ -122,7 +122,7 @@ class Dispatcher:
     ) -> None:
         self.runner = runner
         self.tally = Tally()
-        self.lines = logs.TaskLines() if parent is None else logs.lines_around(parent)
+        self.lines = self._lines(parent)
         self._host = host
         self._lock = threading.Lock()
         self._counters: dict[Hashable, itertools.count[int]] = {}
@@ -136,6 +136,9 @@ class Dispatcher:
         self._refusal: str | None = None
         self._to_stop = [runner]
         self._pid = os.getpid()
+
+    def _lines(self, parent: RunContext | None) -> Any:
+        return logs.TaskLines() if parent is None else logs.lines_around(parent)
 
     def start(self) -> None:
         """Start the runner of the flow run."""

@@ -19,6 +19,7 @@ from typing import Any
 from prefect_core import pickling
 from prefect_core.engine import remote
 from prefect_core.engine.workplace import PLAIN, Parcel, Reply, Workplace
+from prefect_core.errors import describe
 from prefect_core.payload import Receipt
 from prefect_core.states import State, is_collection_of_states
 
@@ -35,27 +36,58 @@ Tell = Callable[[str, Any], object]
 class Outcome:
     """What an execution leaves with its engine: the value, for those who depend on it, and the reply, for who asks how it ended.
 
-    `is_ok` is False where there is no value, since the body failed or could not begin.
+    `is_ok` is False where there is no value, since the body failed or could not begin. `dumped` is the pickled value that went with the
+    reply, or None.
     """
 
-    __slots__ = ("is_ok", "reply", "value")
+    __slots__ = ("dumped", "is_ok", "reply", "value")
 
-    def __init__(self, is_ok: bool, reply: bytes, value: Any = None) -> None:
+    def __init__(self, is_ok: bool, reply: bytes, value: Any = None, dumped: bytes | None = None) -> None:
         self.is_ok = is_ok
         self.reply = reply
         self.value = value
+        self.dumped = dumped
 
 
 def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -> Outcome:
     """Run the attempt in `parcel` here; `inputs` are the values, or the outcomes, that its references stand for. Never raises."""
     if any(isinstance(one, Outcome) and not one.is_ok for one in inputs):
-        return Outcome(False, pickle.dumps(tuple(Reply(0, 0, False, remote.process_name(), None, [], is_unready=True))))
-    values = [one.value if isinstance(one, Outcome) else one for one in inputs]
+        return unready()
+    return carry_out(parcel, [one.value if isinstance(one, Outcome) else one for one in inputs], tell)
+
+
+def unready() -> Outcome:
+    """Make the outcome of an attempt whose inputs were never made."""
+    return Outcome(False, pickle.dumps(tuple(Reply(0, 0, False, remote.process_name(), None, [], is_unready=True))))
+
+
+def unloadable(error: Exception) -> Outcome:
+    """Make the outcome of an attempt that could not be loaded where it should run."""
+    reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
+    return Outcome(False, pickle.dumps(tuple(reply)))
+
+
+def value_in_reply(dumped: bytes) -> tuple[bool, Any]:
+    """Return whether an attempt ended well, by its reply, and then the value that went with it. Raises what unpickling raises."""
+    stream = BytesIO(dumped)
+    reply = Reply(*pickle.load(stream))
+    is_ok = reply.error is None and not (reply.timed_out or reply.is_unready or reply.unloadable)
+    return is_ok, pickle.load(stream) if is_ok and not reply.is_kept else None
+
+
+def carry_out(
+    parcel: Parcel, values: Sequence[Any], tell: Tell | None = None, keep: Callable[[Any], Any] | None = None
+) -> Outcome:
+    """Do as `work`, with the values of all references at hand.
+
+    `keep` is called with a value that is too large to be sent, and returns what the outcome holds in its place; what it raises is why the
+    value can't be kept.
+    """
     news = _News(tell) if tell is not None else None
     if news is not None:
         _teller.add(news)
     try:
-        return _workplace.run_in_place(tuple(parcel), values, news, _outcome)
+        return _workplace.run_in_place(tuple(parcel), values, news, partial(_outcome, keep))
     finally:
         if news is not None:
             _teller.remove(news)
@@ -74,7 +106,7 @@ def work_chunk(parcels: Iterable[Parcel], tell: Callable[[int, str, Any], object
             chunk.end(_workplace.run_in_place(tuple(parcel), (), chunk.news, _sent_outcome).reply)
     finally:
         _teller.remove(chunk)
-    return chunk.take()
+    return chunk.take_last()
 
 
 def _sent_outcome(
@@ -91,18 +123,24 @@ def _sent_outcome(
 
 
 def _outcome(
-    receipt: Receipt, reply: Callable[[BaseException | None, bool], bytes], fail: Callable[[Exception], Exception]
+    keep: Callable[[Any], Any] | None,
+    receipt: Receipt,
+    reply: Callable[[BaseException | None, bool], bytes],
+    fail: Callable[[Exception], Exception],
 ) -> Outcome:
     if receipt.error is not None:
         return Outcome(False, reply(receipt.error, False))
     value = receipt.value
     if type(value) in PLAIN and not (isinstance(value, str | bytes) and len(value) > MOST_INLINE):
-        return Outcome(True, reply(None, False) + pickle.dumps(value), value)
+        plain = pickle.dumps(value)
+        return Outcome(True, reply(None, False) + plain, value, plain)
     try:
         dumped = _dumped_if_small(value)
+        if dumped is None and keep is not None:
+            value = keep(value)
     except Exception as failure:
         return Outcome(False, reply(fail(failure), False))
-    return Outcome(True, reply(None, dumped is None) + (dumped or b""), value)
+    return Outcome(True, reply(None, dumped is None) + (dumped or b""), value, dumped)
 
 
 class _TooLarge(Exception):
@@ -165,6 +203,8 @@ class _Chunk:
     def __init__(self, tell: Callable[[int, str, Any], object]) -> None:
         self._tell = tell
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
+        self._since = time.time()
         self._place = 0
         self._replies: list[tuple[int, bytes]] = []
         self.news: _News | None = None
@@ -183,11 +223,19 @@ class _Chunk:
         return replies
 
     def tell_so_far(self, now: float) -> None:
-        """Send what has ended, and what is known of the body under way."""
-        for place, reply in self.take():
-            self._tell(place, ENDED, reply)
+        """Send what has ended, and what is known of the body under way, once the chunk runs for a while."""
+        if now - self._since < TELL_SECONDS / 2:
+            return
+        with self._telling:
+            for place, reply in self.take():
+                self._tell(place, ENDED, reply)
         if self.news is not None:
             self.news.tell_so_far(now)
+
+    def take_last(self) -> list[tuple[int, bytes]]:
+        """Return what has not been sent, once all that was taken for it is on its way."""
+        with self._telling:
+            return self.take()
 
 
 class _Teller:

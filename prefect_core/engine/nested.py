@@ -22,6 +22,7 @@ from prefect_core.task_runners import Host, TaskRunner, resolve_runner
 from prefect_core.waiting import block_until_done
 
 if TYPE_CHECKING:
+    from prefect_core.context import RunContext
     from prefect_core.tasks import Task
 
 _ENDED = "The task run that submitted this one ended before it could start."
@@ -129,9 +130,11 @@ class NestedDispatcher(Dispatcher):
         super().__init__(nested)
         self.stand_ins = nested.stand_ins
         self.tally = _CountedElsewhere(recorder)
-        self.lines = _ShownElsewhere()
         self._shares_memory: dict[int, bool] = {}
         self.start()
+
+    def _lines(self, parent: RunContext | None) -> Any:
+        return _ShownElsewhere()
 
     def runner_for(self, task: Task[Any, Any]) -> TaskRunner:
         spec = task.task_runner

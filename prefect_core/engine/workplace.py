@@ -202,7 +202,9 @@ class Workplace:
         self._recorder.behind = history.install(self._recorder)
         self._is_away = not attempt.is_at_home
         if self._is_away:
-            self._settings = settings.install(attempt.surroundings.settings)
+            # Read, if they have not been: between attempts they would be each time.
+            self._settings = settings.current()
+            settings.install(attempt.surroundings.settings)
             self._forwarding.begin(attempt.surroundings.level)
 
     def _end(self) -> None:

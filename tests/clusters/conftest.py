@@ -1,15 +1,25 @@
-"""Dask clusters that all tests of a module borrow."""
+"""Clusters of Dask and Rays that tests borrow: small, quiet, and on loopback alone.
+
+Rays get a temporary folder whose paths are short enough for sockets.
+"""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import distributed
 import pytest
 
+from prefect_core.testing.contract.journal import Journal
 from tests.clusters.existing import ExistingCluster
+
+# Ray has no wheel for the newest Python.
+collect_ignore_glob = [] if find_spec("ray") is not None else ["test_ray_*"]
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +48,59 @@ def fragile(tmp_path: Path) -> Iterator[ExistingCluster]:
     """One that a test may break."""
     with ExistingCluster(tmp_path, workers=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def ray_options() -> Iterator[dict[str, Any]]:
+    """What a Ray of a test is started with."""
+    folder = tempfile.mkdtemp(prefix="ray-")
+    yield {
+        "num_cpus": 2,
+        "object_store_memory": 500 << 20,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": "error",
+        "_temp_dir": folder,
+    }
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="class")
+def own(ray_options: dict[str, Any]) -> Iterator[None]:
+    """Keep what the first runner would start, so that each flow run need not start its own."""
+    import ray
+
+    from prefect_runners import ray_cluster
+
+    lease = ray_cluster.connect(None, ray_options)
+    yield
+    lease.give_back()
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="class")
+def of_one_processor(ray_options: dict[str, Any]) -> Iterator[None]:
+    """A Ray that no runner started."""
+    import ray
+
+    ray.init(**ray_options | {"num_cpus": 1})
+    yield
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def borrowed(ray_options: dict[str, Any]) -> Iterator[None]:
+    """A Ray that no runner started."""
+    import ray
+
+    ray.init(**ray_options)
+    yield
+    assert ray.is_initialized()
+    ray.shutdown()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """A file in which bodies note what they do."""
+    return Journal(tmp_path / "journal")

@@ -1,0 +1,215 @@
+"""Tasks on Ray: on a local one that is started for the flow run, on the one that this process has, or on a cluster by its address."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect_core.engine.transport import Delivery, Transport
+from prefect_core.engine.workplace import Parcel
+from prefect_core.errors import RunnerError, describe
+from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
+from prefect_core.task_runners import Host, TaskRunner
+from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight
+from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_chunks import Chunk, Member, TakingBack
+from prefect_runners.ray_clerk import Clerk
+from prefect_runners.ray_store import HeadStore, Session
+from prefect_runners.ray_watch import Watch
+from prefect_runners.ray_worker import execute, execute_chunk, execute_small
+
+_STOP_SECONDS = 5.0
+
+
+class RayTaskRunner(TaskRunner):
+    """Runs tasks on Ray, each attempt as one Ray task.
+
+    If this process has an initialised Ray, or `address` names a cluster ("auto", "host:6379", "ray://host:10001"), that is borrowed, and
+    left as it was found. Otherwise a local Ray is started with `init_kwargs` (what `ray.init` takes) and shut down when the flow run ends.
+
+    Values over 64 KiB stay in Ray's memory and move between tasks there. As everywhere in Ray, NumPy arrays among them are read-only views:
+    copy one to change it. What a body submits runs in its own worker.
+    """
+
+    shares_memory = False
+    can_cancel_running = True
+    holds_values = True
+    takes_chunks = True
+
+    def __init__(self, address: str | None = None, init_kwargs: dict[str, Any] | None = None) -> None:
+        if address is not None and (not isinstance(address, str) or not address):
+            raise TypeError(f"'address' must be a text such as 'auto' or 'host:6379', or None; got {address!r}.")
+        if init_kwargs is not None and not isinstance(init_kwargs, dict):
+            raise TypeError(f"'init_kwargs' must be a dict of arguments for ray.init, or None; got {init_kwargs!r}.")
+        self.address = address
+        self.init_kwargs = dict(init_kwargs or {})
+        self._transport = Transport(home=self)
+        self._lease: ray_cluster.Lease | None = None
+        self._attempts: Attempts | None = None
+        self._store: Any = None
+        self._parts: set[int] = set()
+        """Numbers of the parts of payloads that lie in the store."""
+        self._watch: Any = None
+        self._taking_back: TakingBack | None = None
+        self._clerk: Clerk | None = None
+        self._session = b""
+        self._functions: dict[int, Any] = {}
+        """What Ray calls for an attempt, by how many objects come of it; 0 for a chunk of attempts."""
+
+    @classmethod
+    def from_argument(cls, argument: str) -> RayTaskRunner:
+        return cls(argument)
+
+    def options(self) -> dict[str, Any]:
+        return {"address": self.address, "init_kwargs": self.init_kwargs or None}
+
+    def duplicate(self) -> RayTaskRunner:
+        return type(self)(self.address, self.init_kwargs)
+
+    def start(self, host: Host) -> None:
+        """Connect to Ray or start it. Raises `ConfigurationError` where it is missing, and `RunnerError` where that can't be."""
+        self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs)
+        if not lease.is_local:
+            ray_preflight.check(lease.ray)
+        ray_objects.let_references_travel(type(self))
+        self._session = f"session-{uuid.uuid4().hex}".encode()
+        self._store = store = HeadStore(self._session)
+        store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
+        remote = lease.ray.remote
+        self._functions = {
+            0: remote(num_returns=1, max_retries=0)(execute_chunk),
+            1: remote(num_returns=1, max_retries=0)(execute_small),
+            2: remote(num_returns=2, max_retries=0)(execute),
+        }
+        self._attempts = Attempts(lease.ray, self)
+        self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
+        self._clerk = Clerk(self._attempts, self._watch)
+        self._taking_back = TakingBack(self._attempts, self._hand_over_chunk)
+
+    def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        attempts, clerk = self._attempts, self._clerk
+        if attempts is None or clerk is None:
+            raise RunnerError("The task runner must be started before submitting work.")
+        delivery = self._transport.take(payload)
+        if attempts.dead is not None:
+            done(delivery.lost(attempts.dead, "", began=False))
+            return
+        if attempts.lost and delivery.note_lost(attempts.lost.__contains__):
+            done(delivery.unready())
+            return
+        attempt = payload.handle = attempts.new(delivery, done)
+        try:
+            attempt.reply, attempt.made = self._hand_over(attempt, delivery)
+        except Exception as error:
+            attempts.close(attempt)
+            raise RunnerError(f"Ray did not take {payload.run.name!r}: {describe(error)}") from error
+        clerk.expect(attempt)
+        self._watch.rouse()
+
+    def _hand_over(self, attempt: Attempt, delivery: Delivery) -> Any:
+        natives, foreign = ray_objects.unwrapped(delivery.natives)
+        parcel = delivery.parcel
+        self._leave_parts(parcel)
+        order = pickle.dumps((self._session, attempt.number, foreign, parcel.surroundings, parcel.task, parcel.call))
+        assert self._attempts is not None
+        number_of_returns = 1 if self._attempts.sizes.is_small(parcel.task) else 2
+        function = self._functions[number_of_returns]
+        name, options = delivery.payload.run.name, ray_options.of(delivery.payload)
+        if options:
+            left = function.options(name=name, **options).remote(order, *natives)
+        else:
+            # What `options` does, but for a class that it makes at each call.
+            left = function._remote((order, *natives), {}, name=name, num_returns=number_of_returns, max_retries=0)
+        return left if number_of_returns == 2 else (left, left)
+
+    def _leave_parts(self, parcel: Parcel) -> None:
+        """Leave the parts of a parcel in the store that are the same for many."""
+        for number, dumped in ((parcel.surroundings, parcel.surroundings_bytes), (parcel.task, parcel.task_bytes)):
+            if number not in self._parts:
+                assert dumped is not None
+                self._store.put_part(number, dumped)
+                self._parts.add(number)
+
+    def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
+        members = []
+        for payload, done in chunk:
+            try:
+                member = payload.handle = Member(self._transport.take(payload), done)
+                self._leave_parts(member.delivery.parcel)
+                members.append(member)
+            except Exception as error:
+                done(_unsent(error))
+        if members:
+            self._hand_over_chunk(members)
+
+    def _hand_over_chunk(self, members: Sequence[Member]) -> None:
+        attempts, clerk = self._attempts, self._clerk
+        if attempts is None or clerk is None or attempts.dead is not None:
+            reason = attempts.dead if attempts is not None and attempts.dead else "The task runner is stopped."
+            for member in members:
+                member.settle(member.delivery.lost(reason, "", began=False))
+            return
+        chunk = attempts.add(Chunk(attempts.next_number(), members))
+        parcels = [member.delivery.parcel for member in members]
+        order = pickle.dumps(
+            (self._session, chunk.number, [(parcel.surroundings, parcel.task, parcel.call) for parcel in parcels])
+        )
+        payload = members[0].delivery.payload
+        name = payload.run.name if len(members) == 1 else f"{payload.run.name} and {len(members) - 1} more"
+        try:
+            chunk.reply = self._functions[0].options(name=name, **ray_options.of(payload)).remote(order)
+        except Exception as error:
+            attempts.close(chunk)
+            for member in members:
+                member.settle(_unsent(RunnerError(f"Ray did not take {name!r}: {describe(error)}")))
+            return
+        clerk.expect(chunk)
+        self._watch.rouse()
+
+    def reference_to(self, payload: Payload) -> Reference | None:
+        attempt = payload.handle
+        return (
+            self._attempts.reference_to(attempt)
+            if self._attempts is not None and isinstance(attempt, Attempt)
+            else None
+        )
+
+    def cancel(self, payload: Payload) -> bool:
+        attempt = payload.handle
+        if isinstance(attempt, Member):
+            return self._taking_back is not None and self._taking_back.cancel(attempt)
+        return self._attempts is not None and isinstance(attempt, Attempt) and self._attempts.cancel(attempt)
+
+    def interrupt(self, payload: Payload) -> None:
+        """End the worker process that runs the attempt, which runs nothing else; Ray starts another when it needs one."""
+        handle = payload.handle
+        attempt = handle.chunk if isinstance(handle, Member) else handle
+        if self._attempts is not None and isinstance(attempt, Attempt):
+            self._attempts.force(attempt)
+
+    def stop(self) -> None:
+        clerk, self._clerk = self._clerk, None
+        try:
+            if self._attempts is not None and clerk is not None:
+                self._attempts.force_all(_STOP_SECONDS)
+                clerk.stop()
+                self._watch.stop()
+        finally:
+            if self._lease is not None:
+                self._lease.give_back()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A task that names this runner may be mentioned by a function that travels.
+        return type(self), (self.address, self.init_kwargs)
+
+
+def _unsent(error: Exception) -> Receipt:
+    receipt = Receipt(error=error)
+    receipt.began = False
+    return receipt

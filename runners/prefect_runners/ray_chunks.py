@@ -1,0 +1,116 @@
+"""Chunks: many small attempts that run one after the other as one Ray task."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefect_core.engine import timers
+from prefect_core.engine.in_place import BEGUN, ENDED
+from prefect_core.engine.transport import Delivery
+from prefect_core.payload import Receipt
+from prefect_runners.ray_attempts import Attempt, Attempts
+
+_WITHHELD_SECONDS = 0.05
+
+
+class Member:
+    """One attempt of a chunk."""
+
+    __slots__ = ("chunk", "delivery", "done", "is_open")
+
+    def __init__(self, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+        self.delivery = delivery
+        self.done = done
+        self.is_open = True
+        self.chunk: Chunk | None = None
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the process that runs it has been told to end."""
+        return self.chunk is not None and self.chunk.is_forced
+
+    def settle(self, receipt: Receipt) -> None:
+        """Hand out the receipt, unless there was one."""
+        if self.is_open:
+            self.is_open = False
+            self.done(receipt)
+
+
+class Chunk(Attempt):
+    """What Ray has of them: its messages and its reply are about members, by their places."""
+
+    __slots__ = ("has_begun", "is_withheld", "members")
+
+    def __init__(self, number: int, members: Sequence[Member]) -> None:
+        super().__init__(number, members[0].delivery, _nobody)
+        self.members = members
+        self.has_begun = False
+        """Whether it is known that it can't be taken back."""
+        self.is_withheld = False
+        """Whether it was taken back, and its members wait to be taken back too, or to be handed over again."""
+        for member in members:
+            member.chunk = self
+
+    def deliveries(self) -> Sequence[Delivery]:
+        return [member.delivery for member in self.members if member.is_open]
+
+    def replay(self) -> None:
+        while self.messages:
+            place, kind, content = pickle.loads(self.messages.popleft())
+            self.told += 1
+            member = self.members[place]
+            if kind == ENDED:
+                member.settle(member.delivery.receipt(content))
+            elif kind == BEGUN:
+                member.delivery.begun(content)
+            else:
+                member.delivery.happened(content)
+
+    def end(self, replies: bytes) -> None:
+        """Deal with what was not told before the end."""
+        for place, reply in pickle.loads(replies):
+            member = self.members[place]
+            member.settle(member.delivery.receipt(reply))
+
+    def end_by(self, receipt_of: Callable[[Any], Receipt]) -> None:
+        """Make receipts of members that are left when something else than a reply comes."""
+        for member in self.members:
+            if member.is_open:
+                member.settle(receipt_of(member))
+
+
+def _nobody(_receipt: Receipt) -> None:
+    """Stand for who waits for a whole chunk: its members have theirs."""
+
+
+class TakingBack:
+    """Takes members back: their chunk as a whole, and what nobody else takes back of it is handed over again."""
+
+    def __init__(self, attempts: Attempts, hand_over: Callable[[Sequence[Member]], None]) -> None:
+        self._attempts = attempts
+        self._hand_over = hand_over
+        self._lock = threading.Lock()
+
+    def cancel(self, member: Member) -> bool:
+        """Take back an attempt that has not begun; False if it has, or may have."""
+        with self._lock:
+            chunk = member.chunk
+            if not member.is_open or chunk is None or chunk.has_begun:
+                return False
+            if not chunk.is_withheld:
+                if not self._attempts.cancel(chunk):
+                    chunk.has_begun = True
+                    return False
+                chunk.is_withheld = True
+                timers.after(_WITHHELD_SECONDS, lambda: self._hand_over_again(chunk))
+            member.is_open = False
+            return True
+
+    def _hand_over_again(self, chunk: Chunk) -> None:
+        with self._lock:
+            left = [member for member in chunk.members if member.is_open]
+        if left:
+            self._hand_over(left)

@@ -1,0 +1,166 @@
+"""Ray as this process has it: started for a runner, connected to by one, or somebody else's.
+
+A process has one Ray. What a runner of ours started serves every runner that comes while it is up, and ends with the last of them; what
+was there before is borrowed and left as it is found.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect_core.errors import ConfigurationError, RunnerError, describe
+
+_log = logging.getLogger("prefect_core.task_runner.ray")
+_PROBE_SECONDS = 5.0
+
+
+def load() -> ModuleType:
+    """Return Ray. Raises `ConfigurationError` where it is not installed."""
+    try:
+        import ray  # optional, and heavy
+    except ImportError as error:
+        raise ConfigurationError(
+            f"RayTaskRunner needs Ray, which can't be imported here ({error}): pip install prefect_core[ray]"
+        ) from error
+    return ray
+
+
+class _Shared:
+    """The Ray that runners of ours started or connected to in this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.is_local = False
+
+
+_ours = _Shared()
+
+
+class Lease:
+    """A runner's part in the Ray of this process."""
+
+    def __init__(self, ray: ModuleType, *, is_ours: bool, is_local: bool) -> None:
+        self.ray = ray
+        self.is_ours = is_ours
+        self.is_local = is_local
+        """Whether it was started here, with this very Python."""
+
+    def give_back(self) -> None:
+        """Leave; the last one shuts down what was ours."""
+        if not self.is_ours:
+            return
+        self.is_ours = False
+        with _ours.lock:
+            _ours.users -= 1
+            if _ours.users == 0 and self.ray.is_initialized():
+                self.ray.shutdown()
+
+
+def connect(address: str | None, init_kwargs: dict[str, Any]) -> Lease:
+    """Take part in the Ray of this process, which is connected or started if there is none.
+
+    Raises `ConfigurationError` without Ray, and `RunnerError` that says what was tried.
+    """
+    ray = load()
+    with _ours.lock:
+        if ray.is_initialized():
+            _check_same(ray, address)
+            if _ours.users:
+                _ours.users += 1
+            return Lease(ray, is_ours=bool(_ours.users), is_local=bool(_ours.users) and _ours.is_local)
+        _ours.users = 0
+        context = _init(ray, address, init_kwargs)
+        _ours.users, _ours.is_local = 1, address is None
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    _log.info("Ray has %d live node(s)", nodes)
+    dashboard = getattr(context, "dashboard_url", None)
+    if dashboard:
+        _log.info("The Ray dashboard is available at %s", dashboard)
+    return Lease(ray, is_ours=True, is_local=address is None)
+
+
+def _init(ray: ModuleType, address: str | None, init_kwargs: dict[str, Any]) -> Any:
+    options: dict[str, Any] = {"namespace": "prefect", "log_to_driver": False, "logging_level": logging.WARNING}
+    if address is None:
+        _log.info("Creating a local Ray instance")
+        options["dashboard_host"] = "127.0.0.1"
+    else:
+        _log.info("Connecting to an existing Ray instance at %s", address)
+        options["address"] = address
+        _probe(address)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if is_main else None
+    try:
+        return ray.init(**options | init_kwargs)
+    except Exception as error:
+        what = "started" if address is None else f"connected to at {address!r}"
+        raise RunnerError(f"Ray could not be {what} with {options | init_kwargs}: {describe(error)}") from error
+    finally:
+        if before is not None:
+            # Ray sets one that exits; that of the flow run ends the run as Crashed, and the process behind it.
+            signal.signal(signal.SIGTERM, before)
+
+
+def _probe(address: str) -> None:
+    """Raise `RunnerError` if nobody listens at an address; Ray itself tries for a minute."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise RunnerError(f"{address!r} is no address of a Ray cluster: {error}.") from error
+    if host is None or port is None:
+        return
+    try:
+        socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
+    except OSError as error:
+        raise RunnerError(
+            f"There is no Ray at {address!r}: a connection to {host}, port {port} was tried for {_PROBE_SECONDS:g} s and failed "
+            f"({describe(error)}). Start one with `ray start --head`, or leave the address out to start one for this flow run."
+        ) from error
+
+
+def _check_same(ray: ModuleType, address: str | None) -> None:
+    """Raise `RunnerError` if an address is not that of the Ray that this process has."""
+    if address in {None, "auto", "local"}:
+        return
+    is_client = address is not None and address.startswith("ray://")
+    here = "a Ray client" if ray.util.client.ray.is_connected() else ray.get_runtime_context().gcs_address
+    if here != ("a Ray client" if is_client else address):
+        raise RunnerError(
+            f"This process is connected to the Ray at {here}, and can't be to the one at {address} at the same time. "
+            "Leave the address out to use the one that is connected."
+        )
+
+
+def connection(ray: ModuleType) -> object:
+    """Return what tells this process's present part in Ray from any before and after; None without one."""
+    if not ray.is_initialized():
+        return None
+    return "client" if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_worker_id()
+
+
+def has_own_node(ray: ModuleType) -> bool:
+    """Ask Ray's head whether the node lives through which this process takes part in Ray; raises if it does not answer.
+
+    Without it nothing is handed over and no value is read any more, though bodies elsewhere may run on.
+    """
+    if ray.util.client.ray.is_connected():
+        return True
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == here)
+
+
+def _forget() -> None:
+    global _ours
+    _ours = _Shared()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,38 @@
+"""Ray's own references among the arguments of tasks, which Ray resolves where the task runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect_core.pickling import Pickler
+from prefect_core.references import place_of
+
+
+class Foreign:
+    """A reference that the user made, among the natives of a payload."""
+
+    __slots__ = ("reference",)
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+
+def let_references_travel(homes: type) -> None:
+    """Have pickles leave a place for each `ray.ObjectRef`, if a runner of the class `homes` sends them, and refuse it elsewhere."""
+    import ray  # heavy
+
+    if ray.ObjectRef in Pickler.dispatch_table:
+        return
+
+    def reduce(reference: Any) -> Any:
+        return place_of(Foreign(reference), None, homes)
+
+    Pickler.dispatch_table[ray.ObjectRef] = reduce
+
+
+def unwrapped(natives: list[Any]) -> tuple[list[Any], frozenset[int]]:
+    """Return natives as Ray takes them, and the places of those that are a user's."""
+    if not natives:
+        return natives, frozenset()
+    foreign = frozenset(place for place, native in enumerate(natives) if type(native) is Foreign)
+    return [native.reference if type(native) is Foreign else native for native in natives], foreign

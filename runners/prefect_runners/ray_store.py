@@ -1,0 +1,68 @@
+"""The key-value store of Ray's head, in which Ray keeps its functions, as the two ends of `RayTaskRunner` use it.
+
+Under the name of a session lies what its workers need to know; below it the tasks and surroundings of its payloads, so that these travel
+once to each worker, and for a moment what attempts tell before their end.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, NamedTuple
+
+_NAMESPACE = b"prefect_core"
+
+
+class Session(NamedTuple):
+    """What holds for all attempts of one runner: where its process finds modules."""
+
+    path: list[str]
+
+
+class HeadStore:
+    """The part of the store that belongs to one session. Every call asks the head, and raises what Ray raises if that doesn't answer."""
+
+    def __init__(self, session: bytes) -> None:
+        from ray.experimental import internal_kv  # heavy
+
+        self._kv: Any = internal_kv
+        self._session = session
+
+    def open(self, session: Session) -> None:
+        """Say what workers are to know."""
+        self._kv._internal_kv_put(self._session, pickle.dumps(tuple(session)), namespace=_NAMESPACE)
+
+    def session(self) -> Session | None:
+        """Return what was said, or None if the session is over."""
+        dumped = self._kv._internal_kv_get(self._session, namespace=_NAMESPACE)
+        return Session(*pickle.loads(dumped)) if dumped is not None else None
+
+    def put_part(self, number: int, dumped: bytes) -> None:
+        """Leave a part of payloads under its number."""
+        self._kv._internal_kv_put(b"%b/part/%d" % (self._session, number), dumped, namespace=_NAMESPACE)
+
+    def part(self, number: int) -> bytes | None:
+        """Return the part of this number, or None if the session is over."""
+        dumped: bytes | None = self._kv._internal_kv_get(b"%b/part/%d" % (self._session, number), namespace=_NAMESPACE)
+        return dumped
+
+    def tell(self, number: int, index: int, message: bytes) -> None:
+        """Leave the message of an attempt, by its number, for `take_news`."""
+        self._kv._internal_kv_put(b"%b/news/%d/%08d" % (self._session, number, index), message, namespace=_NAMESPACE)
+
+    def take_news(self) -> list[tuple[int, bytes]]:
+        """Take out the messages that are there, with the numbers of their attempts, those of one attempt in their order."""
+        news = []
+        for key in sorted(self._kv._internal_kv_list(self._session + b"/news/", namespace=_NAMESPACE)):
+            message = self._kv._internal_kv_get(key, namespace=_NAMESPACE)
+            self._kv._internal_kv_del(key, namespace=_NAMESPACE)
+            if message is not None:
+                news.append((int(key.split(b"/")[2]), message))
+        return news
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        try:
+            self._kv._internal_kv_del(self._session, del_by_prefix=True, namespace=_NAMESPACE)
+        except Exception:
+            # It goes with its head.
+            return

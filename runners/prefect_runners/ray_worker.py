@@ -1,0 +1,183 @@
+"""The far end of `RayTaskRunner`: what Ray calls in its workers, once for each attempt.
+
+What comes of it is described in `ray_values`. What an attempt tells before its end goes through the key-value store of Ray's head
+(`ray_store`): bodies under half a second tell nothing and cost nothing, and the flow's process looks there only while longer ones run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from prefect_core.engine import in_place
+from prefect_core.engine.workplace import Parcel
+from prefect_runners.ray_store import HeadStore
+from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, Inputs, Kept
+
+_MOST_SESSIONS = 16
+
+
+class Order(NamedTuple):
+    """What an execution is told: a parcel whose larger parts lie in the store, and which inputs (`foreign`) no attempt of ours made."""
+
+    session: bytes
+    number: int
+    foreign: frozenset[int]
+    surroundings: int
+    task: int
+    call: bytes
+
+
+def execute(order: bytes, *natives: Any) -> tuple[bytes, Any]:
+    """Run one attempt; what Ray is given to call, with two returns. Never raises."""
+    _shield.cover_this_task()
+    try:
+        reply, outcome = _execute(Order(*pickle.loads(order)), natives)
+    except Exception as error:
+        return ENDED + in_place.unloadable(error).reply, b""
+    if not outcome.is_ok:
+        return reply, b""
+    return reply, outcome.value if outcome.dumped is None else outcome.dumped
+
+
+def execute_small(order: bytes, *natives: Any) -> Any:
+    """Run one attempt whose value will most likely be small; what Ray is given to call, with one return. Never raises."""
+    _shield.cover_this_task()
+    try:
+        reply, outcome = _execute(Order(*pickle.loads(order)), natives)
+    except Exception as error:
+        return ENDED + in_place.unloadable(error).reply
+    if type(outcome.value) is Kept:
+        outcome.value.reply = reply
+        return outcome.value
+    return reply
+
+
+def execute_chunk(order: bytes) -> bytes:
+    """Run attempts one after the other; what Ray is given to call, with one return: their replies by their places. Never raises."""
+    _shield.cover_this_task()
+    name, number, payloads = pickle.loads(order)
+    try:
+        session = _sessions.get(name) or _join(name)
+        parcels = [
+            Parcel(around, session.part(around), task, session.part(task), call) for around, task, call in payloads
+        ]
+    except Exception as error:
+        replies = [(place, in_place.unloadable(error).reply) for place in range(len(payloads))]
+        return ENDED_WITH_MORE + pickle.dumps((0, [], pickle.dumps(replies), None))
+    news = _News(session.store, number)
+    replies = in_place.work_chunk(parcels, news.tell)
+    ahead, late = news.close()
+    return ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))
+
+
+def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Outcome]:
+    session = _sessions.get(told.session) or _join(told.session)
+    inputs = Inputs(natives, told.foreign)
+    if natives and not inputs.are_made():
+        outcome = in_place.unready()
+        return ENDED + outcome.reply, outcome
+    news = _News(session.store, told.number)
+    parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
+    outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number))
+    ahead, late = news.close()
+    making = outcome.value.making if type(outcome.value) is Kept else None
+    if ahead or late or making:
+        return ENDED_WITH_MORE + pickle.dumps((ahead, late, outcome.reply, making)), outcome
+    return ENDED + outcome.reply, outcome
+
+
+class _Joined:
+    """A session that this worker takes part in."""
+
+    def __init__(self, name: bytes) -> None:
+        self.store = HeadStore(name)
+        self._parts: dict[int, bytes | None] = {}
+
+    def part(self, number: int) -> bytes | None:
+        """Return a part of a payload, which is asked for once."""
+        if number not in self._parts:
+            self._parts[number] = self.store.part(number)
+        return self._parts[number]
+
+
+def _join(name: bytes) -> _Joined:
+    """Take part in a session: find modules where the process finds them that it comes from, as far as they are on this machine too."""
+    joined = _Joined(name)
+    session = joined.store.session()
+    if session is not None:
+        known = {*sys.path}
+        sys.path.extend(entry for entry in session.path if entry not in known and Path(entry).exists())
+    if len(_sessions) >= _MOST_SESSIONS:
+        _sessions.clear()
+    _sessions[name] = joined
+    return joined
+
+
+class _News:
+    """What an attempt tells before its end, numbered. What can't be told goes with the reply."""
+
+    def __init__(self, store: HeadStore, number: int) -> None:
+        self._store = store
+        self._number = number
+        self._ahead = 0
+        self._late: list[bytes] = []
+        self._lock = threading.Lock()
+
+    def tell(self, *content: Any) -> None:
+        """Send one message; an outlet of `in_place`."""
+        message = pickle.dumps(content)
+        with self._lock:
+            if not self._late:
+                try:
+                    self._store.tell(self._number, self._ahead, message)
+                except Exception:
+                    # The head does not answer now. The order is kept: nothing else is sent ahead.
+                    self._late.append(message)
+                else:
+                    self._ahead += 1
+            else:
+                self._late.append(message)
+
+    def close(self) -> tuple[int, list[bytes]]:
+        """Return how many messages went ahead, and those that did not, once the last is on its way."""
+        with self._lock:
+            return self._ahead, self._late
+
+
+class _Shield:
+    """Keeps `ray.cancel` from interrupting a body: it is for attempts that have not begun, and which have is known here only.
+
+    Ray interrupts the main thread if the task runs, by what Ctrl-C does. Bodies that are to be stopped are stopped with their process.
+    """
+
+    def __init__(self) -> None:
+        self._task: str | None = None
+        self._before: Any = None
+
+    def cover_this_task(self) -> None:
+        """Ignore interruptions for as long as Ray's present task runs."""
+        self._task = _present_task()
+        if self._before is None and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if _present_task() != self._task and callable(self._before):
+            self._before(number, frame)
+
+
+def _present_task() -> str | None:
+    import ray  # loaded before this is called, by Ray itself
+
+    task: str | None = ray.get_runtime_context().get_task_id()
+    return task
+
+
+_sessions: dict[bytes, _Joined] = {}
+_shield = _Shield()

@@ -1,0 +1,80 @@
+"""Maps in chunks on Ray: what dies, is taken back or is late costs no more than it must."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from prefect_core import flow, history, task
+from prefect_core.settings import temporary_settings
+from prefect_core.testing.contract.journal import Journal
+
+pytestmark = pytest.mark.usefixtures("borrowed")
+
+
+@task(retries=2)
+def unlucky(number: int, journal: Journal) -> int:
+    journal.note(str(number))
+    if number == 3 and journal.lines().count("3") == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_killed_worker_costs_its_chunk_and_the_rest_stays(journal: Journal) -> None:
+    @flow(task_runner="ray")
+    def run() -> list[int]:
+        return unlucky.map(range(20), journal, chunk=5).result()
+
+    assert run() == list(range(20))
+    # What ran in the other chunks ran once.
+    assert all(journal.lines().count(str(number)) == 1 for number in range(5, 20))
+    store = history.open_store()
+    assert store.task_run("unlucky-3").run_count == journal.lines().count("3") == 2
+    assert store.task_run("unlucky-12").run_count == 1
+
+
+def test_what_has_not_begun_of_a_map_in_chunks_is_taken_back(journal: Journal) -> None:
+    @task
+    def hold(number: int) -> None:
+        journal.note(str(number))
+        journal.wait_for("go", 30)
+
+    @flow(task_runner="ray")
+    def run() -> None:
+        hold.map(range(40), chunk=4)
+        while not journal.lines():
+            time.sleep(0.01)
+        raise KeyError("enough")
+
+    with temporary_settings(cancel_grace_seconds=0.2):
+        assert run(return_state=True).is_failed()
+    begun = len(journal.lines())
+    assert begun <= 2
+    rows = history.open_store().task_runs()
+    states = [row.state_name for row in rows]
+    assert states.count("Cancelled") >= 30
+    assert {"Cancelled", "Crashed"} == set(states)
+    journal.note("go")
+    assert len(journal.lines()) == begun + 1
+
+
+def test_one_that_does_not_heed_its_deadline_does_not_hold_up_its_chunk_for_ever(journal: Journal) -> None:
+    @task(timeout_seconds=0.3)
+    def deaf(number: int) -> int:
+        while number == 1:
+            try:
+                time.sleep(60)
+            except BaseException:
+                continue
+        return number
+
+    @flow(task_runner="ray")
+    def run() -> list[Any]:
+        return deaf.map(range(3), chunk=3, return_state=True)
+
+    names = [state.name for state in run(return_state=True).data]
+    assert names[:2] == ["Completed", "TimedOut"]
