@@ -87,13 +87,14 @@ class _TrioDoor:
 
 def running_loop() -> object | None:
     """Return what identifies the event loop that runs on this thread, or None. Imports no event loop library."""
-    asyncio = sys.modules.get("asyncio")
-    loop: object | None = asyncio._get_running_loop() if asyncio is not None else None
+    # Both may be there in part: another thread is about to import them. Then no loop of theirs runs yet.
+    asyncio_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    loop: object | None = asyncio_loop() if asyncio_loop is not None else None
     if loop is not None:
         return loop
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        token: object = trio.lowlevel.current_trio_token()
+    lowlevel: Any = getattr(sys.modules.get("trio"), "lowlevel", None)
+    if hasattr(lowlevel, "in_trio_run") and lowlevel.in_trio_run():
+        token: object = lowlevel.current_trio_token()
         return token
     return None
 
@@ -122,7 +123,8 @@ def _cancel_main_task() -> None:
 def is_being_cancelled() -> bool:
     """Tell whether somebody asked asyncio to cancel the running task. Trio and anyio ask again until they are heard."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    running = getattr(asyncio, "_get_running_loop", None)
+    if asyncio is None or running is None or running() is None:
         return False
     task = asyncio.current_task()
     return task is not None and bool(task.cancelling())

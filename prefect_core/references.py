@@ -107,17 +107,22 @@ def packing(home: object) -> Iterator[Packed]:
         _here.home = before
 
 
-def place_of(native: Any, reference: Reference | None = None, homes: type = object) -> tuple[Any, ...]:
+def place_of(native: Any, reference: Reference | None = None) -> tuple[Any, ...]:
     """Return what stands in a pickle for a native object, as `__reduce__` does: for runners, whose engines have objects of their own.
 
-    `homes` is the class of the runners that can hand it on. Raises `SerializationError` where none of these packs.
+    Raises `SerializationError` where no runner packs that can hand on what its engine has.
     """
+    check_home(native)
+    return _value_at, (_here.packed.add(native, reference),)
+
+
+def check_home(native: Any, homes: type = object) -> None:
+    """Raise `SerializationError` unless a runner of the class `homes` packs on this thread, which can hand the native object on."""
     if _here.home is None or not isinstance(_here.home, homes):
         raise SerializationError(
             f"A {type(native).__module__}.{type(native).__qualname__} lies on a cluster and can't leave it like this. Pass it to tasks on "
             "that cluster's own runner, or pass its value."
         )
-    return _value_at, (_here.packed.add(native, reference),)
 
 
 @contextmanager

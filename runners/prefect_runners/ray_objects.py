@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefect_core.pickling import Pickler
-from prefect_core.references import place_of
+from prefect_core.references import check_home, place_of
 
 
 class Foreign:
@@ -25,7 +25,8 @@ def let_references_travel(homes: type) -> None:
         return
 
     def reduce(reference: Any) -> Any:
-        return place_of(Foreign(reference), None, homes)
+        check_home(reference, homes)
+        return place_of(Foreign(reference))
 
     Pickler.dispatch_table[ray.ObjectRef] = reduce
 

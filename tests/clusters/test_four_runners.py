@@ -1,0 +1,45 @@
+"""Runs `examples/four_runners.py` on real flights, and looks up in the history what ran where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefect_core import history
+from prefect_core.history.store import RunFilter
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "four_runners.py"
+RUNNERS = ["ConcurrentTaskRunner", "ProcessPoolTaskRunner", "DaskTaskRunner", "RayTaskRunner"]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Ray has no wheel for the newest Python")
+def test_each_quarter_runs_on_its_own_runner_and_all_add_up(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), "--rows", "200"],
+        env={**os.environ, "PREFECT_CORE_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "All in all 2,400 flights." in done.stdout
+    store = history.open_store(tmp_path)
+    try:
+        runs = {row.flow_name: row for row in store.flow_runs()}
+        assert [runs[f"quarter-{number}"].runner for number in range(1, 5)] == RUNNERS
+        workers: list[set[str]] = []
+        for number in range(1, 5):
+            tasks = store.task_runs(RunFilter(flow_run=runs[f"quarter-{number}"].key))
+            assert len(tasks) == 7
+            assert {row.state_type for row in tasks} == {"COMPLETED"}
+            workers.append({row.worker.split(":")[1] for row in tasks})
+        # The first quarter ran in the flow's own process, no other did.
+        assert len(workers[0]) == 1
+        assert all(workers[0].isdisjoint(others) for others in workers[1:])
+    finally:
+        store.close()
