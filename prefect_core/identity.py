@@ -139,7 +139,7 @@ def _again(base: bytes, occurrence: int) -> bytes:
     return hashlib.sha256(base + occurrence.to_bytes(8, "big")).digest()[:16]
 
 
-# No list: there may be very many calls, and the garbage collector looks at each list again and again.
+# Nothing of one's own: there may be very many calls, and the garbage collector looks at each list again and again.
 _FORGOTTEN: Any = ()
 
 
@@ -261,8 +261,8 @@ class CallIdentity:
         return "an input"
 
     def let_go(self) -> None:
-        """Forget the inputs: a long chain of runs must not keep each other alive."""
-        self._inputs = _FORGOTTEN
+        """Forget the inputs, since a long chain of runs must not keep each other alive, and what only the row needed."""
+        self._inputs, self._digests, self._open = _FORGOTTEN, _FORGOTTEN, _FORGOTTEN
 
     def row(self, run: int, code: bytes | None) -> tuple[Any, ...]:
         """Return what the history keeps, in the columns of its table `identity`."""
