@@ -10,6 +10,7 @@ from importlib import import_module
 QUESTIONS = (
     "direct_calls",
     "stored_results",
+    "killed_at_ninety",
     "submitted",
     "graphs",
     "many_submitted",

@@ -135,7 +135,11 @@ def _number(digest: bytes) -> int:
     return int.from_bytes(b"\1" + digest[:16], "big")
 
 
-# No list: there may be very many calls, and the garbage collector looks at each list again and again.
+def _again(base: bytes, occurrence: int) -> bytes:
+    return hashlib.sha256(base + occurrence.to_bytes(8, "big")).digest()[:16]
+
+
+# Nothing of one's own: there may be very many calls, and the garbage collector looks at each list again and again.
 _FORGOTTEN: Any = ()
 
 
@@ -213,12 +217,11 @@ class CallIdentity:
     def _finish(self, count: Callable[[Hashable], int]) -> None:
         if self.problem is not None:
             return
-        base = hashlib.sha256(self.site)
-        for name, digest in self._digests.items():
-            base.update(name.encode("utf-8", "surrogatepass") + b"\0" + digest)
-        self.occurrence = count(base.digest())
-        base.update(self.occurrence.to_bytes(8, "big"))
-        self.value = base.digest()[:16]
+        parts = [name.encode("utf-8", "surrogatepass") + b"\0" + digest for name, digest in self._digests.items()]
+        base = hashlib.sha256(self.site + b"".join(parts)).digest()[:16]
+        self.occurrence = count(base)
+        # Most calls have no equal.
+        self.value = _again(base, self.occurrence) if self.occurrence else base
 
     def _stands_for_now(self, thing: object) -> bytes | None:
         return _stands_for(self._of_early_run, thing)
@@ -258,8 +261,8 @@ class CallIdentity:
         return "an input"
 
     def let_go(self) -> None:
-        """Forget the inputs: a long chain of runs must not keep each other alive."""
-        self._inputs = _FORGOTTEN
+        """Forget the inputs, since a long chain of runs must not keep each other alive, and what only the row needed."""
+        self._inputs, self._digests, self._open = _FORGOTTEN, _FORGOTTEN, _FORGOTTEN
 
     def row(self, run: int, code: bytes | None) -> tuple[Any, ...]:
         """Return what the history keeps, in the columns of its table `identity`."""

@@ -182,14 +182,16 @@ class Keeping:
         return value if self.in_memory else kept, None
 
     def _take(self, earlier: Earlier, value: Any) -> State:
-        state = State(COMPLETED, earlier.state.name, earlier.state.message, data=value)
-        state.kept = earlier.kept
+        # Made for this run alone, or it has the value already.
+        state = earlier.state
+        if self._withheld is None:
+            state = State(COMPLETED, state.name, f"Taken over from {earlier.run.name!r}.")
+        state.data, state.kept = value, earlier.kept
         crash_point("keeping.before_takeover")
         if self._withheld is not None:
             transitions.show(self.run, state, self._withheld)
             self._withheld = None
         else:
-            state.message = f"Taken over from {earlier.run.name!r}."
             transitions.enter(self.run, state)
         self.was_taken = True
         reason = f"completed as {earlier.run.name!r} in an earlier attempt, with the same inputs"

@@ -67,13 +67,16 @@ class Ledger:
         return None if key is None else _revived(self._read_call(key), flow_run)
 
     def _read_call(self, key: int) -> EarlierCall:
-        with self._reading:
-            if key not in self._read:
-                assert self._stored is not None
-                begin = bisect_left(self._in_order, key)
-                for call in self._stored.known_calls(self._in_order[begin : begin + _AT_ONCE]):
-                    self._read[call.key] = call
-            return self._read.pop(key)
+        call = self._read.pop(key, None)
+        if call is None:
+            assert self._stored is not None
+            with self._reading:
+                if key not in self._read:
+                    begin = bisect_left(self._in_order, key)
+                    for one in self._stored.known_calls(self._in_order[begin : begin + _AT_ONCE]):
+                        self._read[one.key] = one
+                call = self._read.pop(key)
+        return call
 
     def child_of(self, run: TaskRun) -> FlowRun | None:
         """Return the flow run that an earlier call's task run stands for."""

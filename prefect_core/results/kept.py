@@ -203,7 +203,7 @@ class KeptValue(Stored):
         if self.value is not None:
             if hashlib.sha256(self.value).digest() != self.sha256:
                 raise ObjectDamaged(f"The stored result {self.result} in the history is not what was written.")
-            return serializer.load(io.BytesIO(self.value))
+            return serializer.loads(self.value)
         assert self.storage is not None
         assert self.object is not None
         return read_checked(

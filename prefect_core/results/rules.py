@@ -15,6 +15,8 @@ from prefect_core.storage import Storage, check_storage, resolve_storage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from prefect_core.settings import Settings
+
 
 RESULT_OPTIONS = (
     "persist_result",
@@ -23,6 +25,9 @@ RESULT_OPTIONS = (
     "result_storage_key",
     "cache_result_in_memory",
 )
+
+
+_MOST_KNOWN = 256
 
 
 class ResultRules:
@@ -59,7 +64,7 @@ class Scope:
     `remembers`: a later attempt in this process takes completed calls over, from memory where they are not stored.
     """
 
-    __slots__ = ("_plans", "persists", "remembers", "serializer", "storage")
+    __slots__ = ("_insides", "_plans", "persists", "remembers", "serializer", "storage")
 
     def __init__(self, persists: bool, storage: Any, serializer: Any, remembers: bool) -> None:
         self.persists = persists
@@ -67,10 +72,18 @@ class Scope:
         self.serializer = serializer
         self.remembers = remembers
         self._plans: dict[ResultRules | None, Plan | None] = {}
+        self._insides: dict[tuple[ResultRules | None, bool], Scope] = {}
 
     def inside(self, rules: ResultRules | None, remembers: bool = False) -> Scope:
         """Return the scope inside a run that has rules of its own, or remembers."""
-        remembers = remembers or self.remembers
+        which = (rules, remembers or self.remembers)
+        scope = self._insides.get(which)
+        if scope is None:
+            _make_room(self._insides)
+            scope = self._insides[which] = self._inside(*which)
+        return scope
+
+    def _inside(self, rules: ResultRules | None, remembers: bool) -> Scope:
         if rules is None:
             return Scope(self.persists, self.storage, self.serializer, remembers)
         persists = self.persists if rules.persists is None else rules.persists
@@ -82,9 +95,18 @@ class Scope:
 
     def plan(self, rules: ResultRules | None) -> Plan | None:
         """Return what is done with the value of a call that has these rules; None for nothing."""
-        if rules not in self._plans:
-            self._plans[rules] = _plan(self, rules)
-        return self._plans[rules]
+        try:
+            return self._plans[rules]
+        except KeyError:
+            _make_room(self._plans)
+            plan = self._plans[rules] = _plan(self, rules)
+            return plan
+
+
+def _make_room(known: dict[Any, Any]) -> None:
+    """Forget what is known of rules once it is much: a program may make tasks, and so rules, without end."""
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
 
 
 def rules_of(given: Mapping[str, Any]) -> ResultRules | None:
@@ -92,9 +114,17 @@ def rules_of(given: Mapping[str, Any]) -> ResultRules | None:
     return ResultRules(given) if any(given.get(name) is not None for name in RESULT_OPTIONS) else None
 
 
+_outermost: tuple[Settings | None, Scope] = (None, Scope(False, None, None, False))
+
+
 def outermost() -> Scope:
     """Return what holds where no run is around: what the settings say."""
-    return Scope(settings().results_persist_by_default, None, None, False)
+    global _outermost
+    now, (then, scope) = settings(), _outermost
+    if now is not then:
+        scope = Scope(now.results_persist_by_default, None, None, False)
+        _outermost = (now, scope)
+    return scope
 
 
 class Plan:

@@ -62,6 +62,8 @@ class PickleSerializer(Serializer):
 
     def loads(self, data: bytes) -> Any:
         """Load what `dumps` returned."""
+        if self._library is None and not data.startswith(MAGIC):
+            return _Loading(BytesIO(data)).load()
         return self.load(BytesIO(data))
 
     def dump(self, value: Any) -> list[Buffer]:
