@@ -31,9 +31,11 @@ from prefect_core.history.sqlite.migrate import Migration, migrate
 T = TypeVar("T")
 
 FILE_NAME = "history.db"
-CHECKPOINT_PAGES = 2000
-"""A write-ahead log gets a checkpoint when one process has added about this many pages (of 4 KiB) to it."""
-_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 8, 25
+PAGE_BYTES = 2048
+"""Of a file that is made here. A commit writes whole pages, one at least of each table and index, mostly for some hundred bytes in all."""
+CHECKPOINT_PAGES = 4000
+"""A write-ahead log gets a checkpoint when one process has added about this many pages to it."""
+_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 8, 12
 _LOG_BYTES_KEPT = 16 << 20
 _BUSY_WARNING_SECONDS = 10.0
 _log = logging.getLogger("prefect_core.history")
@@ -56,7 +58,7 @@ class Connections:
         self._writer: sqlite3.Connection | None = None
         _all.add(self)
         self.reopen()
-        self._pages_added = self.wal_bytes() // 4096
+        self._pages_added = self.wal_bytes() // PAGE_BYTES
 
     def reopen(self) -> None:
         """Close what is open and open it anew. Raises `HistoryError`."""
@@ -74,6 +76,8 @@ class Connections:
             raise
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        # Of a file that is not empty this changes nothing.
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         mode = _waiting(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone()[0], self.path)
         if mode != "wal":
             raise HistoryError(

@@ -13,7 +13,7 @@ from prefect_core import history
 from prefect_core.errors import HistoryError
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.sqlite import upkeep
-from prefect_core.history.sqlite.connection import FILE_NAME
+from prefect_core.history.sqlite.connection import FILE_NAME, PAGE_BYTES
 from prefect_core.history.sqlite.driver import sqlite3
 from prefect_core.history.sqlite.migrate import Migration, migrations, statements
 from prefect_core.history.sqlite.store import SqliteStore
@@ -73,8 +73,8 @@ def test_flipped_pages_are_found_by_check_and_named_when_read(tmp_path: Path) ->
     flow_run = filled(tmp_path)
     file = bytearray((tmp_path / FILE_NAME).read_bytes())
     # Behind those of the empty file: without its schema it can't even be opened.
-    for page in range(50, len(file) // 4096):
-        file[page * 4096 : page * 4096 + 16] = b"\xa5" * 16
+    for page in range(50, len(file) // PAGE_BYTES):
+        file[page * PAGE_BYTES : page * PAGE_BYTES + 16] = b"\xa5" * 16
     (tmp_path / FILE_NAME).write_bytes(bytes(file))
     store = history.open_store(tmp_path)
     assert re.search(r"^Damaged|can't be read", store.check()[0])
