@@ -49,6 +49,10 @@ class Host(Protocol):
         """Return what identifies that event loop."""
         ...
 
+    def engine_is_gone(self, reason: str) -> None:
+        """Say that what the runner runs on is gone for good, so that the flow run ends Crashed for this reason, unless it ends well."""
+        ...
+
 
 class TaskRunner(ABC):
     """Where task bodies run.
@@ -110,6 +114,10 @@ class TaskRunner(ABC):
     def cancel(self, payload: Payload) -> bool:
         """Keep an attempt that has not begun from running; then return True, and `done` is not called."""
         return False
+
+    def cancel_many(self, payloads: Sequence[Payload]) -> list[bool]:
+        """Do what `cancel` does for each; for runners that can do so at once."""
+        return [self.cancel(payload) for payload in payloads]
 
     def interrupt(self, payload: Payload) -> None:
         """Stop an attempt that runs or is about to, if this runner can. Its `done` may still be called."""

@@ -25,6 +25,7 @@ from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.futures import PrefectFuture
+from prefect_core.payload import Payload
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
 from prefect_core.states import State
@@ -134,6 +135,8 @@ class Dispatcher:
         self._idle: Signal | None = None
         self._streams: list[PrefectFutureStream[Any]] = []
         self._refusal: str | None = None
+        self.gone: str | None = None
+        """Why nothing more can come of a runner."""
         self._to_stop = [runner]
         self._pid = os.getpid()
 
@@ -166,6 +169,10 @@ class Dispatcher:
     def loop(self) -> object:
         """Return the event loop that `spawn` runs things on (`task_runners.Host`)."""
         return (self._host or portal.host()).loop
+
+    def engine_is_gone(self, reason: str) -> None:
+        """Take note that a runner has lost what it runs on (`task_runners.Host`)."""
+        self.gone = self.gone or reason
 
     def next_index(self, name: Hashable) -> int:
         """Count the runs of each task name, from 0; and equal calls, by what they have in common."""
@@ -277,12 +284,31 @@ class Dispatcher:
         """Cancel every call that has not begun, and whatever is still submitted, here and in the flows inside."""
         self._refusal = reason
         calls = list(self._open)
+        begun = self._take_back(calls)
         for call in calls:
             # The end of one may have been that of another, behind it.
-            if call in self._open:
+            if call in self._open and call not in begun:
                 self.withdraw(call, reason)
         for inner in list(self._inner):
             inner.cancel_unstarted(reason)
+
+    def _take_back(self, calls: list[OpenCall]) -> set[OpenCall]:
+        """Have runners take back at once what they can; returns the calls that have begun there."""
+        # By identity: runners with equal options are equal.
+        asked: dict[int, list[tuple[TaskCall, Payload]]] = {}
+        for call in [call for call in calls if isinstance(call, TaskCall)]:
+            payload = call.handed_over()
+            if payload is not None and type(call.runner).cancel_many is not TaskRunner.cancel_many:
+                asked.setdefault(id(call.runner), []).append((call, payload))
+        begun: set[OpenCall] = set()
+        for having in asked.values():
+            taken = having[0][0].runner.cancel_many([payload for _, payload in having])
+            for (call, payload), is_taken in zip(having, taken, strict=True):
+                if not is_taken:
+                    begun.add(call)
+                elif call.payload is payload:
+                    call.payload = None
+        return begun
 
     def withdraw(self, call: OpenCall, reason: str) -> None:
         """Cancel a call if it has not begun."""

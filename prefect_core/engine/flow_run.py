@@ -303,6 +303,13 @@ def _stop(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
 
 
 def _state_after(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> State:
+    state = _state_of(call, receipt, dispatcher)
+    if dispatcher.gone is not None and state.type is FAILED:
+        return State(CRASHED, None, dispatcher.gone, data=state.data)
+    return state
+
+
+def _state_of(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> State:
     if receipt.error is not None:
         if not isinstance(receipt.error, Exception):
             message = transitions.crash_message(receipt.error)

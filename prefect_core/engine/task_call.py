@@ -222,10 +222,16 @@ class TaskCall:
         if kind is RUNNING or kind is SCHEDULED:
             # Scheduled: between two attempts.
             return kind is RUNNING
-        payload, runner = self.payload, self.runner  # let go by the lifecycle when it ends, like below
-        if payload is None or runner is None or (self.bundle is not None and self.bundle.withdraw(payload)):
-            return False
-        return not runner.cancel(payload)
+        payload = self.handed_over()
+        return payload is not None and not self.runner.cancel(payload)
+
+    def handed_over(self) -> Payload | None:
+        """Return the payload that the runner has and may not have begun; None if there is none, or it could be withdrawn before."""
+        kind = self.run.state.type
+        payload = self.payload  # let go by the lifecycle when it ends, like below
+        if kind is RUNNING or kind is SCHEDULED or payload is None or self.runner is None:
+            return None
+        return None if self.bundle is not None and self.bundle.withdraw(payload) else payload
 
     def cancel_unstarted(self, reason: str) -> None:
         """Do nothing: what its body submits is in the dispatcher that asks."""

@@ -94,7 +94,7 @@ class DaskTaskRunner(TaskRunner):
             raise ConfigurationError(
                 f"DaskTaskRunner needs Dask, and there is no {missing.name!r} here: pip install 'prefect_core[dask]'."
             ) from missing
-        self._session = Session(self)
+        self._session = Session(self, host)
         self._session.start()
 
     @property

@@ -50,7 +50,10 @@ class Attempt:
 class Attempts:
     """Those that are under way, by their Dask keys, all of which end with `mark`."""
 
-    def __init__(self, topic: str, mark: str, reference: Callable[[Attempt], DaskReference]) -> None:
+    def __init__(
+        self, topic: str, mark: str, reference: Callable[[Attempt], DaskReference], on_break: Callable[[str], object]
+    ) -> None:
+        self._on_break = on_break
         self._topic = topic
         self._mark = mark
         self._reference = reference
@@ -164,6 +167,7 @@ class Attempts:
             self.broken = (
                 f"The connection to the Dask scheduler at {self._place} was lost: it has ended, or can't be reached."
             )
+            self._on_break(self.broken)
             for attempt in list(self._open.values()):
                 self.settle(attempt, attempt.delivery.lost(self.broken, "", began=True))
             return

@@ -25,6 +25,7 @@ from prefect_core.engine import transport
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
+from prefect_core.task_runners import Host
 from prefect_runners import dask_natives, dask_worker
 from prefect_runners.dask_attempts import Attempt, Attempts
 from prefect_runners.dask_cluster import Connection, Wanted, large_graphs_allowed
@@ -41,7 +42,7 @@ _LARGE_BYTES = 8 << 20
 class Session:
     """What a started runner has."""
 
-    def __init__(self, runner: DaskTaskRunner) -> None:
+    def __init__(self, runner: DaskTaskRunner, host: Host) -> None:
         self._runner = runner
         self._connection = Connection(
             Wanted(
@@ -59,7 +60,7 @@ class Session:
         token = secrets.token_hex(4)
         self._mark = f"-{token}"
         self._topic = f"prefect-core-{token}"
-        self._attempts = Attempts(self._topic, self._mark, self._reference)
+        self._attempts = Attempts(self._topic, self._mark, self._reference, host.engine_is_gone)
         self._submitting = threading.Lock()
         self._count = itertools.count()
         self._is_closed = False

@@ -87,7 +87,7 @@ class RayTaskRunner(TaskRunner):
             1: remote(num_returns=1, max_retries=0)(execute_small),
             2: remote(num_returns=2, max_retries=0)(execute),
         }
-        self._attempts = Attempts(lease.ray, self)
+        self._attempts = Attempts(lease.ray, self, host.engine_is_gone)
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self._watch)
         self._taking_back = TakingBack(self._attempts, self._hand_over_chunk)

@@ -119,8 +119,9 @@ AnAttempt = TypeVar("AnAttempt", bound=Attempt)
 class Attempts:
     """The open attempts of one runner, by their numbers, the oldest first."""
 
-    def __init__(self, ray: ModuleType, home: object) -> None:
+    def __init__(self, ray: ModuleType, home: object, on_death: Callable[[str], object]) -> None:
         self.ray = ray
+        self._on_death = on_death
         self._home = home
         self._referring = threading.Lock()
         self.lost: set[Any] = set()
@@ -171,7 +172,9 @@ class Attempts:
 
     def give_up(self, reason: str) -> list[Attempt]:
         """Expect nothing any more; returns what is open."""
-        self.dead = reason
+        if self.dead is None:
+            self.dead = reason
+            self._on_death(reason)
         return list(self.open.values())
 
     def oldest_since(self) -> float:

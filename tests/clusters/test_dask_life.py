@@ -27,6 +27,12 @@ from tests.clusters.existing import ExistingCluster
 SMALL = {"n_workers": 1, "threads_per_worker": 1}
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary folders of this test alone: others make theirs meanwhile."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal")

@@ -174,8 +174,9 @@ def test_a_scheduler_that_is_killed_ends_every_open_attempt_with_a_message(
         return [*ended, bodies.double.submit(1, return_state=True)]
 
     begun = time.monotonic()
-    states = run(return_state=True).data
+    ended = run(return_state=True)
     assert time.monotonic() - begun < 30
-    for state in states:
+    assert ended.is_crashed()
+    for state in [ended, *ended.data]:
         assert state.is_crashed()
         assert f"The connection to the Dask scheduler at {fragile.address} was lost" in state.message

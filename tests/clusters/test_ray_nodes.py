@@ -107,4 +107,5 @@ def test_a_dead_head_or_own_node_ends_all_that_is_open_and_hangs_nowhere(victim:
     assert "Crashed" in lines[0]
     assert "Ray" in lines[0]
     assert "Crashed" in lines[1]
+    assert "Crashed" in lines[2]
     assert ended.returncode == 0
