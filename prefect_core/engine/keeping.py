@@ -49,9 +49,9 @@ class Keeping:
 
     __slots__ = (
         "_code",
-        "_count",
         "_judged_us",
         "_ledger",
+        "_parent",
         "_plan",
         "_refreshes",
         "_remembers",
@@ -74,7 +74,7 @@ class Keeping:
         # In a flow that is tried again, all calls are remembered.
         self._remembers = plan.remembers or (plan.stores and may_be_made_again(parent))
         self._ledger: Ledger | None = ledger_of(parent)
-        self._count = counter_of(parent)
+        self._parent = parent
         self._code = code
         self._refreshes = refreshes
         self.identity: CallIdentity | None = None
@@ -137,7 +137,7 @@ class Keeping:
         if identity is None:
             return None
         if identity.is_late:
-            identity.settle(self._count)
+            identity.settle(counter_of(self._parent))
             self._record_identity()
             if identity.value is not None and self._ledger is not None:
                 self.earlier = self._ledger.find(identity.value, self.run.flow_run)

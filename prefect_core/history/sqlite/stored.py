@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect_core.history.batch import OF_RESULTS
@@ -85,9 +86,13 @@ _EARLIER = f"""SELECT call.identity, call.code, task_run.key, task_run.uid, task
     WHERE call.run IN"""
 
 
+_earlier_call = partial(tuple.__new__, EarlierCall)
+"""What `_make` does without counting: there may be a hundred thousand rows."""
+
+
 def known_calls(connection: sqlite3.Connection, runs: Sequence[int]) -> list[EarlierCall]:
     """Return task runs that have an identity."""
-    return list(map(EarlierCall._make, connection.execute(f"{_EARLIER} ({marks(runs)})", runs)))
+    return list(map(_earlier_call, connection.execute(f"{_EARLIER} ({marks(runs)})", runs)))
 
 
 def highest_indexes(connection: sqlite3.Connection, root: int) -> dict[tuple[int, str], int]:
