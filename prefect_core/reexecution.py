@@ -18,7 +18,7 @@ from prefect_core.errors import NotRunnableAgain, describe
 from prefect_core.flows import Flow
 from prefect_core.history.process import ProcessIdentity, is_gone, this_user
 from prefect_core.history.rows import FlowRunRow
-from prefect_core.history.stored import DROPPED
+from prefect_core.history.verdicts import DROPPED
 from prefect_core.results.kept import KeptValue
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, transitions
 from prefect_core.engine.steps import Block, Life, of_moments
 from prefect_core.errors import HistoryError, describe
-from prefect_core.history.stored import CACHED, NOT_CACHED
+from prefect_core.history.verdicts import CACHED, NOT_CACHED
 from prefect_core.locking import KeyLock
 from prefect_core.locking.turns import Claimant
 from prefect_core.results.index import Entry, index_at

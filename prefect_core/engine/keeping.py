@@ -21,7 +21,7 @@ from prefect_core.engine.paths import Place, counter_of, identity_of, ledger_of,
 from prefect_core.engine.steps import Block, Life, Wait
 from prefect_core.engine.storing import storing
 from prefect_core.errors import SerializationError, StorageError, describe
-from prefect_core.history.stored import AGAIN, ROLLED_BACK, TAKEN
+from prefect_core.history.verdicts import AGAIN, ROLLED_BACK, TAKEN
 from prefect_core.identity import CallIdentity
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue, Remembered

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefect_core.history.rows import FlowRunRow, inputs_of
+from prefect_core.history.plain import inputs_from
 from prefect_core.results.kept import KeptValue
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, StateType
@@ -23,6 +23,7 @@ from prefect_core.stored import Kept
 
 if TYPE_CHECKING:
     from prefect_core.history import HistoryStore
+    from prefect_core.history.rows import FlowRunRow
     from prefect_core.history.stored import EarlierCall
 
 _AT_ONCE = 512
@@ -142,7 +143,7 @@ def _revived(call: EarlierCall, flow_run: FlowRun | None) -> Earlier:
     run.created_us, run.started_us, run.ended_us = call.created_us, call.started_us or 0, call.ended_us or 0
     run.run_count, run.attempt, run.worker = call.run_count, call.attempts or 0, call.worker
     if call.inputs:
-        run.inputs = tuple([(one.parameter, one.kind, one.uid) for one in inputs_of(call.inputs)])
+        run.inputs = inputs_from(call.inputs)
     if call.name:
         run.name = call.name
     state.task_uid = run.uid

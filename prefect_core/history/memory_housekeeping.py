@@ -10,7 +10,8 @@ from prefect_core.errors import NotRunnableAgain
 from prefect_core.history.batch import OF_RESULTS, Row
 from prefect_core.history.housekeeping import ResultStats
 from prefect_core.history.process import this_process
-from prefect_core.history.stored import DROPPED, DoomedRow, Holders, ReopeningRow
+from prefect_core.history.stored import DoomedRow, Holders, ReopeningRow
+from prefect_core.history.verdicts import DROPPED
 
 if TYPE_CHECKING:
     from prefect_core.history.housekeeping import IsGone

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect_core import ids
 from prefect_core.history.batch import Row
-from prefect_core.runs import TaskRun
+from prefect_core.runs import Edge, TaskRun
 from prefect_core.state_kinds import COMPLETED, PENDING, RUNNING
 
 Event = tuple[Any, ...]
@@ -76,3 +76,8 @@ def inputs_text(run: TaskRun) -> str | None:
     return json.dumps(
         [[parameter, kind, ids.as_text(uid)] for parameter, kind, uid in run.inputs], separators=(",", ":")
     )
+
+
+def inputs_from(text: str | None) -> tuple[Edge, ...]:
+    """Return the inputs that `inputs_text` gave for text."""
+    return tuple([(name, kind, int(uid.replace("-", ""), 16)) for name, kind, uid in json.loads(text)]) if text else ()

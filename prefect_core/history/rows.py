@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, ids
 from prefect_core.history.batch import Row
+from prefect_core.history.plain import inputs_from
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -252,6 +253,4 @@ def _texts(raw: str | None) -> tuple[str, ...]:
 
 def inputs_of(raw: str | None) -> tuple[Input, ...]:
     """Return the inputs that the history holds as text."""
-    if not raw:
-        return ()
-    return tuple(Input(parameter, kind, int(text.replace("-", ""), 16)) for parameter, kind, text in json.loads(raw))
+    return tuple(Input(*one) for one in inputs_from(raw))

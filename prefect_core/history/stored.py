@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from prefect_core.history.rows import FlowRunRow
 
 
-TAKEN, AGAIN, DROPPED, ROLLED_BACK = "taken over", "runs again", "dropped", "rolled back"
-CACHED, NOT_CACHED = "cached", "not cached"
-"""Verdicts: an earlier result stands for the call, it does not, or the result that was stored of the run is no more."""
-
-
 @dataclass(frozen=True, slots=True)
 class ResultRow:
     """One stored value: inside the history (`value`), or an object of a storage."""

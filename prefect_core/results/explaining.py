@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefect_core import clock
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.store import RunFilter
-from prefect_core.history.stored import AGAIN, DROPPED, TAKEN, VerdictRow
+from prefect_core.history.stored import VerdictRow
+from prefect_core.history.verdicts import AGAIN, DROPPED, TAKEN
 from prefect_core.results.comparing import Nearest, difference, nearest
 from prefect_core.results.surroundings import Execution, Surroundings
 from prefect_core.state_kinds import COMPLETED, FINAL, RUNNING, StateType

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect_core import history
 from prefect_core.errors import MissingResult, ObjectDamaged, ObjectMissing, ObjectNotFound, describe
-from prefect_core.history.stored import DROPPED
+from prefect_core.history.verdicts import DROPPED
 from prefect_core.results.kept import KeptValue
 from prefect_core.state_kinds import COMPLETED
 

@@ -16,7 +16,8 @@ from prefect_core.history.memory import MemoryStore
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import HistoryStore
-from prefect_core.history.stored import DROPPED, DoomedRow, Holders
+from prefect_core.history.stored import DoomedRow, Holders
+from prefect_core.history.verdicts import DROPPED
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, RUNNING
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through

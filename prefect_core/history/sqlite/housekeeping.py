@@ -11,7 +11,8 @@ from prefect_core.history.sqlite import reopen
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.read import marks
 from prefect_core.history.sqlite.stored import RESULTS_OF_TREE
-from prefect_core.history.stored import DROPPED, DoomedRow, Holders, ReopeningRow
+from prefect_core.history.stored import DoomedRow, Holders, ReopeningRow
+from prefect_core.history.verdicts import DROPPED
 
 if TYPE_CHECKING:
     from prefect_core.history.housekeeping import IsGone
