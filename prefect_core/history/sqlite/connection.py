@@ -33,7 +33,7 @@ T = TypeVar("T")
 FILE_NAME = "history.db"
 PAGE_BYTES = 2048
 """Of a file that is made here. A commit writes whole pages, one at least of each table and index, mostly for some hundred bytes in all."""
-CHECKPOINT_PAGES = 4000
+CHECKPOINT_PAGES = 2000
 """A write-ahead log gets a checkpoint when one process has added about this many pages to it."""
 _PAGES_PER_COMMIT, _ROWS_PER_PAGE = 8, 12
 _LOG_BYTES_KEPT = 16 << 20

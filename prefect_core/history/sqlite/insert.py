@@ -3,7 +3,8 @@
 Python lets go of its global lock for each statement and must wait for it afterwards, up to 5 ms while user code computes, so the rule is:
 many rows per statement. Statements of a few fixed lengths stay prepared (to prepare one costs more than to run it); what is left of a
 batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. Plain task runs (see `plain`) go
-into views of this connection, whose triggers make all rows of each inside SQLite: 11 values are bound for a task run instead of 50.
+into views of this connection, whose triggers make all rows of each inside SQLite. One that is whole is a single row (`is_plain` in the
+schema): 11 values are bound for a task run instead of 50, and a commit touches three pages less.
 `kept` is a view of the schema.
 """
 
@@ -68,12 +69,13 @@ INSERT INTO state ({", ".join(STATE)}) VALUES
     (new.key, 1, 1, 'RUNNING', 'Running', NULL, new.started_us, NULL),
     (new.key, 2, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, NULL) ON CONFLICT DO NOTHING;
 """
-_WHOLE = _BEGIN.replace(
-    "NULL, NULL, 0, 'PENDING', 'Pending', NULL, new.created_us, ''",
-    "new.started_us, new.ended_us, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, new.worker",
-)
+_WHOLE = f"""
+INSERT INTO task_run ({", ".join(TASK_RUN)}, is_plain) VALUES (
+    new.key, new.uid, new.flow_run, NULL, new.task_name, new.task_key, new.idx, NULL, NULL, new.inputs, new.created_us,
+    new.started_us, new.ended_us, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, new.worker, 1) ON CONFLICT DO NOTHING;
+"""
 _VIEWS = {
-    "plain_task_run": (PLAIN, _WHOLE + _END),
+    "plain_task_run": (PLAIN, _WHOLE),
     "begun_task_run": (BEGUN, _BEGIN),
     "ended_task_run": (
         ENDED,
@@ -81,6 +83,19 @@ _VIEWS = {
         " state_name = 'Completed', state_us = new.ended_us, worker = new.worker WHERE key = new.key;" + _END,
     ),
 }
+
+
+_UNFOLD = (
+    f"INSERT INTO state ({', '.join(STATE)}) SELECT {', '.join(STATE)} FROM every_state WHERE run = ? ON CONFLICT DO NOTHING",
+    f"INSERT INTO attempt ({', '.join(ATTEMPT)}) SELECT {', '.join(ATTEMPT)} FROM every_attempt WHERE run = ? ON CONFLICT DO NOTHING",
+    "UPDATE task_run SET is_plain = 0 WHERE key = ?",
+)
+
+
+def unfold(connection: sqlite3.Connection, run: int) -> None:
+    """Give the states and the attempt of a plain task run rows of their own, within the transaction that the caller began."""
+    for statement in _UNFOLD:
+        connection.execute(statement, (run,))
 
 
 def prepare(connection: sqlite3.Connection) -> None:

@@ -60,13 +60,13 @@ def task_run(connection: sqlite3.Connection, name: str | int) -> TaskRunRow:
 
 def states(connection: sqlite3.Connection, key: int) -> list[StateRow]:
     """Return the states of a run, first to last."""
-    rows = connection.execute(f"SELECT {', '.join(STATE)} FROM state WHERE run = ? ORDER BY seq", (key,))
+    rows = connection.execute(f"SELECT {', '.join(STATE)} FROM every_state WHERE run = ? ORDER BY seq", (key,))
     return [StateRow(*row) for row in rows]
 
 
 def attempts(connection: sqlite3.Connection, key: int) -> list[AttemptRow]:
     """Return the attempts of a run, first to last."""
-    rows = connection.execute(f"SELECT {', '.join(ATTEMPT)} FROM attempt WHERE run = ? ORDER BY attempt", (key,))
+    rows = connection.execute(f"SELECT {', '.join(ATTEMPT)} FROM every_attempt WHERE run = ? ORDER BY attempt", (key,))
     return [AttemptRow(*row) for row in rows]
 
 

@@ -105,6 +105,10 @@ def stats(connections: Connections) -> HistoryStats:
     """Return size and condition of the history."""
     with connections.reading() as connection:
         rows = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}
+        # These have their states and their attempt in themselves.
+        plain = connection.execute("SELECT count(*) FROM task_run WHERE is_plain").fetchone()[0]
+        rows["state"] += 3 * plain
+        rows["attempt"] += plain
         losses = {int(name.removeprefix(MISSING)): int(rows) for name, rows in connection.execute(_LOSSES)}
         version = version_of(connection)
     return HistoryStats(
@@ -174,7 +178,7 @@ def _loose_ends(connection: sqlite3.Connection) -> list[str]:
         if count:
             problems.append(f"{count} rows of {table} belong to no run.")
     for table in ("flow_run", "task_run"):
-        sql = f"SELECT count(*) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM state WHERE run = {table}.key)"
+        sql = f"SELECT count(*) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM every_state WHERE run = {table}.key)"
         count = connection.execute(sql).fetchone()[0]
         if count:
             problems.append(f"{count} rows of {table} have no state.")

@@ -10,7 +10,7 @@ from prefect_core import clock
 from prefect_core.history.batch import Batch, Row
 from prefect_core.history.process import this_process
 from prefect_core.history.sqlite.connection import Connections
-from prefect_core.history.sqlite.insert import insert
+from prefect_core.history.sqlite.insert import insert, unfold
 from prefect_core.history.sqlite.migrate import Migration, migrations
 
 _KEYS_PER_PROCESS = 1 << 32
@@ -48,6 +48,12 @@ class SqliteWriter:
                 insert(connection, _storable(batch))
 
     def recall(self, key: int) -> tuple[int, int] | None:
+        with self._connections.reading() as connection:
+            is_plain = connection.execute("SELECT 1 FROM task_run WHERE key = ? AND is_plain", (key,)).fetchone()
+        if is_plain is not None:
+            # Whoever asks is about to add to it.
+            with self._connections.transaction(4) as connection:
+                unfold(connection, key)
         with self._connections.reading() as connection:
             row = connection.execute(
                 "SELECT max(seq), min(CASE type WHEN 'RUNNING' THEN timestamp_us END) FROM state WHERE run = ?", (key,)

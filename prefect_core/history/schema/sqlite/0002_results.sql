@@ -1,5 +1,15 @@
 -- Stored results: which call a run was, what became of its value, and why a value was or was not used again.
 
+-- A task run that has nothing to tell but its times, since it went Pending, Running and Completed in one attempt, is one row: is_plain says
+-- that its states and its attempt stand nowhere else. Whatever changes such a run gives them rows of their own first.
+ALTER TABLE task_run ADD COLUMN is_plain INTEGER NOT NULL DEFAULT 0;
+CREATE VIEW every_state AS SELECT run, seq, attempt, type, name, message, timestamp_us, details FROM state
+    UNION ALL SELECT key, 0, 0, 'PENDING', 'Pending', NULL, created_us, NULL FROM task_run WHERE is_plain
+    UNION ALL SELECT key, 1, 1, 'RUNNING', 'Running', NULL, started_us, NULL FROM task_run WHERE is_plain
+    UNION ALL SELECT key, 2, 1, 'COMPLETED', 'Completed', NULL, ended_us, NULL FROM task_run WHERE is_plain;
+CREATE VIEW every_attempt AS SELECT run, attempt, started_us, ended_us, state_type, state_name, worker FROM attempt
+    UNION ALL SELECT key, 1, started_us, ended_us, state_type, state_name, worker FROM task_run WHERE is_plain;
+
 -- A value: inside the history, or an object of a storage. sha256 is that of the bytes; run is the one that it was made as the value of.
 CREATE TABLE result (
     key INTEGER PRIMARY KEY,
