@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from prefect_core.tasks import Task
 
 
-# A submitter that is far ahead of the threads that run bodies pauses now and then: open calls are many objects each, and what they cost
-# the garbage collector is more than what the pause does.
-_MANY_OPEN = 2_000
-_GIVE_WAY_EVERY = 64
+# A submitter that is ahead of the threads that run bodies pauses now and then. A call is many objects until it is over; those that
+# end before the garbage collector takes them for long-lived cost it next to nothing, and the others more than the pause does.
+_MANY_OPEN = 200
+_GIVE_WAY_EVERY = 8
 _GIVE_WAY_SECONDS = 0.0005
+_MOST_VAIN_PAUSES = 16
 
 
 class OpenCall(Protocol):
@@ -132,6 +133,8 @@ class Dispatcher:
         self._open: dict[OpenCall, PrefectFuture[Any]] = {}
         self._inner: dict[InnerCall, None] = {}
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
+        self._many = _MANY_OPEN
+        self._vain_pauses = 0
         self._idle: Signal | None = None
         self._streams: list[PrefectFutureStream[Any]] = []
         self._refusal: str | None = None
@@ -207,12 +210,23 @@ class Dispatcher:
             self._find_home(call)
         if self.admit(call, future):
             Flight(task_life(call), call, self).resume()
-            if len(self._open) > _MANY_OPEN and not len(self._open) % _GIVE_WAY_EVERY:
-                time.sleep(_GIVE_WAY_SECONDS)
+            if len(self._open) > self._many and not len(self._open) % _GIVE_WAY_EVERY:
+                self._give_way()
             if call.run.state.type is CRASHED:
                 deadlines.pass_on(call.run.state.data)
                 signals.pass_on(call.run.state.data)
         return future
+
+    def _give_way(self) -> None:
+        before = len(self._open)
+        time.sleep(_GIVE_WAY_SECONDS)
+        if len(self._open) < before:
+            self._vain_pauses, self._many = 0, _MANY_OPEN
+            return
+        self._vain_pauses += 1
+        if self._vain_pauses >= _MOST_VAIN_PAUSES:
+            # Bodies take longer than that: it is tried again when there are twice as many.
+            self._vain_pauses, self._many = 0, 2 * before
 
     def _find_home(self, call: TaskCall) -> None:
         spec = call.task.task_runner
