@@ -28,8 +28,8 @@ def run(path: Path) -> str:
     return done.stdout
 
 
-def test_there_are_two_samples() -> None:
-    assert len(SAMPLES) == 2
+def test_there_are_three_samples() -> None:
+    assert len(SAMPLES) == 3  # the one for clusters runs in tests/clusters
 
 
 def test_the_first_sample_prints_what_it_computes(tmp_path: Path) -> None:

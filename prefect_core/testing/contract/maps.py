@@ -10,7 +10,7 @@ from prefect_core.testing.surroundings import Harness
 
 
 class Maps:
-    """What `map` does is the same wherever its runs are."""
+    """Maps, in windows and in chunks."""
 
     def test_a_map_in_chunks_makes_the_same_runs_as_one_without(
         self, make_runner: MakeRunner, world: Harness, journal: Journal
