@@ -34,11 +34,21 @@ _NO_FILE = "<dynamic-code>"
 _theirs: Any = cloudpickle.Pickler.dispatch_table
 
 
+class _Table(ChainMap[type, Any]):
+    """The table without what tblib, which Dask brings, puts there for every exception: it forgets fields, as that of StopIteration."""
+
+    def __getitem__(self, kind: type) -> Any:
+        reduce = super().__getitem__(kind)
+        if getattr(reduce, "__module__", None) == "tblib.pickling_support":
+            raise KeyError(kind)
+        return reduce
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type information
     """Pickles by value what can't be imported, and refuses what would arrive as something else."""
 
-    dispatch_table: ClassVar[ChainMap[type, Any]] = _theirs.new_child(
-        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view, CodeType: _reduce_code}
+    dispatch_table: ClassVar[ChainMap[type, Any]] = _Table(
+        {io.TextIOWrapper: _reduce_file, memoryview: _reduce_view, CodeType: _reduce_code}, *_theirs.maps
     )
 
 

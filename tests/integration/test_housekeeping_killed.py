@@ -84,7 +84,7 @@ def test_a_flow_whose_pruning_was_killed_is_retried(flows: Flows, point: str) ->
 
 
 @pytest.mark.parametrize(
-    "point", ["storage.after_fsync", "storage.after_rename", "storage.after_folder", "recorder.before_write:3"]
+    "point", ["storage.after_fsync", "storage.after_rename", "storage.after_folder", "keeping.before_state"]
 )
 def test_what_a_killed_flow_left_in_the_storage_is_found_an_hour_later(flows: Flows, point: str) -> None:
     called = flows.call("run", "work.py:storing", PREFECT_CORE_CRASH_AT=point)
