@@ -109,3 +109,8 @@ class ExistingCluster:
             if process is not None:
                 process.kill()
                 process.wait()
+
+
+def not_of_ray() -> dict[str, str]:
+    """Return this process's environment without what a Ray of another test has left there, such as its address."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from prefect_core import history
 from prefect_core.history.store import RunFilter
+from tests.clusters.existing import not_of_ray
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "four_runners.py"
 RUNNERS = ["ConcurrentTaskRunner", "ProcessPoolTaskRunner", "DaskTaskRunner", "RayTaskRunner"]
@@ -20,7 +20,7 @@ RUNNERS = ["ConcurrentTaskRunner", "ProcessPoolTaskRunner", "DaskTaskRunner", "R
 def test_each_quarter_runs_on_its_own_runner_and_all_add_up(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), "--rows", "200"],
-        env={**os.environ, "PREFECT_CORE_HOME": str(tmp_path)},
+        env={**not_of_ray(), "PREFECT_CORE_HOME": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.clusters.existing import not_of_ray
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -20,7 +21,7 @@ def test_the_same_tasks_run_on_dask_and_on_ray(tmp_path: Path) -> None:
     script.write_text("".join(SAMPLES[1:]), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, script],
-        env={**os.environ, "PREFECT_CORE_HOME": str(tmp_path)},
+        env={**not_of_ray(), "PREFECT_CORE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=55,
