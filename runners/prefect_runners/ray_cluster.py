@@ -92,6 +92,9 @@ def _init(ray: ModuleType, address: str | None, init_kwargs: dict[str, Any]) -> 
     if address is None:
         _log.info("Creating a local Ray instance")
         options["dashboard_host"] = "127.0.0.1"
+        if not os.environ.get("RAY_ADDRESS"):
+            # Without it, Ray would take part in whatever Ray runs on this machine.
+            options["address"] = "local"
     else:
         _log.info("Connecting to an existing Ray instance at %s", address)
         options["address"] = address
