@@ -60,8 +60,8 @@ def bare_tree() -> None:
         level[0].result()
 
 
-def nodes_of_tree() -> int:
-    count, level = LEAVES, LEAVES
+def nodes_of_tree(leaves: int = LEAVES) -> int:
+    count, level = leaves, leaves
     while level > 1:
         level = (level + 1) // 2
         count += level

@@ -12,17 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.measure import Figure, compare, throwaway_home
-from prefect_core import flow, history, reexecution, task
+from benchmarks.measure import Figure, throwaway_home
+from benchmarks.stored_results import taken_over
+from prefect_core import flow, history, task
 
 os.environ.setdefault("PREFECT_CORE_LOGGING_LEVEL", "CRITICAL")
 COUNT = 100_000
 KILL_AT = COUNT * 9 // 10
-LIMIT = 4
 BODIES = "BODIES"
 """Names, in the environment, the file that gets a byte for each body that runs."""
 _bodies = os.open(os.environ.get(BODIES, os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -30,10 +29,6 @@ _bodies = os.open(os.environ.get(BODIES, os.devnull), os.O_WRONLY | os.O_APPEND 
 
 class EndOfAttempt(Exception):
     """Ends each attempt."""
-
-
-def plain(number: int) -> int:
-    return number
 
 
 @task(persist_result=True)
@@ -53,7 +48,7 @@ def measure() -> list[Figure]:
     with throwaway_home() as home:
         run, stored = _kill(home)
         bodies, seconds = _retry(home, run)
-        taken = _taken_over(run)
+        taken = taken_over(f"{COUNT:,} stored results of it taken over", run, COUNT, repeats=3)
     left, whole = COUNT - stored, seconds * 1e6 / COUNT
     ran_again, slower = bodies / left, whole / taken.bare
     return [
@@ -103,17 +98,3 @@ def _start(bodies: Path, *command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, env={**os.environ, BODIES: str(bodies)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-
-
-def _taken_over(run: str) -> Figure:
-    def execute_again() -> None:
-        again = reexecution.find(run)
-        with reexecution.reopened(again):
-            again.flow(return_state=True)
-
-    def pool() -> None:
-        with ThreadPoolExecutor() as executor:
-            futures = [executor.submit(plain, number) for number in range(COUNT)]
-            assert sum(future.result() for future in futures) == sum(range(COUNT))
-
-    return compare(f"{COUNT:,} stored results of it taken over", execute_again, pool, COUNT, LIMIT, repeats=3)

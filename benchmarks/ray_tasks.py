@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.graphs import nodes_of_tree
 from benchmarks.measure import Figure, check_recorded, compare, throwaway_home
 
 COUNT = 2_000
@@ -61,14 +62,6 @@ def tree_of(submit: Any) -> Any:
     return level[0]
 
 
-def nodes_of_tree() -> int:
-    count, level = LEAVES, LEAVES
-    while level > 1:
-        level = (level + 1) // 2
-        count += level
-    return count
-
-
 def chain_of(submit: Any) -> Any:
     link = submit(0)
     for _ in range(LENGTH - 1):
@@ -116,11 +109,11 @@ def on_one_ray() -> list[Figure]:
             f"binary tree over {LEAVES:,} leaves on Ray",
             add,
             lambda submit, collect: collect([tree_of(submit)]),
-            nodes_of_tree(),
+            nodes_of_tree(LEAVES),
             1.2,
         ),
     ]
-    check_recorded((COUNT + NAPS + LENGTH + nodes_of_tree()) * (REPEATS + 1))
+    check_recorded((COUNT + NAPS + LENGTH + nodes_of_tree(LEAVES)) * (REPEATS + 1))
     return figures
 
 

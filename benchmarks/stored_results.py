@@ -7,12 +7,13 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Figure, compare, throwaway_home
 from prefect_core import flow, reexecution, task
 
 os.environ.setdefault("PREFECT_CORE_LOGGING_LEVEL", "CRITICAL")
-STORED, TAKEN = 300, 20_000
+STORED, TAKEN, LIMIT = 300, 20_000, 4
 
 
 @task(persist_result=True)
@@ -68,6 +69,11 @@ def _bare_commits(path: Path) -> Callable[[], object]:
 
 def _taken_over() -> Figure:
     run_id = str(store_many(return_state=True).state_details.flow_run_id)
+    return taken_over(f"{TAKEN:,} stored results taken over on re-execution", run_id, TAKEN)
+
+
+def taken_over(what: str, run_id: str, count: int, **options: Any) -> Figure:
+    """Compare a further attempt of a flow run, of which all is stored, with a pool that calls a plain function as often."""
 
     def execute_again() -> None:
         again = reexecution.find(run_id)
@@ -76,7 +82,7 @@ def _taken_over() -> Figure:
 
     def pool() -> None:
         with ThreadPoolExecutor() as executor:
-            futures = [executor.submit(plain, number) for number in range(TAKEN)]
-            assert sum(future.result() for future in futures) == sum(range(TAKEN))
+            futures = [executor.submit(plain, number) for number in range(count)]
+            assert sum(future.result() for future in futures) == sum(range(count))
 
-    return compare(f"{TAKEN:,} stored results taken over on re-execution", execute_again, pool, TAKEN, 4)
+    return compare(what, execute_again, pool, count, LIMIT, **options)

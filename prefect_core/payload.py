@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core.state_kinds import FINAL
 
 if TYPE_CHECKING:
-    from prefect_core.context import RunContext
+    from prefect_core.context import RunContext, TaskRunContext
     from prefect_core.placement import Resources
     from prefect_core.references import Reference
     from prefect_core.runs import FlowRun, TaskRun
@@ -73,6 +73,21 @@ class Payload:
         self.handle: Any = None
         self.is_again = False
         """Whether the run has ended before, and makes a value again that was lost since."""
+
+    @classmethod
+    def of_task(
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: TaskRunContext,
+        variables: contextvars.Context | None,
+    ) -> Payload:
+        """Make that of an attempt of a task run, as its task says."""
+        task = context.task
+        payload = cls(task.fn, args, kwargs, context, task.is_async)
+        payload.timeout_seconds, payload.variables = task.timeout_seconds, variables
+        payload.resources, payload.priority = task.resources, task.priority
+        return payload
 
     @property
     def run(self) -> FlowRun | TaskRun:

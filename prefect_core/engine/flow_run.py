@@ -23,6 +23,7 @@ from prefect_core.engine.dispatcher import Dispatcher, outside
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
 from prefect_core.engine.paths import identify_before_body
+from prefect_core.engine.remaking import fetched
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import HistoryError, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
@@ -103,7 +104,7 @@ def _prepare(call: FlowCall) -> Life[State | None]:
     still_open = call.still_open()
     if still_open:
         yield Wait(still_open)
-    yield from _fetch(call.upstreams.afar(None) if call.upstreams is not None else [])
+    yield from fetched(call.upstreams.afar(None) if call.upstreams is not None else [])
     try:
         call.resolve()
     except UpstreamTaskError as error:
@@ -276,17 +277,12 @@ def _bring_home(receipt: Receipt) -> Life[Receipt]:
         return receipt
     states = [one if isinstance(one, State) else one.state for one, _ in inputs.find(receipt.value)]
     try:
-        yield from _fetch([state.data for state in states if isinstance(state.data, Reference)])
+        yield from fetched([state.data for state in states if isinstance(state.data, Reference)])
     except GeneratorExit:
         raise
     except BaseException as error:
         return Receipt(error=error)
     return receipt
-
-
-def _fetch(afar: list[Reference]) -> Life[None]:
-    if afar:
-        yield Block(lambda: [reference.load() for reference in afar])
 
 
 def _stop(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:

@@ -235,12 +235,9 @@ class _Again:
         return receipt
 
     def _call(self) -> Life[Receipt]:
-        run, task = self.run, self.task
         args, kwargs = yield from self._origin.inputs()
-        run.attempt += 1
-        payload = self.payload = Payload(task.fn, args, kwargs, self.context, task.is_async)
-        payload.timeout_seconds, payload.variables = task.timeout_seconds, self._origin.variables
-        payload.resources, payload.priority = task.resources, task.priority
+        self.run.attempt += 1
+        payload = self.payload = Payload.of_task(args, kwargs, self.context, self._origin.variables)
         payload.started, payload.is_again = self._begin, True
         self._has_begun = False
         receipt: Receipt = yield Call(payload)
@@ -283,6 +280,12 @@ class _Again:
         if payload is not None and self.runner is not None:
             self.runner.interrupt(payload)
         self.end(State(CRASHED, None, reason))
+
+
+def fetched(references: list[Reference]) -> Life[None]:
+    """See that the values of all are here."""
+    if references:
+        yield Block(lambda: [reference.load() for reference in references])
 
 
 def healed(references: list[Reference]) -> Life[None]:

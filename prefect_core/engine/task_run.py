@@ -17,7 +17,7 @@ from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.paths import identify_before_body
-from prefect_core.engine.remaking import healed
+from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
@@ -150,9 +150,7 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
             yield Wait(still_open)
     if call.home is not None:
         yield from healed(upstreams.lost(call.home))
-    afar = upstreams.afar(call.home)
-    if afar:
-        yield Block(lambda: [reference.load() for reference in afar])
+    yield from fetched(upstreams.afar(call.home))
     try:
         call.resolve(promised)
     except UpstreamTaskError as error:
@@ -220,14 +218,10 @@ def _after_unready(call: TaskCall, times: int) -> Life[State | None]:
 
 
 def _payload(call: TaskCall) -> Payload:
-    task = call.task
-    payload = Payload(task.fn, call.args, call.kwargs, call.context, task.is_async)
-    payload.timeout_seconds = task.timeout_seconds
-    payload.variables = call.variables
+    payload = Payload.of_task(call.args, call.kwargs, call.context, call.variables)
     payload.started = call.begin
     if call.held is not None:
         payload.after = call.held.after
-    payload.resources, payload.priority = task.resources, task.priority
     return payload
 
 

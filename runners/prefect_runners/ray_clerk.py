@@ -13,7 +13,6 @@ import pickle
 import threading
 import time
 from _queue import Empty, SimpleQueue
-from collections.abc import Callable
 from typing import Any
 
 from prefect_core import waiting
@@ -24,6 +23,7 @@ from prefect_runners.ray_chunks import Chunk
 from prefect_runners.ray_endings import Ending, Gone, ended_by
 from prefect_runners.ray_values import ENDED, Kept
 from prefect_runners.ray_watch import SOONEST_SECONDS, Watch
+from prefect_runners.turns import Turn
 
 _log = logging.getLogger("prefect_core.engine")
 _STOP_SECONDS = 5.0
@@ -77,7 +77,7 @@ class Clerk:
         thread.start()
 
     def _serve(self) -> None:
-        turn = _Turn(self)
+        turn = Turn(self.serve_on)
         with waiting.holding(turn):
             while not turn.is_over:
                 try:
@@ -109,7 +109,7 @@ class Clerk:
 
     # Awake, it asks.
 
-    def _poll(self, turn: _Turn) -> None:
+    def _poll(self, turn: Turn) -> None:
         """Deal with all that has ended."""
         # What came first mostly ends first. Where it does not, all that is open is asked for in turn.
         replies = self._attempts.replies(None if self._vain_polls % 2 else _MOST_POLLED)
@@ -219,21 +219,3 @@ class Clerk:
     def _give_up(self, reason: str) -> None:
         for attempt in self._attempts.give_up(reason):
             self.tell(attempt, Gone(reason))
-
-
-class _Turn:
-    """A clerk's time, which ends when it waits for something else (`waiting.Slot`): another thread goes on."""
-
-    __slots__ = ("_clerk", "is_over")
-
-    def __init__(self, clerk: Clerk) -> None:
-        self._clerk = clerk
-        self.is_over = False
-
-    def give_back(self, is_done: Callable[[], bool]) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self._clerk.serve_on()
-
-    def take_again(self) -> None:
-        """The other thread goes on."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect_core import waiting
+from prefect_runners.turns import Turn
 
 LOOK_SECONDS = 0.5
 _log = logging.getLogger("prefect_core.engine")
@@ -45,7 +46,7 @@ class Settling:
         self._next_look = 0.0
 
     def _serve(self) -> None:
-        turn = _Turn(self)
+        turn = Turn(self.start)
         with waiting.holding(turn):
             while not self._is_closed and not turn.is_over:
                 self._do_next()
@@ -69,21 +70,3 @@ class Settling:
         except Exception:
             # Others wait behind it.
             _log.exception("What a task runner was told could not be dealt with")
-
-
-class _Turn:
-    """A thread's time of settling, which ends when it waits for something else (`waiting.Slot`)."""
-
-    __slots__ = ("_settling", "is_over")
-
-    def __init__(self, settling: Settling) -> None:
-        self._settling = settling
-        self.is_over = False
-
-    def give_back(self, is_done: Callable[[], bool]) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self._settling.start()
-
-    def take_again(self) -> None:
-        """The other thread keeps the turn."""

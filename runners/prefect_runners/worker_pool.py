@@ -21,6 +21,7 @@ from prefect_core import clock, waiting
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Receipt
+from prefect_runners.turns import Turn
 from prefect_runners.worker_main import BEGUN, HAPPENED, LAST
 from prefect_runners.worker_process import Boot, Gone, WorkerProcess
 
@@ -181,7 +182,7 @@ class Seat:
         self._has_left.wait(2 * _STOP_SECONDS)
 
     def _serve(self) -> None:
-        turn = _Turn(self)
+        turn = Turn(self.serve_on)
         with waiting.holding(turn):
             while not turn.is_over:
                 if self.job is None:
@@ -302,24 +303,6 @@ class Seat:
         except BaseException:
             # Others wait for this seat.
             _log.exception("The receipt of %r could not be dealt with", job.delivery.payload)
-
-
-class _Turn:
-    """A thread's time of serving a seat, which ends when it waits for something else (`waiting.Slot`)."""
-
-    __slots__ = ("_seat", "is_over")
-
-    def __init__(self, seat: Seat) -> None:
-        self._seat = seat
-        self.is_over = False
-
-    def give_back(self, is_done: Callable[[], bool]) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self._seat.serve_on()
-
-    def take_again(self) -> None:
-        """The other thread keeps the seat."""
 
 
 _pools: WeakSet[Pool] = WeakSet()

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,29 +16,7 @@ from prefect_core.settings import temporary_settings
 from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner
 from prefect_core.testing.contract.journal import Journal
-
-
-@task
-def process() -> int:
-    return os.getpid()
-
-
-@task
-def hold(journal: Journal) -> None:
-    journal.note(str(os.getpid()))
-    journal.wait_for("go", 60)
-    journal.note("went on")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-
-
-def our_threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("prefect-core-ray")]
+from tests.clusters.ray_bodies import hold, is_alive, our_threads, process
 
 
 class TestBorrowed:

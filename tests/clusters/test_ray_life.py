@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from prefect_core import flow, task
+from prefect_core import flow
 from prefect_core.task_runners import RayTaskRunner
-from prefect_core.testing.contract.journal import Journal
-
-
-@task
-def process() -> int:
-    return os.getpid()
-
-
-@task
-def hold(journal: Journal) -> None:
-    journal.note(str(os.getpid()))
-    journal.wait_for("go", 60)
-    journal.note("went on")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-
-
-def our_threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("prefect-core-ray")]
+from tests.clusters.ray_bodies import our_threads, process
 
 
 @pytest.mark.parametrize("end", ["return", "raise"])
