@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -54,14 +53,19 @@ class _Here(threading.local):
 _here = _Here()
 
 
-@contextmanager
-def holding(slot: Slot | None) -> Iterator[None]:
+class holding:
     """Say that this thread holds `slot` for the length of the block."""
-    before, _here.slot = _here.slot, slot
-    try:
-        yield
-    finally:
-        _here.slot = before
+
+    __slots__ = ("_before", "_slot")
+
+    def __init__(self, slot: Slot | None) -> None:
+        self._slot = slot
+
+    def __enter__(self) -> None:
+        self._before, _here.slot = _here.slot, self._slot
+
+    def __exit__(self, *_: object) -> None:
+        _here.slot = self._before
 
 
 def current_slot() -> Any:

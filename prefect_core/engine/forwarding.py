@@ -22,13 +22,14 @@ class Forwarding(logging.Handler):
     def __init__(self, recorder: WorkerRecorder) -> None:
         super().__init__()
         self._recorder = recorder
+        self._top = logging.getLogger("prefect_core")
         self._formatter = logging.Formatter()
         self._before: tuple[list[logging.Handler], int, bool] = ([], logging.NOTSET, True)
 
     def begin(self, level: int) -> None:
         """Take over; `level` is that of the logger in the main process."""
         set_up()
-        top = logging.getLogger("prefect_core")
+        top = self._top
         self._before = (top.handlers, top.level, top.propagate)
         top.handlers, top.propagate = [self], False
         if top.level != level:
@@ -36,7 +37,7 @@ class Forwarding(logging.Handler):
 
     def end(self) -> None:
         """Put everything back."""
-        top = logging.getLogger("prefect_core")
+        top = self._top
         top.handlers, level, top.propagate = self._before
         if top.level != level:
             top.setLevel(level)

@@ -6,6 +6,8 @@ pool of processes inside each process of a pool is nobody's wish.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -162,3 +164,49 @@ class NestedDispatcher(Dispatcher):
                 block_until_done([self.idle()])
         self.stop()
         return is_clean
+
+
+class Children:
+    """What the body of one attempt submits, if it does: most don't, and it costs nothing then. Also the slot of the body's thread."""
+
+    __slots__ = ("_dispatcher", "_has_ended", "_recorder")
+
+    _making = threading.Lock()
+
+    def __init__(self, recorder: WorkerRecorder) -> None:
+        self._recorder = recorder
+        self._dispatcher: NestedDispatcher | None = None
+        self._has_ended = False
+
+    @property
+    def dispatcher(self) -> NestedDispatcher:
+        """What takes them; after the end, one that refuses."""
+        if self._dispatcher is None:
+            with self._making:
+                if self._dispatcher is None:
+                    made = NestedDispatcher(self._recorder)
+                    if self._has_ended:
+                        made.stop()
+                    self._dispatcher = made
+        return self._dispatcher
+
+    def give_back(self, is_done: Callable[[], bool]) -> None:
+        """Let a stand-in work while the body waits (`waiting.Slot`)."""
+        self.dispatcher.stand_ins.wait_begins(self, is_done)
+
+    def take_again(self) -> None:
+        """Take note that the body goes on."""
+        self.dispatcher.stand_ins.wait_ends(self)
+
+    def wind_up(self, receipt: Receipt) -> bool:
+        """See them to their end, see `NestedDispatcher.wind_up`."""
+        with self._making:
+            self._has_ended = True
+        return self._dispatcher is None or self._dispatcher.wind_up(receipt)
+
+
+def _renew_lock() -> None:
+    Children._making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -218,6 +218,10 @@ def _names_in(code: CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
+def _no_reference() -> None:
+    """Make no reference, where values are not kept."""
+
+
 class Delivery:
     """One payload on its way: what is sent, and what comes back. For one thread at a time, but for `begun`."""
 
@@ -264,8 +268,8 @@ class Delivery:
             self._replay = Replay(around)
         self._replay.events(events)
 
-    def receipt(self, dumped: bytes, reference: Reference | None = None) -> Receipt:
-        """Turn a reply into the receipt, and record what happened inside; `reference` is to the value, should it be kept. Never raises."""
+    def receipt(self, dumped: bytes, reference: Callable[[], Reference | None] = _no_reference) -> Receipt:
+        """Turn a reply into the receipt, and record what happened inside; `reference` makes one to a value that is kept. Never raises."""
         fields = pickle.loads(dumped)
         reply = Reply(*fields[:_REPLY_FIELDS])
         if reply.is_unready:
@@ -284,7 +288,7 @@ class Delivery:
         elif len(fields) > _REPLY_FIELDS:
             receipt.value = fields[_REPLY_FIELDS]
         elif reply.is_kept:
-            receipt.value = reference
+            receipt.value = reference()
         else:
             self._load_value(receipt, dumped)
         return receipt

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextvars
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -20,15 +19,12 @@ from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import drive, remote
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
-from prefect_core.engine.nested import NestedDispatcher, run_attempt
+from prefect_core.engine.nested import Children, run_attempt
 from prefect_core.engine.outline import Known, revive
-from prefect_core.engine.stand_ins import Part
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import FlowRun
-from prefect_core.state_kinds import RUNNING
-from prefect_core.states import State
 
 if TYPE_CHECKING:
     from prefect_core.settings import Settings
@@ -127,34 +123,38 @@ class Workplace:
         except BaseException as error:
             reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
             return pickle.dumps(tuple(reply))
-        with self._taking_part(attempt):
-            try:
-                receipt = attempt.run()
-            except BaseException as error:
-                receipt = Receipt(error=error)
+        self._enter(attempt)
+        try:
+            receipt = attempt.run()
             self.is_clean = self.is_clean and attempt.is_clean
             return attempt.reply(receipt)
+        finally:
+            self._leave(attempt)
 
     def run_in_place(self, parcel: tuple[Any, ...], values: Sequence[Any], news: Any, outcome: Callable[..., T]) -> T:
         """Run an attempt whose references stand for `values`, and return what `outcome` makes of its end. Never raises."""
         try:
-            with references.unpacking(values):
-                attempt = self._open(Parcel(*parcel), news.happened if news is not None else None)
+            outlet = news.happened if news is not None else None
+            if values:
+                with references.unpacking(values):
+                    attempt = self._open(Parcel(*parcel), outlet)
+            else:
+                attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
             unloadable = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
             return outcome(Receipt(error=error), lambda *_: pickle.dumps(tuple(unloadable)), None)
         if news is not None:
             news.attempt = attempt
-        with self._taking_part(attempt):
-            try:
-                receipt = attempt.run()
-            except BaseException as error:
-                receipt = Receipt(error=error)
+        self._enter(attempt)
+        try:
+            receipt = attempt.run()
 
             def reply(error: BaseException | None, is_kept: bool) -> bytes:
-                return pickle.dumps(tuple(attempt.bare_reply(receipt, error)._replace(is_kept=is_kept)))
+                return pickle.dumps(tuple(attempt.bare_reply(receipt, error, is_kept)))
 
             return outcome(receipt, reply, lambda failure: attempt.unpicklable(receipt.value, failure))
+        finally:
+            self._leave(attempt)
 
     def news(self) -> tuple[int, Any] | None:
         """Return when the body under way began, and the collector of its events; None if none has begun."""
@@ -162,9 +162,9 @@ class Workplace:
         return (attempt.started_us, attempt.collector) if attempt is not None and attempt.started_us else None
 
     def _open(self, parcel: Parcel, outlet: Callable[[bytes], object] | None) -> _Attempt:
-        surroundings, known = self._load(parcel.surroundings, parcel.surroundings_bytes, _load_surroundings)
+        around = self._load(parcel.surroundings, parcel.surroundings_bytes, _Around)
         task = self._load(parcel.task, parcel.task_bytes, pickle.loads)
-        return _Attempt(surroundings, dict(known), task, Call(*pickle.loads(parcel.call)), self._recorder, outlet)
+        return _Attempt(around, task, Call(*pickle.loads(parcel.call)), self._recorder, outlet)
 
     def _load(self, number: int, dumped: bytes | None, load: Callable[[bytes], Any]) -> Any:
         if number in self._loaded:
@@ -176,21 +176,19 @@ class Workplace:
         self._loaded[number] = loaded
         return loaded
 
-    @contextmanager
-    def _taking_part(self, attempt: _Attempt) -> Iterator[None]:
+    def _enter(self, attempt: _Attempt) -> None:
         with self._lock:
             self._recorder.collectors[attempt.run_record] = attempt.collector
             if not self._attempts:
                 self._begin(attempt)
             self._attempts.append(attempt)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._attempts.remove(attempt)
-                del self._recorder.collectors[attempt.run_record]
-                if not self._attempts and self._dedicated_to is None:
-                    self._end()
+
+    def _leave(self, attempt: _Attempt) -> None:
+        with self._lock:
+            self._attempts.remove(attempt)
+            del self._recorder.collectors[attempt.run_record]
+            if not self._attempts and self._dedicated_to is None:
+                self._end()
 
     def _begin(self, attempt: _Attempt) -> None:
         now = attempt.surroundings.settings
@@ -215,82 +213,116 @@ class Workplace:
         self._recorder.behind = None
 
 
-def _load_surroundings(dumped: bytes) -> tuple[Surroundings, Known]:
-    surroundings = Surroundings(*pickle.loads(dumped))
-    known: Known = {}
-    revive(surroundings.lineage, known)
-    return surroundings, known
+class _Around:
+    """What holds for many attempts, loaded."""
+
+    def __init__(self, dumped: bytes) -> None:
+        self.surroundings = Surroundings(*pickle.loads(dumped))
+        self.is_at_home = self.surroundings.origin == remote.process_name()
+        self.known: Known = {}
+        """The runs around all of them."""
+        revive(self.surroundings.lineage, self.known)
+        self.flow: FlowOutline | None = None
+        if self.surroundings.flow is not None:
+            name, version, self.log_prints = self.surroundings.flow
+            self.flow = FlowOutline(name or "", version)
+            self.flow_run: Any = next(run for run in reversed(list(self.known.values())) if isinstance(run, FlowRun))
+
+
+class _FlowAfar(FlowRunContext):
+    """The flow around a body that runs here, whose dispatcher is made when it is asked for."""
+
+    __slots__ = ("_children",)
+
+    def __init__(self, around: _Around, children: Children) -> None:
+        self._children: Any = children
+        super().__init__(around.flow, around.flow_run, around.flow_run.parameters, around.log_prints, None)
+
+    @property
+    def dispatcher(self) -> Any:
+        return self._children.dispatcher
+
+    @dispatcher.setter
+    def dispatcher(self, given: Any) -> None:
+        if given is not None:
+            # In a forked child, where nothing can be submitted.
+            self._children = given
 
 
 class _Attempt:
     """One attempt, from its loaded parcel to its reply."""
 
-    def __init__(
-        self, surroundings: Surroundings, known: Known, task: Any, call: Call, recorder: WorkerRecorder, outlet: Any
-    ) -> None:
-        self.surroundings = surroundings
-        self.is_at_home = surroundings.origin == remote.process_name()
-        self.collector = Collector(remote.process_name(), outlet)
+    def __init__(self, around: _Around, task: Any, call: Call, recorder: WorkerRecorder, outlet: Any) -> None:
+        self.surroundings = around.surroundings
+        self.is_at_home = around.is_at_home
+        self._place = remote.process_name()
+        self.collector = Collector(self._place, outlet)
         self.started_us = 0
         self.is_clean = True
         self._task = task
         self._call = call
-        self._dispatcher = NestedDispatcher(recorder)
-        self._context = self._context_of(known)
+        self._children = Children(recorder)
+        self._context = self._context_in(around)
         self.run_record = self._context.task_run
 
-    def _context_of(self, known: Known) -> TaskRunContext:
+    def _context_in(self, all_around: _Around) -> TaskRunContext:
         call, task = self._call, self._task
+        known = dict(all_around.known)
         around: RunContext | None = None
-        if self.surroundings.flow is not None:
-            flow_run: Any = next(run for run in reversed(list(known.values())) if isinstance(run, FlowRun))
-            name, version, log_prints = self.surroundings.flow
-            around = FlowRunContext(FlowOutline(name or "", version), flow_run, flow_run.parameters, log_prints, None)
-            around.dispatcher = self._dispatcher
+        if all_around.flow is not None:
+            around = _FlowAfar(all_around, self._children)
         revive(call.lineage, known)
         for outline in call.lineage[:-1]:
             parent: Any = known[outline[1]]
-            around = TaskRunContext(None, parent, {}, False, around)
-            around.outside = self._dispatcher
+            around = self._inside(TaskRunContext(None, parent, {}, False, around))
         run: Any = known[call.lineage[-1][1]]
-        innermost = TaskRunContext(task, run, task.binder.bind(call.args, call.kwargs), call.log_prints, around)
-        innermost.outside = self._dispatcher
+        parameters = task.binder.bind(call.args, call.kwargs)
+        innermost = self._inside(TaskRunContext(task, run, parameters, call.log_prints, around))
         innermost.depth = call.depth
         return innermost
 
+    def _inside(self, context: TaskRunContext) -> TaskRunContext:
+        if context.flow_context is None:
+            context.outside = self._children.dispatcher
+        return context
+
     def run(self) -> Receipt:
-        """Run the body, and what it submitted."""
+        """Run the body, and what it submitted. Never raises."""
+        try:
+            return self._run()
+        except BaseException as error:
+            return Receipt(error=error)
+
+    def _run(self) -> Receipt:
         call, task = self._call, self._task
         payload = Payload(task.fn, call.args, call.kwargs, self._context, task.is_async)
         payload.timeout_seconds = call.timeout_seconds
         payload.variables = _variables_here()
         payload.variables.run(context.set_tags, call.tags)
         payload.started = self._begin
-        part = Part(self._dispatcher.stand_ins)
-        with waiting.holding(part):
-            receipt = self._run_body(payload, part)
-            self.is_clean = self._dispatcher.wind_up(receipt)
+        with waiting.holding(self._children):
+            receipt = self._run_body(payload)
+            self.is_clean = self._children.wind_up(receipt)
         if payload.over is not None and not payload.over.done():
             self.is_clean = False
         return receipt
 
-    def _run_body(self, payload: Payload, part: Part) -> Receipt:
-        if (
-            payload.timeout_seconds
-            and not payload.is_async
-            and threading.current_thread() is not threading.main_thread()
-        ):
-            payload.function = partial(_call_holding, part, payload.function)
+    def _run_body(self, payload: Payload) -> Receipt:
+        if payload.is_async:
+            return run_attempt(payload, self._children.dispatcher.stand_ins)
+        if payload.timeout_seconds and threading.current_thread() is not threading.main_thread():
+            payload.function = partial(_call_holding, self._children, payload.function)
             return drive.run_with_deadline(payload)
-        return run_attempt(payload, self._dispatcher.stand_ins)
+        return remote.run_attempt(payload)
 
     def _begin(self, started_us: int) -> None:
         run = self.run_record
         run.run_count += 1
-        state = State(RUNNING, "Retrying" if run.run_count > 1 else None)
-        state.timestamp_us = run.state.timestamp_us = started_us
+        # Nobody has seen the state that it was revived with.
+        run.state.timestamp_us = started_us
+        if run.run_count > 1:
+            run.state.name = "Retrying"
         run.started_us = run.started_us or started_us
-        run.state = state
         self.started_us = started_us
 
     def reply(self, receipt: Receipt) -> bytes:
@@ -307,11 +339,12 @@ class _Attempt:
             return pickle.dumps((*reply, receipt.value))
         return pickle.dumps(tuple(reply)) + value
 
-    def bare_reply(self, receipt: Receipt, error: BaseException | None) -> Reply:
+    def bare_reply(self, receipt: Receipt, error: BaseException | None, is_kept: bool = False) -> Reply:
         """Return the receipt without its value, which may have failed for `error` since."""
-        place = remote.process_name()
+        place = self._place
         dumped = dump_error(error, place) if error is not None else None
-        return Reply(receipt.started_us, receipt.ended_us, receipt.timed_out, place, dumped, self.collector.take_last())
+        events = self.collector.take_last()
+        return Reply(receipt.started_us, receipt.ended_us, receipt.timed_out, place, dumped, events, None, is_kept)
 
     def unpicklable(self, value: Any, failure: Exception) -> SerializationError:
         what = unpicklable.described("its result", value, failure, pickling.dumps)
@@ -331,8 +364,8 @@ def _variables_here() -> contextvars.Context:
     return variables
 
 
-def _call_holding(part: Part, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with waiting.holding(part):
+def _call_holding(slot: waiting.Slot, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with waiting.holding(slot):
         return function(*args, **kwargs)
 
 

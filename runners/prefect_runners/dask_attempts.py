@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -79,6 +80,10 @@ class Attempts:
         """Take note of one that is about to be handed to Dask."""
         self._open[attempt.key] = attempt
 
+    def is_open(self, attempt: Attempt) -> bool:
+        """Tell whether something is still to be heard of it."""
+        return attempt.key in self._open
+
     def take(self, key: str) -> Attempt | None:
         """Give up one that has not ended: nothing will be heard of it."""
         attempt = self._open.pop(key, None)
@@ -140,10 +145,10 @@ class Attempts:
             attempt.delivery.happened(what)
 
     def _settle_reply(self, attempt: Attempt, reply: bytes) -> None:
-        reference = self._reference(attempt)
+        receipt = attempt.delivery.receipt(reply, partial(self._reference, attempt))
         self._let_go.append(attempt.future)
         attempt.future = None
-        self.settle(attempt, attempt.delivery.receipt(reply, reference))
+        self.settle(attempt, receipt)
 
     def _worker_has_gone(self, keys: list[str]) -> None:
         if not self.is_guarded:

@@ -10,10 +10,7 @@ import contextlib
 import itertools
 import pickle
 import secrets
-import threading
 from collections.abc import Callable, Collection, Sequence
-from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -28,15 +25,14 @@ from prefect_core.payload import Payload, Receipt
 from prefect_core.task_runners import Host
 from prefect_runners import dask_natives, dask_worker
 from prefect_runners.dask_attempts import Attempt, Attempts
-from prefect_runners.dask_cluster import Connection, Wanted, large_graphs_allowed
+from prefect_runners.dask_batches import Batches, Native
+from prefect_runners.dask_cluster import Connection, Wanted
 from prefect_runners.dask_guard import Guard
 from prefect_runners.dask_natives import DaskReference
 from prefect_runners.dask_preflight import Modules, check_versions
 
 if TYPE_CHECKING:
     from prefect_runners.dask import DaskTaskRunner
-
-_LARGE_BYTES = 8 << 20
 
 
 class Session:
@@ -61,10 +57,10 @@ class Session:
         self._mark = f"-{token}"
         self._topic = f"prefect-core-{token}"
         self._attempts = Attempts(self._topic, self._mark, self._reference, host.engine_is_gone)
-        self._submitting = threading.Lock()
         self._count = itertools.count()
         self._is_closed = False
         self._modules: Modules | None = None
+        self._batches: Any = None
         self.client: Any = None
 
     def start(self) -> None:
@@ -75,6 +71,8 @@ class Session:
         check_versions(client)
         self._modules = Modules(client)
         self._attempts.listen(client, self._connection.place)
+        self._batches = Batches(client, self._attempts.is_open, self._refused)
+        self._batches.start()
         self._post_guard()
         if self._runner.performance_report_path is not None:
             self._report = distributed.performance_report(filename=self._runner.performance_report_path)
@@ -107,10 +105,8 @@ class Session:
         attempt = Attempt(key, delivery, done)
         payload.handle = attempt
         self._attempts.add(attempt)
-        if self._attempts.broken is None:
-            self._hand_over(attempt, natives)
-        if self._attempts.broken is not None:
-            self._attempts.settle(attempt, delivery.lost(self._attempts.broken, "", began=False))
+        work = dask_worker.work_with_inputs if natives else dask_worker.work
+        self._hand_over(work, (attempt,), tuple(delivery.parcel), natives)
 
     def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
         """Hand attempts to Dask as one task."""
@@ -126,11 +122,9 @@ class Session:
             payload.handle = attempt
             attempts.append(attempt)
             self._attempts.add(attempt)
-        if attempts and self._attempts.broken is None:
-            self._hand_over_all(attempts)
-        if self._attempts.broken is not None:
-            for attempt in attempts:
-                self._attempts.settle(attempt, attempt.delivery.lost(self._attempts.broken, "", began=False))
+        if attempts:
+            parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
+            self._hand_over(dask_worker.work_chunk, tuple(attempts), parcels, [])
 
     def _take(self, payload: Payload) -> Delivery:
         around = payload.context
@@ -139,27 +133,23 @@ class Session:
             transport.forget(around.task)
         return self._transport.take(payload)
 
-    def _hand_over(self, attempt: Attempt, natives: list[Any]) -> None:
-        with self._submitting:
-            parcel = tuple(attempt.delivery.parcel)
-            attempt.future = self._submit(dask_worker.work, attempt, parcel, natives)
-
-    def _hand_over_all(self, attempts: list[Attempt]) -> None:
-        with self._submitting:
-            parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
-            future = self._submit(dask_worker.work_chunk, attempts[0], parcels, [])
+    def _hand_over(
+        self, function: Callable[..., Any], attempts: tuple[Attempt, ...], content: Any, natives: list[Any]
+    ) -> None:
+        if self._attempts.broken is not None:
             for attempt in attempts:
-                attempt.future = future
-
-    def _submit(self, function: Callable[..., Any], attempt: Attempt, content: Any, natives: list[Any]) -> Any:
-        key = attempt.native
+                self._attempts.settle(attempt, attempt.delivery.lost(self._attempts.broken, "", began=False))
+            return
         # One argument: Dask looks into each.
-        dumped = pickle.dumps((self._topic, key, self._attempts.is_guarded, content))
-        options = _options_for(attempt.delivery.payload)
-        submit = partial(self.client.submit, function, dumped, *natives, key=key, pure=False, **options)
-        with large_graphs_allowed() if len(dumped) > _LARGE_BYTES else contextlib.nullcontext():
-            # In a context of its own: annotations of whoever's thread this is are not the task's.
-            return Context().run(submit)
+        dumped = pickle.dumps((self._topic, attempts[0].native, self._attempts.is_guarded, content))
+        options = _options_for(attempts[0].delivery.payload)
+        self._batches.put(Native(attempts, function, dumped, natives, options))
+
+    def _refused(self, attempt: Attempt, error: Exception) -> None:
+        broken = self._attempts.broken
+        delivery = attempt.delivery
+        receipt = delivery.lost(broken, "", began=False) if broken is not None else Receipt.of_unbegun(error)
+        self._attempts.settle(attempt, receipt)
 
     def reference_to(self, payload: Payload) -> DaskReference | None:
         """Return where the value of an open attempt will lie."""
@@ -169,12 +159,11 @@ class Session:
         return self._reference(attempt)
 
     def _reference(self, attempt: Attempt) -> DaskReference:
-        if attempt.future is None:
-            # The reply was faster than the thread that submits.
-            with self._submitting:
-                pass
         if attempt.reference is None:
-            attempt.reference = DaskReference(self._runner, attempt.future, attempt.delivery.payload.run.name, self)
+            # Before Dask has the task, too: a future is no more than its key.
+            future = attempt.future or distributed.Future(attempt.native, self.client)
+            attempt.future = future
+            attempt.reference = DaskReference(self._runner, future, attempt.delivery.payload.run.name, self)
         return attempt.reference
 
     def cancel(self, payloads: Collection[Payload]) -> list[bool]:
@@ -194,7 +183,7 @@ class Session:
             return nothing
         has_begun = {key for begun in answers.values() for key in begun}
         taken = [attempt for key in attempts if key not in has_begun and (attempt := self._attempts.take(key))]
-        self.client.cancel([attempt.future for attempt in taken])
+        self.client.cancel([attempt.future for attempt in taken if attempt.future is not None])
         certain = {id(attempts[attempt.key]) for attempt in taken}
         return [id(payload) in certain for payload in payloads]
 
@@ -211,6 +200,8 @@ class Session:
         """Leave nothing of ours on the cluster, and leave it."""
         self._is_closed = True
         attempts = self._attempts.close()
+        if self._batches is not None:
+            self._batches.close()
         try:
             if self.client is not None and self.client.status == "running":
                 self._clear(attempts)

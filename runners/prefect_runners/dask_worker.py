@@ -8,7 +8,7 @@ import importlib
 import pickle
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -99,8 +99,13 @@ def _forget_oldest(keys: dict[str, None]) -> None:
 _here = Begun()
 
 
-def work(dumped: bytes, *inputs: Any) -> Outcome:
+def work(dumped: bytes) -> Outcome:
     """Run an attempt, tell the near end how it goes and how it ended, and leave its outcome with Dask."""
+    return work_with_inputs(dumped, ())
+
+
+def work_with_inputs(dumped: bytes, inputs: Sequence[Any]) -> Outcome:
+    """Do so with an attempt that refers to values of Dask."""
     topic, key, is_guarded, parcel = pickle.loads(dumped)
     if not _here.may_begin(key):
         return Outcome(False, b"")

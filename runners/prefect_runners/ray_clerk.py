@@ -196,7 +196,7 @@ class Clerk:
         if reference is not None:
             reference.making = making
         self._attempts.sizes.learn(attempt.delivery.parcel.task, is_large=making is not None)
-        return attempt.delivery.receipt(reply, reference)
+        return attempt.delivery.receipt(reply, lambda: reference)
 
     def _take_news(self, attempt: Attempt) -> None:
         """Deal with what an attempt told: all that is left of it."""

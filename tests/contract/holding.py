@@ -77,7 +77,7 @@ class HoldingTaskRunner(TaskRunner):
 
         outcome = in_place.work(delivery.parcel, [one.result() for one in delivery.natives], tell)
         native.set_result(outcome)
-        done(delivery.receipt(outcome.reply, self._reference(native)))
+        done(delivery.receipt(outcome.reply, lambda: self._reference(native)))
 
     def _reference(self, native: Future[Any]) -> Held:
         with self._lock:
