@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 
 from prefect_core import context, loops, options
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import deadlines, dispatcher, drive, module_level, signals, starting
+from prefect_core.engine import deadlines, drive, module_level, signals, starting
+from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.flow_call import FlowCall
 from prefect_core.engine.flow_run import flow_life
+from prefect_core.engine.outside import outside
 from prefect_core.errors import InvalidNameError
 from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
@@ -279,7 +281,7 @@ class Flow(Generic[P, R]):
         parent = context.current()
         if module_level.is_ignored(self, parent):
             return None
-        taker: dispatcher.Dispatcher = (parent.dispatcher if parent is not None else None) or dispatcher.outside()
+        taker: Dispatcher = (parent.dispatcher if parent is not None else None) or outside()
         call = FlowCall(self, args, kwargs, wait_for, parent)
         future: PrefectFlowRunFuture[Any] = PrefectFlowRunFuture(call.tracking, call.run, call)
         taker.expect_in_block(call.context.transaction, call, future)

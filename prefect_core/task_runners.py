@@ -104,6 +104,13 @@ class TaskRunner(ABC):
             except Exception as error:
                 done(Receipt.of_unbegun(error))
 
+    def may_gather(self, payload: Payload) -> bool:
+        """Tell whether a payload may travel in a chunk that nobody asked for: not if its engine is to be told something of it alone.
+
+        Only asked where `takes_chunks`.
+        """
+        return True
+
     def reference_to(self, payload: Payload) -> Reference | None:
         """Return where the value of a submitted attempt will lie, so that others can be handed over before it has ended; None if unknown.
 

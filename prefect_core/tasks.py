@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unp
 from prefect_core import context, options
 from prefect_core.cache_policies import task_input_hash as task_input_hash
 from prefect_core.context import FlowRunContext, RunContext
-from prefect_core.engine import deadlines, dispatcher, drive, signals
+from prefect_core.engine import deadlines, drive, signals
 from prefect_core.engine.bundles import Bundle, ChunkSize
 from prefect_core.engine.flow_call import make_room_for_frames
+from prefect_core.engine.outside import outside
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.errors import NestingTooDeep
@@ -204,7 +205,7 @@ class Task(TaskSettings, Generic[P, R]):
         taker = parent.dispatcher if parent is not None else None
         call = self._new_call(args, kwargs, wait_for, parent, key)
         call.bundle = bundle
-        return (taker or dispatcher.outside()).submit(call)
+        return (taker or outside()).submit(call)
 
     @overload
     def map(

@@ -1,4 +1,4 @@
-"""Chunks of a `map`: payloads that are handed to the runner together, since each would cost more on its way than its body takes.
+"""Chunks: payloads that are handed to the runner together, since each would cost more on its way than its body takes.
 
 Only what travels on its own changes: each item keeps its run, its states, its retries and its logs.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 from prefect_core.engine import timers
 from prefect_core.payload import Payload, Receipt
+from prefect_core.references import Reference
+from prefect_core.state_kinds import RUNNING
 from prefect_core.task_runners import TaskRunner
 
 ChunkSize = int | Literal["auto"]
@@ -22,34 +23,87 @@ _ITEM_SECONDS = 50e-6
 """What an item costs at the far end beside its body."""
 _WAIT_SECONDS = 0.005
 _SHARE = 0.2
+_STUCK_SECONDS = 0.5
 
 Done = Callable[[Receipt], None]
 
 
-class Bundle:
-    """Gathers the payloads of one `map` until there are enough for a chunk, or nothing more comes for some milliseconds."""
+class Pace:
+    """How long bodies of a task take: an average in which what is recent counts most."""
 
-    def __init__(self, size: ChunkSize) -> None:
-        self._size = _FIRST if size == "auto" else size
-        self._adapts = size == "auto"
-        self._seconds: float | None = None
+    __slots__ = ("_seconds", "count", "is_ruled_out")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self.count = 0
+        self.is_ruled_out = False
+        """Whether one left a large value where it ran, or was lost with its place."""
+
+    def learn(self, receipt: Receipt) -> None:
+        """Take note of how long an attempt took."""
+        if receipt.lost or isinstance(receipt.value, Reference):
+            self.is_ruled_out = True
+        if receipt.ended_us > receipt.started_us > 0 or receipt.error is None:
+            seconds = (receipt.ended_us - receipt.started_us) / 1e6
+            self._seconds = seconds if not self.count else self._seconds + _SHARE * (seconds - self._seconds)
+            self.count += 1
+
+    @property
+    def seconds(self) -> float:
+        """What a body takes."""
+        return self._seconds
+
+    @property
+    def chunk_size(self) -> int:
+        """How many make a chunk that is worth its way."""
+        return max(1, min(_MOST, round(_CHUNK_SECONDS / (self._seconds + _ITEM_SECONDS)))) if self.count else _FIRST
+
+
+class _Item:
+    """One payload in a chunk, called with its receipt."""
+
+    __slots__ = ("_done", "_pace", "is_over", "payload")
+
+    def __init__(self, payload: Payload, done: Done, pace: Pace | None) -> None:
+        self.payload = payload
+        self.is_over = False
+        self._done = done
+        self._pace = pace
+
+    def __call__(self, receipt: Receipt) -> None:
+        self.is_over = True
+        if self._pace is not None:
+            self._pace.learn(receipt)
+        self._done(receipt)
+
+
+class Bundle:
+    """Gathers payloads until there are enough for a chunk, or nothing more comes for some milliseconds.
+
+    One that `loosens` hands on singly what is stuck in a chunk behind a body that takes longer: for chunks that nobody asked for.
+    """
+
+    def __init__(self, size: ChunkSize, pace: Pace | None = None, *, loosens: bool = False) -> None:
+        self._size = None if size == "auto" else size
+        self._pace = (pace or Pace()) if size == "auto" else None
+        self._loosens = loosens
         self._lock = threading.Lock()
-        self._items: list[tuple[Payload, Done]] = []
+        self._items: list[_Item] = []
         self._runner: TaskRunner | None = None
         self._is_timed = False
 
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
-        if self._adapts:
-            done = partial(self._observe, done)
+        item = _Item(payload, done, self._pace)
+        size = self._size or (self._pace.chunk_size if self._pace is not None else 1)
         with self._lock:
             self._runner = runner
-            self._items.append((payload, done))
-            chunk = self._take() if len(self._items) >= self._size else []
+            self._items.append(item)
+            chunk = self._take() if len(self._items) >= size else []
             is_alone = not chunk and not self._is_timed
             self._is_timed = self._is_timed or is_alone
         if chunk:
-            runner.submit_chunk(chunk)
+            self._hand_over(runner, chunk)
         elif is_alone:
             timers.after(_WAIT_SECONDS, self._time_is_up)
 
@@ -58,28 +112,46 @@ class Bundle:
         with self._lock:
             chunk, runner = self._take(), self._runner
         if chunk and runner is not None:
-            runner.submit_chunk(chunk)
+            self._hand_over(runner, chunk)
 
     def withdraw(self, payload: Payload) -> bool:
         """Take back a payload that has not been handed over; False if it has."""
         with self._lock:
-            left = [item for item in self._items if item[0] is not payload]
+            left = [item for item in self._items if item.payload is not payload]
             was_there, self._items = len(left) < len(self._items), left
         return was_there
+
+    def _hand_over(self, runner: TaskRunner, chunk: list[_Item]) -> None:
+        runner.submit_chunk([(item.payload, item) for item in chunk])
+        if self._loosens:
+            timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
 
     def _time_is_up(self) -> None:
         with self._lock:
             self._is_timed = False
         self.flush()
 
-    def _take(self) -> list[tuple[Payload, Done]]:
+    def _take(self) -> list[_Item]:
         chunk, self._items = self._items, []
         return chunk
 
-    def _observe(self, done: Done, receipt: Receipt) -> None:
-        if receipt.ended_us > receipt.started_us > 0 or receipt.error is None:
-            seconds = (receipt.ended_us - receipt.started_us) / 1e6 + _ITEM_SECONDS
-            known = self._seconds
-            self._seconds = seconds if known is None else known + _SHARE * (seconds - known)
-            self._size = max(1, min(_MOST, round(_CHUNK_SECONDS / self._seconds)))
-        done(receipt)
+
+def _look_at(runner: TaskRunner, chunk: list[_Item]) -> None:
+    """Loosen a chunk that has begun and has not ended; look again later at one that has not begun."""
+    left = [item for item in chunk if not item.is_over]
+    if not left:
+        return
+    if len(left) < len(chunk) or any(item.payload.context.run.state.type is RUNNING for item in left):
+        threading.Thread(target=_loosen, args=(runner, left), name="prefect-core-loosen", daemon=True).start()
+    else:
+        timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
+
+
+def _loosen(runner: TaskRunner, left: list[_Item]) -> None:
+    """Take back what has not begun, and hand it over again, each for itself."""
+    taken = runner.cancel_many([item.payload for item in left])
+    for item in (item for item, is_taken in zip(left, taken, strict=True) if is_taken):
+        try:
+            runner.submit(item.payload, item)
+        except Exception as error:
+            item(Receipt.of_unbegun(error))

@@ -6,10 +6,8 @@ runners. Tasks submitted outside of any flow go to one for the whole process (`o
 
 from __future__ import annotations
 
-import atexit
 import contextvars
 import itertools
-import os
 import threading
 import time
 from collections import Counter
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prefect_core import context, logs
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal, signals
+from prefect_core.engine.gathering import Gathering
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
@@ -31,7 +30,7 @@ from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
 from prefect_core.transactions import RunTransaction
-from prefect_core.waiting import Signal, block_until_done
+from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
@@ -97,15 +96,6 @@ class Tally:
         return min(self._failures, key=lambda run: run.uid, default=None)
 
 
-class _Untold(Tally):
-    """Counts nothing: nobody asks how the tasks outside of flows ended, and they may be many."""
-
-    __slots__ = ()
-
-    def add(self, run: TaskRun) -> None:
-        """Forget it."""
-
-
 class _Refusing(dict[Hashable, "itertools.count[int]"]):
     """The counters of a flow run that timed out while its body runs on: the body's next call is its last."""
 
@@ -133,6 +123,7 @@ class Dispatcher:
         self._open: dict[OpenCall, PrefectFuture[Any]] = {}
         self._inner: dict[InnerCall, None] = {}
         self._further: dict[int, tuple[RunnerSpec, TaskRunner]] = {}
+        self.gathering = Gathering()
         self._many = _MANY_OPEN
         self._vain_pauses = 0
         self._idle: Signal | None = None
@@ -141,7 +132,6 @@ class Dispatcher:
         self.gone: str | None = None
         """Why nothing more can come of a runner."""
         self._to_stop = [runner]
-        self._pid = os.getpid()
 
     def _lines(self, parent: RunContext | None) -> Any:
         return logs.TaskLines() if parent is None else logs.lines_around(parent)
@@ -216,6 +206,11 @@ class Dispatcher:
                 deadlines.pass_on(call.run.state.data)
                 signals.pass_on(call.run.state.data)
         return future
+
+    @property
+    def backlog(self) -> int:
+        """How many calls are open."""
+        return len(self._open)
 
     def _give_way(self) -> None:
         before = len(self._open)
@@ -346,47 +341,3 @@ class Dispatcher:
         for call in [*self._open, *called]:
             call.let_go(reason)
             self.closed(call)
-
-
-_outside: Dispatcher | None = None
-_outside_lock = threading.Lock()
-
-
-def outside() -> Dispatcher:
-    """Return the dispatcher of tasks that are submitted outside of flows: concurrent, for the whole process, closed at its exit."""
-    global _outside
-    with _outside_lock:
-        if _outside is None:
-            _outside = Dispatcher(resolve_runner("concurrent"))
-            _outside.tally = _Untold()
-            _outside.start()
-            atexit.register(_close_outside)
-        return _outside
-
-
-def _close_outside() -> None:
-    if _outside is not None and _outside._pid == os.getpid():
-        block_until_done([_outside.idle()])
-        _outside.stop()
-
-
-class _OfParent:
-    """Stands where the dispatcher of a run stood, in a child made by fork inside that run's body: its threads are the parent's."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(outside(), name)
-
-
-def _begin_anew() -> None:
-    global _outside, _outside_lock
-    _outside, _outside_lock = None, threading.Lock()
-    around = context.current()
-    while around is not None:
-        if isinstance(around, context.FlowRunContext):
-            around.dispatcher = _OfParent()
-        else:
-            around.outside = _OfParent()
-        around = around.parent
-
-
-os.register_at_fork(after_in_child=_begin_anew)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import transitions
-from prefect_core.engine.dispatcher import Dispatcher, outside
+from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
+from prefect_core.engine.outside import outside
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait

@@ -125,10 +125,13 @@ class Flight:
             if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
             bundle = self._call.bundle
-            if bundle is None or not runner.takes_chunks or payload.attempt > 1 or payload.resources:
+            if not runner.takes_chunks or payload.attempt > 1 or payload.resources:
                 runner.submit(payload, done)
-            else:
+            elif bundle is not None:
                 bundle.add(runner, payload, done)
+            else:
+                dispatcher = self._dispatcher
+                dispatcher.gathering.hand_over(self._call, runner, payload, done, dispatcher.backlog)
         except Exception as error:
             done(Receipt.of_unbegun(error))
         else:

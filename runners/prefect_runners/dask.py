@@ -114,6 +114,9 @@ class DaskTaskRunner(TaskRunner):
             raise RunnerError("The task runner must be started before submitting work.")
         self._session.submit_chunk(chunk)
 
+    def may_gather(self, payload: Payload) -> bool:
+        return self._session is not None and not self._session.has_options(payload)
+
     def reference_to(self, payload: Payload) -> Reference | None:
         return self._session.reference_to(payload) if self._session is not None else None
 

@@ -126,6 +126,10 @@ class Session:
             parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
             self._hand_over(dask_worker.work_chunk, tuple(attempts), parcels, [])
 
+    def has_options(self, payload: Payload) -> bool:
+        """Tell whether Dask is to be told something of an attempt."""
+        return bool(_options_for(payload))
+
     def _take(self, payload: Payload) -> Delivery:
         around = payload.context
         assert isinstance(around, TaskRunContext)

@@ -172,6 +172,9 @@ class RayTaskRunner(TaskRunner):
         clerk.expect(chunk)
         self._watch.rouse()
 
+    def may_gather(self, payload: Payload) -> bool:
+        return not ray_options.of(payload)
+
     def reference_to(self, payload: Payload) -> Reference | None:
         attempt = payload.handle
         return (
