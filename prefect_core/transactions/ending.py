@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -136,12 +137,22 @@ def rolling_back(node: BaseTransaction) -> Moments[bool]:
 
 
 def _last_calls(calls: list[tuple[Callable[[], object], BaseTransaction]]) -> Moments[None]:
-    if calls:
-        yield Work(partial(_call_all, calls))
+    if not calls:
+        return
+    left = deque(calls)
+    try:
+        yield Work(partial(_call_all, left))
+    except GeneratorExit:
+        raise
+    except BaseException:
+        # An interrupt that came before: nobody else would let go of locks.
+        _call_all(left)
+        raise
 
 
-def _call_all(calls: list[tuple[Callable[[], object], BaseTransaction]]) -> None:
-    for call, node in calls:
+def _call_all(left: deque[tuple[Callable[[], object], BaseTransaction]]) -> None:
+    while left:
+        call, node = left.popleft()
         try:
             call()
         except Exception as error:

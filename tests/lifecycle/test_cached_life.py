@@ -194,6 +194,7 @@ def check_what_is_found(stage: Stage, recorder: Recorder, txn: Transaction | Non
 @example(Scene(["a value"], faults=[]), Place(), [(5, "an error", True)])
 @example(Scene(["a value"], faults=[]), Place(), [(6, "an error", True)])
 @example(Scene(["a value"], faults=[]), Place(), [(7, "an error", False)])
+@example(Scene(["a value"]), Place("a result to refresh", is_serializable=True), [(6, "cancellation", False)])
 def test_a_cached_task_that_is_hit_at_any_step_ends_once_and_lets_go(
     scene: Scene, place: Place, hits: list[tuple[int, str, bool]]
 ) -> None:
