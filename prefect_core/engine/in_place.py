@@ -49,11 +49,17 @@ class Outcome:
         self.dumped = dumped
 
 
-def work(parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None) -> Outcome:
-    """Run the attempt in `parcel` here; `inputs` are the values, or the outcomes, that its references stand for. Never raises."""
+def work(
+    parcel: Parcel, inputs: Sequence[Any] = (), tell: Tell | None = None, begins: Callable[[], object] | None = None
+) -> Outcome:
+    """Run the attempt in `parcel` here; `inputs` are the values, or the outcomes, that its references stand for. Never raises.
+
+    `begins` is called just before the body. What it raises ends the attempt.
+    """
     if any(isinstance(one, Outcome) and not one.is_ok for one in inputs):
         return unready()
-    return carry_out(parcel, [one.value if isinstance(one, Outcome) else one for one in inputs], tell)
+    values = [one.value if isinstance(one, Outcome) else one for one in inputs]
+    return carry_out(parcel, values, tell, begins=begins)
 
 
 def unready() -> Outcome:
@@ -76,14 +82,18 @@ def value_in_reply(dumped: bytes) -> tuple[bool, Any]:
 
 
 def carry_out(
-    parcel: Parcel, values: Sequence[Any], tell: Tell | None = None, keep: Callable[[Any], Any] | None = None
+    parcel: Parcel,
+    values: Sequence[Any],
+    tell: Tell | None = None,
+    keep: Callable[[Any], Any] | None = None,
+    begins: Callable[[], object] | None = None,
 ) -> Outcome:
     """Do as `work`, with the values of all references at hand.
 
     `keep` is called with a value that is too large to be sent, and returns what the outcome holds in its place; what it raises is why the
     value can't be kept.
     """
-    news = _News(tell) if tell is not None else None
+    news = _News(tell, begins) if tell is not None else None
     if news is not None:
         _teller.add(news)
     try:
@@ -93,12 +103,17 @@ def carry_out(
             _teller.remove(news)
 
 
-def work_chunk(parcels: Iterable[Parcel], tell: Callable[[int, str, Any], object]) -> list[tuple[int, bytes]]:
+def work_chunk(
+    parcels: Iterable[Parcel],
+    tell: Callable[[int, str, Any], object],
+    begins: Callable[[int], object] | None = None,
+) -> list[tuple[int, bytes]]:
     """Run attempts here, one after the other, and return replies by place in the chunk. Never raises.
 
-    What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED.
+    What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `begins(place)` is called just
+    before each body.
     """
-    chunk = _Chunk(tell)
+    chunk = _Chunk(tell, begins)
     _teller.add(chunk)
     try:
         for place, parcel in enumerate(parcels):
@@ -172,8 +187,9 @@ def _dumped_if_small(value: Any) -> bytes | None:
 class _News:
     """What one attempt tells before its end."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, begins: Callable[[], object] | None) -> None:
         self._tell = tell
+        self.begins = begins
         self._has_begun = False
         self._lock = threading.Lock()
         self.attempt: Any = None
@@ -200,8 +216,9 @@ class _News:
 class _Chunk:
     """What a chunk tells before its end."""
 
-    def __init__(self, tell: Callable[[int, str, Any], object]) -> None:
+    def __init__(self, tell: Callable[[int, str, Any], object], begins: Callable[[int], object] | None) -> None:
         self._tell = tell
+        self._begins = begins
         self._lock = threading.Lock()
         self._telling = threading.Lock()
         self._since = time.time()
@@ -211,7 +228,8 @@ class _Chunk:
 
     def begin(self, place: int) -> None:
         self._place = place
-        self.news = _News(partial(self._tell, place))
+        begins = partial(self._begins, place) if self._begins is not None else None
+        self.news = _News(partial(self._tell, place), begins)
 
     def end(self, reply: bytes) -> None:
         with self._lock:

@@ -144,7 +144,7 @@ class Workplace:
             unloadable = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
             return outcome(Receipt(error=error), lambda *_: pickle.dumps(tuple(unloadable)), None)
         if news is not None:
-            news.attempt = attempt
+            news.attempt, attempt.begins = attempt, news.begins
         self._enter(attempt)
         try:
             receipt = attempt.run()
@@ -258,6 +258,8 @@ class _Attempt:
         self._place = remote.process_name()
         self.collector = Collector(self._place, outlet)
         self.started_us = 0
+        self.begins: Callable[[], object] | None = None
+        """Is told just before the body begins."""
         self.is_clean = True
         self._task = task
         self._call = call
@@ -324,6 +326,8 @@ class _Attempt:
             run.state.name = "Retrying"
         run.started_us = run.started_us or started_us
         self.started_us = started_us
+        if self.begins is not None:
+            self.begins()
 
     def reply(self, receipt: Receipt) -> bytes:
         """Return the receipt as bytes; a value that can't be pickled makes it one of failure."""

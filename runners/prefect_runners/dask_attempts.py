@@ -19,8 +19,8 @@ from prefect_core.engine import in_place
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import describe
 from prefect_core.payload import Receipt
-from prefect_runners import dask_natives, dask_worker
-from prefect_runners.dask_guard import REPLY
+from prefect_runners import dask_begun, dask_natives, dask_worker
+from prefect_runners.dask_guard import FOLDER, REPLY
 from prefect_runners.settling import Settling
 
 if TYPE_CHECKING:
@@ -35,16 +35,20 @@ _LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-
 class Attempt:
     """One payload, and the Dask task that it has become, or has a place in: `native` is the key of that."""
 
-    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_finished")
+    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_over")
 
     def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None], native: str = "") -> None:
-        self.key = key
-        self.native = native or key
         self.delivery = delivery
         self.done = done
+        self.be_known_as(key, native)
+
+    def be_known_as(self, key: str, native: str = "") -> None:
+        """Become another Dask task, of which nothing is known yet."""
+        self.key = key
+        self.native = native or key
         self.future: Any = None
         self.reference: DaskReference | None = None
-        self.seen_finished = 0.0
+        self.seen_over = 0.0
         self.asked: Any = None
 
 
@@ -52,9 +56,15 @@ class Attempts:
     """Those that are under way, by their Dask keys, all of which end with `mark`."""
 
     def __init__(
-        self, topic: str, mark: str, reference: Callable[[Attempt], DaskReference], on_break: Callable[[str], object]
+        self,
+        topic: str,
+        mark: str,
+        reference: Callable[[Attempt], DaskReference],
+        hand_over_again: Callable[[list[Attempt]], object],
+        on_break: Callable[[str], object],
     ) -> None:
         self._on_break = on_break
+        self._hand_over_again = hand_over_again
         self._topic = topic
         self._mark = mark
         self._reference = reference
@@ -63,6 +73,8 @@ class Attempts:
         self._open: dict[str, Attempt] = {}
         self._let_go: list[Any] = []
         self._settling = Settling("prefect-core-dask-receipts", self._settle_message, self._look)
+        self._folders: dict[str, str] = {}
+        """Where workers have their files."""
         self.gone: dict[str, str] = {}
         """Workers that have ended, by the keys of what was with them."""
         self.broken: str | None = None
@@ -118,14 +130,16 @@ class Attempts:
         ours = [key for key in keys if isinstance(key, str) and key.endswith(self._mark)]
         # At once: whoever asks for one of these values is told by the next message that it is lost.
         self.gone.update(dict.fromkeys(ours, str(message["worker"])))
-        self._settling.put((_GONE, "", ours))
+        self._settling.put((_GONE, str(message["worker"]), ours))
 
     # On our own thread.
 
     def _settle_message(self, message: Any) -> None:
         kind, key, what = message
         if kind == _GONE:
-            self._worker_has_gone(what)
+            self._worker_has_gone(key, what)
+        elif kind == FOLDER:
+            self._folders[key] = what
         elif kind == REPLY and not isinstance(what, bytes):
             for place, reply in what:
                 self._settle_message((REPLY, dask_worker.place_in(key, place), reply))
@@ -150,10 +164,22 @@ class Attempts:
         attempt.future = None
         self.settle(attempt, receipt)
 
-    def _worker_has_gone(self, keys: list[str]) -> None:
+    def _worker_has_gone(self, worker: str, keys: list[str]) -> None:
         if not self.is_guarded:
             self._give_up(keys)
+        else:
+            self._save_unbegun(worker, set(keys))
         self._settling.look_soon()
+
+    def _save_unbegun(self, worker: str, keys: set[str]) -> None:
+        """Hand over again what was with a worker that has ended, and had certainly not begun there."""
+        waiting = [one for one in list(self._open.values()) if one.native in keys and not one.delivery.started_us]
+        folder = self._folders.pop(worker, None)
+        if not waiting or folder is None:
+            return
+        begun = dask_begun.among([one.key for one in waiting], worker, folder, self._client)
+        if begun is not None:
+            self._hand_over_again([one for one in waiting if one.key not in set(begun)])
 
     def _give_up(self, keys: list[str]) -> None:
         """Keep Dask from running again what was with a worker that has ended."""
@@ -192,16 +218,24 @@ class Attempts:
     def _end(self, attempt: Attempt, status: str) -> None:
         if status == "finished":
             self._ask(attempt)
-        else:
+        elif not self._is_soon_explained(attempt, status):
             self.settle(attempt, self._receipt_of_lost(attempt, status))
+
+    def _is_soon_explained(self, attempt: Attempt, status: str) -> bool:
+        """Tell whether the end of the worker that had it, of which the client heard first through this, is about to be told."""
+        if status != "error" or attempt.native in self.gone:
+            return False
+        attempt.seen_over = attempt.seen_over or time.monotonic()
+        is_killed = isinstance(attempt.future.exception(timeout=_ANSWER_SECONDS), distributed.KilledWorker)
+        return is_killed and time.monotonic() - attempt.seen_over < _ASK_SECONDS
 
     def _ask(self, attempt: Attempt) -> None:
         """Fetch the reply of an attempt whose own never came: it was lost with a worker, which still had time to hand on the value."""
         now = time.monotonic()
-        if not attempt.seen_finished:
-            attempt.seen_finished = now
+        if not attempt.seen_over:
+            attempt.seen_over = now
         elif attempt.asked is None:
-            if now - attempt.seen_finished > _ASK_SECONDS:
+            if now - attempt.seen_over > _ASK_SECONDS:
                 key = f"reply-{attempt.key}-asked"
                 attempt.asked = self._client.submit(dask_worker.reply_of, attempt.future, key=key, pure=False)
         elif attempt.asked.status == "finished":

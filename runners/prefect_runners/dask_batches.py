@@ -100,4 +100,6 @@ class Batches:
             return
         for native, future in zip(wanted, futures, strict=True):
             for attempt in filter(self._is_wanted, native.attempts):
-                attempt.future = future
+                if attempt.native == future.key:
+                    # Its worker may have ended meanwhile, and it be another task by now.
+                    attempt.future = future

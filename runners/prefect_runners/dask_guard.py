@@ -15,6 +15,8 @@ from distributed import Scheduler, SchedulerPlugin
 
 REPLY = "prefect_core.reply"
 """The kind of message, and the name in a task's metadata, of how an attempt ended."""
+FOLDER = "prefect_core.folder"
+"""The kind of message that says where a worker has its files, which tell what it had begun once it is gone."""
 
 
 class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
@@ -30,6 +32,13 @@ class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
     async def start(self, scheduler: Scheduler) -> None:
         """Take note of the scheduler."""
         self._scheduler = scheduler
+        for worker in self._scheduler.workers:
+            self.add_worker(scheduler, worker)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Tell the client of a worker as long as there is something to be told."""
+        state: Any = scheduler
+        self._send((FOLDER, worker, state.workers[worker].local_directory))
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """Keep Dask from making a task of ours run again."""
@@ -54,9 +63,12 @@ class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
         if reply is None:
             return
         task.metadata.pop(REPLY, None)
+        self._send((REPLY, key, reply))
+
+    def _send(self, message: tuple[str, str, Any]) -> None:
         stream = self._scheduler.client_comms.get(self._client)
         if stream is not None:
-            stream.send({"op": "event", "topic": self._topic, "event": (0, (REPLY, key, reply))})
+            stream.send({"op": "event", "topic": self._topic, "event": (0, message)})
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Keep nothing of what has just been sent to the client: Dask would hold the last thousands."""

@@ -56,7 +56,7 @@ class Session:
         token = secrets.token_hex(4)
         self._mark = f"-{token}"
         self._topic = f"prefect-core-{token}"
-        self._attempts = Attempts(self._topic, self._mark, self._reference, host.engine_is_gone)
+        self._attempts = Attempts(self._topic, self._mark, self._reference, self._hand_over_again, host.engine_is_gone)
         self._count = itertools.count()
         self._is_closed = False
         self._modules: Modules | None = None
@@ -99,18 +99,14 @@ class Session:
             done(delivery.unready())
             return
         natives = [dask_natives.future_of(native, self.client) for native in delivery.natives]
-        run = payload.run
-        # An attempt that could not begin is handed over again under the same number.
-        key = f"{run.name}-{run.uid:x}-{payload.attempt}-{next(self._count)}{self._mark}"
-        attempt = Attempt(key, delivery, done)
+        attempt = Attempt(self._key_of(payload), delivery, done)
         payload.handle = attempt
         self._attempts.add(attempt)
-        work = dask_worker.work_with_inputs if natives else dask_worker.work
-        self._hand_over(work, (attempt,), tuple(delivery.parcel), natives)
+        self._hand_over_one(attempt, natives)
 
     def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
         """Hand attempts to Dask as one task."""
-        native = f"{getattr(chunk[0][0].run, 'task_name', 'chunk')}-chunk-{next(self._count)}{self._mark}"
+        native = self._key_of_chunk(chunk[0][0])
         attempts: list[Attempt] = []
         for payload, done in chunk:
             try:
@@ -123,8 +119,15 @@ class Session:
             attempts.append(attempt)
             self._attempts.add(attempt)
         if attempts:
-            parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
-            self._hand_over(dask_worker.work_chunk, tuple(attempts), parcels, [])
+            self._hand_over_chunk(attempts)
+
+    def _key_of(self, payload: Payload) -> str:
+        run = payload.run
+        # An attempt that could not begin is handed over again under the same number.
+        return f"{run.name}-{run.uid:x}-{payload.attempt}-{next(self._count)}{self._mark}"
+
+    def _key_of_chunk(self, first: Payload) -> str:
+        return f"{getattr(first.run, 'task_name', 'chunk')}-chunk-{next(self._count)}{self._mark}"
 
     def has_options(self, payload: Payload) -> bool:
         """Tell whether Dask is to be told something of an attempt."""
@@ -137,6 +140,14 @@ class Session:
             transport.forget(around.task)
         return self._transport.take(payload)
 
+    def _hand_over_one(self, attempt: Attempt, natives: list[Any]) -> None:
+        work = dask_worker.work_with_inputs if natives else dask_worker.work
+        self._hand_over(work, (attempt,), tuple(attempt.delivery.parcel), natives)
+
+    def _hand_over_chunk(self, attempts: list[Attempt]) -> None:
+        parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
+        self._hand_over(dask_worker.work_chunk, tuple(attempts), parcels, [])
+
     def _hand_over(
         self, function: Callable[..., Any], attempts: tuple[Attempt, ...], content: Any, natives: list[Any]
     ) -> None:
@@ -148,6 +159,44 @@ class Session:
         dumped = pickle.dumps((self._topic, attempts[0].native, self._attempts.is_guarded, content))
         options = _options_for(attempts[0].delivery.payload)
         self._batches.put(Native(attempts, function, dumped, natives, options))
+
+    def _hand_over_again(self, attempts: list[Attempt]) -> None:
+        """Hand over attempts that were with a worker that ended before they began: as new Dask tasks, and nobody else is told."""
+        left = [attempt for attempt in attempts if self._attempts.take(attempt.key) is not None]
+        for native, chunk in itertools.groupby(left, lambda attempt: attempt.native):
+            together = list(chunk)
+            is_chunk = together[0].key != native
+            self._rename(together, is_chunk)
+            try:
+                if is_chunk:
+                    self._hand_over_chunk(together)
+                else:
+                    self._hand_over_if_ready(together[0])
+            except Exception as error:
+                for attempt in together:
+                    reason = f"It could not be handed to Dask again: {describe(error)}"
+                    self._attempts.settle(attempt, attempt.delivery.lost(reason, "", began=False))
+            if self._is_closed:
+                # Whoever closed it may have looked just before these were there.
+                for attempt in together:
+                    self._attempts.take(attempt.key)
+                with contextlib.suppress(Exception):
+                    self._clear(together)
+
+    def _hand_over_if_ready(self, attempt: Attempt) -> None:
+        delivery = attempt.delivery
+        if delivery.note_lost(dask_natives.is_lost):
+            self._attempts.settle(attempt, delivery.unready())
+        else:
+            self._hand_over_one(attempt, [dask_natives.future_of(one, self.client) for one in delivery.natives])
+
+    def _rename(self, attempts: list[Attempt], is_chunk: bool) -> None:
+        first = attempts[0].delivery.payload
+        native = self._key_of_chunk(first) if is_chunk else self._key_of(first)
+        for place, attempt in enumerate(attempts):
+            attempt.be_known_as(dask_worker.place_in(native, place) if is_chunk else native, native)
+            attempt.delivery.payload.handle = attempt
+            self._attempts.add(attempt)
 
     def _refused(self, attempt: Attempt, error: Exception) -> None:
         broken = self._attempts.broken
@@ -208,6 +257,9 @@ class Session:
             self._batches.close()
         try:
             if self.client is not None and self.client.status == "running":
+                if self._report is not None:
+                    with self.client.as_current():
+                        self._report.__exit__(None, None, None)
                 self._clear(attempts)
         finally:
             if self._modules is not None:
@@ -216,9 +268,6 @@ class Session:
 
     def _clear(self, attempts: list[Attempt]) -> None:
         client = self.client
-        if self._report is not None:
-            with client.as_current():
-                self._report.__exit__(None, None, None)
         futures = [attempt.future for attempt in attempts if attempt.future is not None]
         if futures:
             with contextlib.suppress(Exception):

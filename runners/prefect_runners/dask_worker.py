@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -18,6 +19,7 @@ import prefect_core
 from prefect_core.engine import deadlines, in_place
 from prefect_core.engine.in_place import Outcome
 from prefect_core.engine.workplace import Parcel
+from prefect_runners import dask_begun
 from prefect_runners.dask_guard import REPLY
 
 _MOST_REMEMBERED = 10_000
@@ -117,7 +119,7 @@ def work_with_inputs(dumped: bytes, inputs: Sequence[Any]) -> Outcome:
 
     outcome = Outcome(False, b"")
     try:
-        outcome = in_place.work(Parcel(*parcel), inputs, tell)
+        outcome = in_place.work(Parcel(*parcel), inputs, tell, partial(dask_begun.of(worker).note, key))
     except FlowRunEnded:
         # It came a moment too late for the body.
         return outcome
@@ -144,9 +146,13 @@ def work_chunk(dumped: bytes) -> Outcome:
                 return
             yield Parcel(*parcel)
 
+    def begins(place: int) -> None:
+        begun.note(place_in(key, place))
+
     replies: list[tuple[int, bytes]] = []
     try:
-        replies = in_place.work_chunk(wanted(), tell)
+        begun = dask_begun.of(worker)
+        replies = in_place.work_chunk(wanted(), tell, begins)
     except FlowRunEnded:
         return Outcome(False, b"")
     finally:

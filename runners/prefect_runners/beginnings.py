@@ -1,0 +1,49 @@
+"""Which attempts have begun in a process, written where it outlives the process: after a kill nobody else could tell.
+
+The file is a ring of digests of the attempts' keys, the last 65,536 of them: far more than can begin before the near end has heard of one.
+What is written lies with the kernel, so it survives the process, though not the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import weakref
+from collections.abc import Collection
+from pathlib import Path
+
+_PLACES = 1 << 16
+_DIGEST_BYTES = 8
+
+
+class Beginnings:
+    """The file of this process, at `path`. Raises `OSError` if that can't be made."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, self._file)
+        os.ftruncate(self._file, _PLACES * _DIGEST_BYTES)
+        self._count = itertools.count()
+
+    def note(self, key: str) -> None:
+        """Write down that the attempt of this key begins; from any thread."""
+        place = next(self._count) % _PLACES
+        try:
+            os.pwrite(self._file, _digest(key), place * _DIGEST_BYTES)
+        except OSError:
+            # The disk is full: better no file than one that lacks something.
+            os.ftruncate(self._file, 0)
+
+
+def begun_among(path: Path, keys: Collection[str]) -> list[str] | None:
+    """Return those of `keys` that have begun, by the file at `path`; None if that is not known. Raises `FileNotFoundError`."""
+    written = path.read_bytes()
+    if len(written) != _PLACES * _DIGEST_BYTES:
+        return None
+    begun = {written[start : start + _DIGEST_BYTES] for start in range(0, len(written), _DIGEST_BYTES)}
+    return [key for key in keys if _digest(key) in begun]
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=_DIGEST_BYTES).digest()
