@@ -18,6 +18,7 @@ from prefect_core.references import Reference
 from prefect_core.task_runners import Host, TaskRunner
 from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight
 from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_begun import Book
 from prefect_runners.ray_chunks import Chunk, Member, TakingBack
 from prefect_runners.ray_clerk import Clerk
 from prefect_runners.ray_store import HeadStore, Session
@@ -53,6 +54,7 @@ class RayTaskRunner(TaskRunner):
         self._lease: ray_cluster.Lease | None = None
         self._attempts: Attempts | None = None
         self._store: Any = None
+        self._begun: Book | None = None
         self._parts: set[int] = set()
         """Numbers of the parts of payloads that lie in the store."""
         self._watch: Any = None
@@ -80,14 +82,15 @@ class RayTaskRunner(TaskRunner):
         ray_objects.let_references_travel(type(self))
         self._session = f"session-{uuid.uuid4().hex}".encode()
         self._store = store = HeadStore(self._session)
-        store.open(Session([str(Path(entry).absolute()) for entry in sys.path]))
+        self._begun = begun = Book(store)
+        store.open(Session([str(Path(entry).absolute()) for entry in sys.path], begun.folder))
         remote = lease.ray.remote
         self._functions = {
             0: remote(num_returns=1, max_retries=0)(execute_chunk),
             1: remote(num_returns=1, max_retries=0)(execute_small),
             2: remote(num_returns=2, max_retries=0)(execute),
         }
-        self._attempts = Attempts(lease.ray, self, host.engine_is_gone)
+        self._attempts = Attempts(lease.ray, self, begun, host.engine_is_gone)
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self._watch)
         self._taking_back = TakingBack(self._attempts, self._hand_over_chunk)
@@ -204,6 +207,8 @@ class RayTaskRunner(TaskRunner):
                 clerk.stop()
                 self._watch.stop()
         finally:
+            if self._begun is not None:
+                self._begun.close()
             if self._lease is not None:
                 self._lease.give_back()
 

@@ -11,7 +11,7 @@ import logging
 import pickle
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
@@ -19,13 +19,15 @@ from typing import Any, TypeVar
 from prefect_core import clock
 from prefect_core.engine.in_place import BEGUN
 from prefect_core.engine.transport import Delivery
-from prefect_core.payload import Receipt
+from prefect_core.payload import Payload, Receipt
+from prefect_runners.ray_begun import Book
 from prefect_runners.ray_reference import RayReference
 
 _log = logging.getLogger("prefect_core.engine")
 _CANCEL_SECONDS = 0.25
 _DEADLINE_GRACE_SECONDS = 1.0
 _ENOUGH = 8
+_MOST_UNBEGUN = 3
 _NEVER = -1 << 60
 
 
@@ -65,6 +67,11 @@ class Attempt:
         """What it told, not yet dealt with."""
         self.told = 0
         """How many messages have been dealt with."""
+
+    def began_on(self, book: Book) -> str | None:
+        """Return the worker on which it began, now that this is gone: None if it did not, "" if that is not known."""
+        key = str(self.number)
+        return book.workers_of([key])[key]
 
     def deliveries(self) -> Sequence[Delivery]:
         """Return what it runs that has no receipt yet."""
@@ -119,8 +126,11 @@ AnAttempt = TypeVar("AnAttempt", bound=Attempt)
 class Attempts:
     """The open attempts of one runner, by their numbers, the oldest first."""
 
-    def __init__(self, ray: ModuleType, home: object, on_death: Callable[[str], object]) -> None:
+    def __init__(self, ray: ModuleType, home: object, begun: Book, on_death: Callable[[str], object]) -> None:
         self.ray = ray
+        self.begun = begun
+        self._unbegun: Counter[tuple[Any, int]] = Counter()
+        """How often attempts, by their runs and numbers, were lost before they began."""
         self._on_death = on_death
         self._home = home
         self._referring = threading.Lock()
@@ -146,6 +156,12 @@ class Attempts:
     def new(self, delivery: Delivery, done: Callable[[Receipt], None]) -> Attempt:
         """Make one, which is open from now on."""
         return self.add(Attempt(next(self._numbers), delivery, done))
+
+    def may_try_again(self, payload: Payload) -> bool:
+        """Take note that an attempt was lost before it began; False if that was so too often: it may be what ends its workers."""
+        key = payload.run.uid, payload.attempt
+        self._unbegun[key] += 1
+        return self._unbegun[key] <= _MOST_UNBEGUN
 
     def next_number(self) -> int:
         """Return the number of one that somebody else makes."""

@@ -12,6 +12,7 @@ from prefect_core.engine.in_place import BEGUN, ENDED
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
+from prefect_runners.ray_begun import Book
 
 _WITHHELD_SECONDS = 0.05
 
@@ -19,13 +20,19 @@ _WITHHELD_SECONDS = 0.05
 class Member:
     """One attempt of a chunk."""
 
-    __slots__ = ("chunk", "delivery", "done", "is_open")
+    __slots__ = ("chunk", "delivery", "done", "is_open", "place")
 
     def __init__(self, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
         self.delivery = delivery
         self.done = done
         self.is_open = True
         self.chunk: Chunk | None = None
+        self.place = 0
+
+    def began_on(self, book: Book) -> str | None:
+        """Return the worker on which it began, as `Attempt.began_on`."""
+        assert self.chunk is not None
+        return self.chunk.workers(book)[self.place]
 
     @property
     def is_forced(self) -> bool:
@@ -42,7 +49,7 @@ class Member:
 class Chunk(Attempt):
     """What Ray has of them: its messages and its reply are about members, by their places."""
 
-    __slots__ = ("has_begun", "is_withheld", "members")
+    __slots__ = ("_workers", "has_begun", "is_withheld", "members")
 
     def __init__(self, number: int, members: Sequence[Member]) -> None:
         super().__init__(number, members[0].delivery, _nobody)
@@ -51,8 +58,16 @@ class Chunk(Attempt):
         """Whether it is known that it can't be taken back."""
         self.is_withheld = False
         """Whether it was taken back, and its members wait to be taken back too, or to be handed over again."""
-        for member in members:
-            member.chunk = self
+        self._workers: list[str | None] = []
+        for place, member in enumerate(members):
+            member.chunk, member.place = self, place
+
+    def workers(self, book: Book) -> list[str | None]:
+        """Return what `began_on` tells of its members, by their places."""
+        if not self._workers:
+            keys = [f"{self.number}:{place}" for place in range(len(self.members))]
+            self._workers = [*map(book.workers_of(keys).get, keys)]
+        return self._workers
 
     def deliveries(self) -> Sequence[Delivery]:
         return [member.delivery for member in self.members if member.is_open]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from prefect_core.engine.transport import Delivery
 from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts, is_late
@@ -56,7 +57,18 @@ def ended_by(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:
         return delivery.lost(f"The attempt {how}.", "", began=attempt.is_forced or bool(delivery.started_us))
     if _is_one_of(error, _NEVER_BEGAN):
         return delivery.lost(f"Ray could not start the task: {_line_of(error)}", "", began=False)
-    return delivery.lost(f"Ray lost the task: {_line_of(error)}", "", began=True)
+    return _with_its_worker(f"Ray lost the task: {_line_of(error)}", attempt, attempts)
+
+
+def _with_its_worker(reason: str, attempt: Any, attempts: Attempts) -> Receipt:
+    """Make the receipt of an attempt whose worker is gone; one that had not begun is tried again, and nobody is told."""
+    delivery: Delivery = attempt.delivery
+    worker = attempt.began_on(attempts.begun)
+    if worker is not None or delivery.started_us or attempt.is_forced:
+        return delivery.lost(reason, worker or "", began=True)
+    if attempts.may_try_again(delivery.payload):
+        return delivery.unready()
+    return delivery.lost(f"{reason} It has lost several workers, each before its body began.", "", began=False)
 
 
 def _without_reply(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:

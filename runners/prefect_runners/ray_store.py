@@ -13,9 +13,10 @@ _NAMESPACE = b"prefect_core"
 
 
 class Session(NamedTuple):
-    """What holds for all attempts of one runner: where its process finds modules."""
+    """What holds for all attempts of one runner: where its process finds modules, and where it looks for what has begun (`ray_begun`)."""
 
     path: list[str]
+    folder: str
 
 
 class HeadStore:
@@ -35,6 +36,14 @@ class HeadStore:
         """Return what was said, or None if the session is over."""
         dumped = self._kv._internal_kv_get(self._session, namespace=_NAMESPACE)
         return Session(*pickle.loads(dumped)) if dumped is not None else None
+
+    def tell_blind(self) -> None:
+        """Say that a worker can't write down what it begins."""
+        self._kv._internal_kv_put(b"%b/blind" % self._session, b"1", namespace=_NAMESPACE)
+
+    def has_blind(self) -> bool:
+        """Tell whether a worker has said so."""
+        return self._kv._internal_kv_get(b"%b/blind" % self._session, namespace=_NAMESPACE) is not None
 
     def put_part(self, number: int, dumped: bytes) -> None:
         """Leave a part of payloads under its number."""

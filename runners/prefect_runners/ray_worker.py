@@ -10,6 +10,7 @@ import pickle
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from prefect_core.engine import in_place
 from prefect_core.engine.workplace import Parcel
+from prefect_runners import ray_begun
 from prefect_runners.ray_store import HeadStore
 from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, Inputs, Kept
 
@@ -72,7 +74,7 @@ def execute_chunk(order: bytes) -> bytes:
         replies = [(place, in_place.unloadable(error).reply) for place in range(len(payloads))]
         return ENDED_WITH_MORE + pickle.dumps((0, [], pickle.dumps(replies), None))
     news = _News(session.store, number)
-    replies = in_place.work_chunk(parcels, news.tell)
+    replies = in_place.work_chunk(parcels, news.tell, lambda place: session.begins(f"{number}:{place}"))
     ahead, late = news.close()
     return ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))
 
@@ -85,7 +87,8 @@ def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Out
         return ENDED + outcome.reply, outcome
     news = _News(session.store, told.number)
     parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
-    outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number))
+    begins = partial(session.begins, str(told.number))
+    outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number), begins)
     ahead, late = news.close()
     making = outcome.value.making if type(outcome.value) is Kept else None
     if ahead or late or making:
@@ -99,6 +102,8 @@ class _Joined:
     def __init__(self, name: bytes) -> None:
         self.store = HeadStore(name)
         self._parts: dict[int, bytes | None] = {}
+        self.begins: Callable[[str], object] = ray_begun.unheard
+        """Is told the keys of attempts that begin."""
 
     def part(self, number: int) -> bytes | None:
         """Return a part of a payload, which is asked for once."""
@@ -114,6 +119,7 @@ def _join(name: bytes) -> _Joined:
     if session is not None:
         known = {*sys.path}
         sys.path.extend(entry for entry in session.path if entry not in known and Path(entry).exists())
+        joined.begins = ray_begun.outlet(session.folder, joined.store)
     if len(_sessions) >= _MOST_SESSIONS:
         _sessions.clear()
     _sessions[name] = joined

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from prefect_core import flow, history, task
+from prefect_core.engine import remote
 from prefect_core.errors import WorkerLost
 from prefect_core.states import State
 from prefect_core.testing.contract.journal import Journal
+from prefect_runners.ray_begun import Book
 
 pytestmark = pytest.mark.usefixtures("borrowed")
 
@@ -45,6 +47,47 @@ def test_a_killed_worker_costs_a_retry_and_each_body_is_an_attempt(journal: Jour
     store = history.open_store()
     row = store.task_run("die-0")
     assert row.run_count == len(store.attempts(row.key)) == len(journal.lines()) == 3
+
+
+def lose_chunk(journal: Journal) -> tuple[list[str], list[str]]:
+    """Kill a worker at the second of five items; returns how they ended, and on which workers, each as one attempt."""
+
+    @task
+    def item(number: int) -> int:
+        journal.note(f"item {number} {remote.process_name()}")
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    @flow(task_runner="ray")
+    def run() -> list[State | None]:
+        return [future.wait() for future in item.map(range(5), chunk=5)]
+
+    states: Any = run(return_state=True).data
+    store = history.open_store()
+    attempts = [store.attempts(row.key) for row in sorted(store.task_runs(), key=lambda row: row.index)]
+    assert [len(those) for those in attempts] == [1] * 5
+    return [state.name for state in states], [those[0].worker for those in attempts]
+
+
+def test_of_a_chunk_only_what_had_begun_is_lost_with_its_worker_which_the_history_names(journal: Journal) -> None:
+    states, workers = lose_chunk(journal)
+    assert states == ["Crashed", "Crashed", "Completed", "Completed", "Completed"]
+    assert sorted(journal.lines()) == [f"item {number} {worker}" for number, worker in enumerate(workers)]
+
+
+def test_where_a_worker_could_not_write_down_what_it_began_all_that_it_had_is_lost(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_book = Book.__init__
+
+    def hide(book: Book, store: Any) -> None:
+        open_book(book, store)
+        book.folder = "/no/such/folder"
+
+    monkeypatch.setattr(Book, "__init__", hide)
+    assert lose_chunk(journal) == (["Crashed"] * 5, [""] * 5)
+    assert len(journal.lines()) == 2
 
 
 def test_what_depends_on_a_killed_attempt_gets_its_retry_s_value(journal: Journal) -> None:
