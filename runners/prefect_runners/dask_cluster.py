@@ -7,6 +7,7 @@ import importlib
 import multiprocessing.process
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -201,7 +202,7 @@ def _started(wanted: Wanted) -> Own:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         raise RunnerError(
-            f"The Dask cluster could not be started with {name}({_shown(given)}): {describe(error)}"
+            f"The Dask cluster could not be started with {name}({_shown(given)}): {describe(error)}{_hint(error)}"
         ) from error
     own = Own(wanted, cluster, folder)
     try:
@@ -211,6 +212,17 @@ def _started(wanted: Wanted) -> Own:
         own.close()
         raise
     return own
+
+
+def _hint(error: BaseException) -> str:
+    """Say what may be to do where worker processes did not start: they import the script, of which only they know that it is at fault."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None or "Nanny failed" not in str(error):
+        return ""
+    return (
+        f" Its worker processes ended as they started; what they wrote stands above. Each of them imports {script}: if that calls its "
+        'flow, put the call below `if __name__ == "__main__":`.'
+    )
 
 
 def _is_tcp(given: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from prefect_core.task_runners import DaskTaskRunner
 from prefect_core.testing.contract.journal import Journal
 from prefect_runners import dask_cluster
 from tests.clusters import dask_bodies as bodies
-from tests.clusters.existing import ExistingCluster
+from tests.clusters.existing import ExistingCluster, not_of_ray
 
 SMALL = {"n_workers": 1, "threads_per_worker": 1}
 
@@ -127,6 +127,30 @@ def test_a_cluster_that_does_not_start_leaves_nothing() -> None:
         state.data
     )
     assert left_behind() == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_script_that_calls_its_flow_when_it_is_imported_is_told_what_to_do(tmp_path: Path, workers: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from prefect_core import flow, task\n"
+        "from prefect_core.task_runners import DaskTaskRunner\n"
+        "@task\n"
+        "def one():\n"
+        "    return 1\n"
+        f"@flow(task_runner=DaskTaskRunner(cluster_kwargs={ {**SMALL, 'n_workers': workers}!r}))\n"
+        "def run():\n"
+        "    return one.submit().result()\n"
+        "run()\n"
+    )
+    environment = {**not_of_ray(), "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=50, env=environment)
+    assert ended.returncode == 1
+    assert "A Dask worker process imports the script that started it" in ended.stderr
+    last = ended.stderr.rstrip().splitlines()[-1]
+    assert "The Dask cluster could not be started" in last
+    assert f"Each of them imports {script}: if that calls its flow, put the call below `if __name__" in last
+    assert list(tmp_path.glob("prefect-core-dask-*")) == []
 
 
 def test_a_class_of_cluster_that_is_not_there_is_an_error() -> None:
