@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
+_MOST_WORKERS = 10
 _GONE = "gone"
 _LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-tasks")
 
@@ -35,11 +36,13 @@ _LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-
 class Attempt:
     """One payload, and the Dask task that it has become, or has a place in: `native` is the key of that."""
 
-    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_over")
+    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_over", "workers_lost")
 
     def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None], native: str = "") -> None:
         self.delivery = delivery
         self.done = done
+        self.workers_lost = 0
+        """How many ended that had it and had not begun it."""
         self.be_known_as(key, native)
 
     def be_known_as(self, key: str, native: str = "") -> None:
@@ -178,8 +181,17 @@ class Attempts:
         if not waiting or folder is None:
             return
         begun = dask_begun.among([one.key for one in waiting], worker, folder, self._client)
-        if begun is not None:
-            self._hand_over_again([one for one in waiting if one.key not in set(begun)])
+        if begun is None:
+            return
+        has_begun = set(begun)
+        unbegun = [one for one in waiting if one.key not in has_begun]
+        for one in unbegun:
+            one.workers_lost += 1
+            if one.workers_lost > _MOST_WORKERS:
+                # What ends its worker when it is loaded must not end them all.
+                reason = f"Dask worker {worker} ended while it had this task, like {_MOST_WORKERS} before, none of which had begun it."
+                self.settle(one, one.delivery.lost(reason, worker, began=False))
+        self._hand_over_again(unbegun)
 
     def _give_up(self, keys: list[str]) -> None:
         """Keep Dask from running again what was with a worker that has ended."""

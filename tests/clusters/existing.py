@@ -22,8 +22,11 @@ _ENDS_ALONE = ("--idle-timeout", "300 s")
 class ExistingCluster:
     """Starts with the block and ends with it; no worker has a nanny, so one that is killed stays dead."""
 
-    def __init__(self, folder: Path, workers: int, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, workers: int, environment: dict[str, str] | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.folder = folder
+        self._host = host
         self.address = ""
         self._file = folder / "scheduler.json"
         self._environment = {**os.environ, **(environment or {})}
@@ -58,7 +61,7 @@ class ExistingCluster:
         return worker
 
     def _start(self, command: str, *options: str) -> subprocess.Popen[bytes]:
-        program = [sys.executable, "-m", f"distributed.cli.{command}", "--host", "127.0.0.1"]
+        program = [sys.executable, "-m", f"distributed.cli.{command}", "--host", self._host]
         log = (self.folder / f"{command}-{len(self.workers)}.log").open("wb")
         with log:
             return subprocess.Popen(

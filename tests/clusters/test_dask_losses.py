@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import pytest
 
@@ -59,25 +60,45 @@ def test_its_retries_go_to_another_worker_and_every_body_is_recorded(
     assert [attempt.state_name for attempt in store.attempts(row.key)][1:] == ["Completed"]
 
 
-def test_what_a_killed_worker_had_not_begun_is_handed_over_again_as_the_same_attempt(
-    fragile: ExistingCluster, journal: Journal
-) -> None:
-    @flow(task_runner=DaskTaskRunner(address=fragile.address))
-    def run() -> list[State | None]:
-        held = [bodies.hold.submit(journal, str(number)) for number in range(2)]
-        queued = [bodies.double.submit(number) for number in range(6)]
-        while len(journal.lines()) < 2:
-            time.sleep(0.01)
-        fragile.kill_worker(int(journal.lines()[0].split()[1]))
-        journal.note("go")
-        return [future.wait() for future in [*held, *queued]]
+def kill_busy(cluster: ExistingCluster, journal: Journal) -> list[str]:
+    """Kill a worker that holds one task and has others queued; returns how these ended, each as one attempt."""
 
-    first, second, *queued = run(return_state=True).data
-    assert sorted([first.is_crashed(), second.is_crashed()]) == [False, True]
-    assert [state.data for state in queued] == [2 * number for number in range(6)]
+    @flow(task_runner=DaskTaskRunner(address=cluster.address))
+    def run() -> list[State | None]:
+        held = bodies.hold.submit(journal)
+        while not journal.lines():
+            time.sleep(0.01)
+        pid = int(journal.lines()[0].split()[1])
+        with distributed.Client(cluster.address, set_as_default=False) as client:
+            victim = next(address for address, one in client.run(os.getpid).items() if one == pid)
+            with dask.annotate(workers=[victim], allow_other_workers=True):
+                queued = [bodies.double.submit(number) for number in range(6)]
+            while len(client.processing()[victim]) < 7:
+                time.sleep(0.01)
+        cluster.kill_worker(pid)
+        return [future.wait() for future in [held, *queued]]
+
+    held, *queued = run(return_state=True).data
+    assert held.is_crashed()
     store = history.open_store()
     rows = [row for row in store.task_runs() if row.task_name == "double"]
-    assert [[attempt.state_name for attempt in store.attempts(row.key)] for row in rows] == [["Completed"]] * 6
+    assert [len(store.attempts(row.key)) for row in rows] == [1] * 6
+    return [state.name for state in queued]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_what_a_killed_worker_had_not_begun_is_handed_over_again_as_the_same_attempt(
+    tmp_path: Path, journal: Journal, host: str
+) -> None:
+    # At the second address it counts as elsewhere, and another worker is asked that is there.
+    with ExistingCluster(tmp_path, workers=2, host=host) as cluster:
+        assert kill_busy(cluster, journal) == ["Completed"] * 6
+
+
+def test_where_nobody_knows_what_had_begun_all_that_the_worker_had_is_lost(tmp_path: Path, journal: Journal) -> None:
+    no_locks = {"DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING": "False"}
+    with ExistingCluster(tmp_path, workers=2, environment=no_locks) as cluster:
+        assert kill_busy(cluster, journal) == ["Crashed"] * 6
 
 
 def test_of_a_chunk_only_what_had_begun_is_lost_with_its_worker(fragile: ExistingCluster, journal: Journal) -> None:
