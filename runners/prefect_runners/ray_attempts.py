@@ -68,10 +68,10 @@ class Attempt:
         self.told = 0
         """How many messages have been dealt with."""
 
-    def began_on(self, book: Book) -> str | None:
-        """Return the worker on which it began, now that this is gone: None if it did not, "" if that is not known."""
+    def began_on(self, book: Book, *, may_ask: bool = True) -> str | None:
+        """Return the worker on which it began, as `Book.workers_of`."""
         key = str(self.number)
-        return book.workers_of([key])[key]
+        return book.workers_of([key], may_ask=may_ask)[key]
 
     def deliveries(self) -> Sequence[Delivery]:
         """Return what it runs that has no receipt yet."""

@@ -25,12 +25,15 @@ class Book:
         self._folder = Path(tempfile.mkdtemp(prefix="prefect-core-ray-"))
         self.folder = str(self._folder)
 
-    def workers_of(self, keys: Collection[str]) -> dict[str, str | None]:
-        """Return on which worker each of these began whose workers are gone: None if it did not, "" if that is not known."""
+    def workers_of(self, keys: Collection[str], *, may_ask: bool = True) -> dict[str, str | None]:
+        """Return on which worker each of these began: None if it did not, "" if that is not known.
+
+        For those whose workers are gone; or, where the head can't be asked any more, for what has begun by now.
+        """
         found: dict[str, str | None] = {}
         for path in self._folder.iterdir():
             found.update(dict.fromkeys(beginnings.begun_among(path, keys) or (), path.name))
-        rest = "" if self._lacks_something() else None
+        rest = "" if not may_ask or self._lacks_something() else None
         return {key: found.get(key, rest) for key in keys}
 
     def _lacks_something(self) -> bool:

@@ -29,10 +29,10 @@ class Member:
         self.chunk: Chunk | None = None
         self.place = 0
 
-    def began_on(self, book: Book) -> str | None:
+    def began_on(self, book: Book, *, may_ask: bool = True) -> str | None:
         """Return the worker on which it began, as `Attempt.began_on`."""
         assert self.chunk is not None
-        return self.chunk.workers(book)[self.place]
+        return self.chunk.workers(book, may_ask)[self.place]
 
     @property
     def is_forced(self) -> bool:
@@ -62,11 +62,11 @@ class Chunk(Attempt):
         for place, member in enumerate(members):
             member.chunk, member.place = self, place
 
-    def workers(self, book: Book) -> list[str | None]:
+    def workers(self, book: Book, may_ask: bool) -> list[str | None]:
         """Return what `began_on` tells of its members, by their places."""
         if not self._workers:
             keys = [f"{self.number}:{place}" for place in range(len(self.members))]
-            self._workers = [*map(book.workers_of(keys).get, keys)]
+            self._workers = [*map(book.workers_of(keys, may_ask=may_ask).get, keys)]
         return self._workers
 
     def deliveries(self) -> Sequence[Delivery]:

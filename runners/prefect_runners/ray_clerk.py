@@ -218,4 +218,4 @@ class Clerk:
 
     def _give_up(self, reason: str) -> None:
         for attempt in self._attempts.give_up(reason):
-            self.tell(attempt, Gone(reason))
+            self.tell(attempt, Gone(reason, self._attempts.begun))

@@ -151,14 +151,26 @@ def connection(ray: ModuleType) -> object:
 
 
 def has_own_node(ray: ModuleType) -> bool:
-    """Ask Ray's head whether the node lives through which this process takes part in Ray; raises if it does not answer.
+    """Tell whether the node lives through which this process takes part in Ray. Raises what Ray raises if its head does not answer.
 
-    Without it nothing is handed over and no value is read any more, though bodies elsewhere may run on.
+    Without it nothing is handed over and no value is read any more, though bodies elsewhere may run on. Ray's head takes a quarter of a
+    minute to notice, and when it does, Ray may end this process, so the node itself is tried.
     """
     if ray.util.client.ray.is_connected():
         return True
     here = ray.get_runtime_context().get_node_id()
-    return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == here)
+    return any(node["Alive"] and _listens(node) for node in ray.nodes() if node["NodeID"] == here)
+
+
+def _listens(node: dict[str, Any]) -> bool:
+    try:
+        socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=_PROBE_SECONDS).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        # It may be busy, or out of reach for a moment.
+        return True
+    return True
 
 
 def _forget() -> None:

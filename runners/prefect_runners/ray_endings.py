@@ -9,6 +9,7 @@ from prefect_core.engine.transport import Delivery
 from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts, is_late
+from prefect_runners.ray_begun import Book
 from prefect_runners.ray_objects import Foreign
 
 _NEVER_BEGAN = {"RuntimeEnvSetupError", "TaskUnschedulableError", "TaskPlacementGroupRemoved"}
@@ -32,8 +33,13 @@ class Ending(Exception, ABC):
 class Gone(Ending):
     """Ray is gone, or so is its head."""
 
+    def __init__(self, reason: str, begun: Book) -> None:
+        super().__init__(reason)
+        self._begun = begun
+
     def receipt(self, attempt: Attempt) -> Receipt:
-        return attempt.delivery.lost(str(self), "", began=bool(attempt.delivery.started_us))
+        worker = attempt.began_on(self._begun, may_ask=False) or ""
+        return attempt.delivery.lost(str(self), worker, began=bool(worker or attempt.delivery.started_us))
 
 
 class TooLate(Ending):

@@ -36,6 +36,7 @@ class Watch:
         self._silent = 0.0
         """Since when it has answered with errors."""
         self._has_node = has_node
+        self._misses_node = False
         self._next_look_at_node = 0.0
         self._is_idle = False
         self._bell = threading.Event()
@@ -84,8 +85,7 @@ class Watch:
             news = self._store.take_news()
             if now > self._next_look_at_node:
                 self._next_look_at_node = now + _NODE_SECONDS
-                if not self._has_node():
-                    self._give_up(_NO_NODE)
+                self._look_at_node()
         except Exception as error:
             self._silent = self._silent or time.monotonic()
             if time.monotonic() - self._silent > _DEAD_SECONDS:
@@ -100,13 +100,22 @@ class Watch:
             known[wanted.number] = wanted
         return [(attempt, message) for number, message in news if (attempt := known[number]) is not None]
 
+    def _look_at_node(self) -> None:
+        if self._has_node():
+            self._misses_node = False
+        elif self._misses_node:
+            self._give_up(_NO_NODE)
+        else:
+            # Its workers end within a second. Until then they may begin more, of which nothing would be said if it were over now.
+            self._misses_node = True
+
     def _is_stuck(self) -> bool:
         asked = self._asked
         return bool(asked) and time.monotonic() - asked > _DEAD_SECONDS
 
     def _give_up(self, reason: str) -> None:
         for attempt in self._attempts.give_up(reason):
-            self.tell(attempt, Gone(reason))
+            self.tell(attempt, Gone(reason, self._attempts.begun))
 
     def _look(self) -> None:
         while not self._end.wait(_LOOK_SECONDS):
