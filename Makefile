@@ -51,6 +51,7 @@ test-fast: venv  ## run the unit and lifecycle tests
 .PHONY: faults
 faults: venv  ## run the fault campaigns in full
 	$(PYTEST) -m faults --timeout 3600 --ignore tests/clusters tests
+	$(PYTEST) -m faults --timeout 3600 tests/clusters
 
 .PHONY: bench
 bench: venv  ## measure against the bare engines

@@ -19,7 +19,7 @@ from prefect_core.testing.contract.journal import Journal
 from tests.clusters.existing import ExistingCluster
 
 # Ray has no wheel for the newest Python.
-collect_ignore_glob = [] if find_spec("ray") is not None else ["test_ray_*"]
+collect_ignore_glob = [] if find_spec("ray") is not None else ["test_ray_*", "faults/test_ray_*"]
 
 
 @pytest.fixture(scope="module")
