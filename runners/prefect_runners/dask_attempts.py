@@ -177,10 +177,9 @@ class Attempts:
     def _save_unbegun(self, worker: str, keys: set[str]) -> None:
         """Hand over again what was with a worker that has ended, and had certainly not begun there."""
         waiting = [one for one in list(self._open.values()) if one.native in keys and not one.delivery.started_us]
-        folder = self._folders.pop(worker, None)
-        if not waiting or folder is None:
-            return
-        begun = dask_begun.among([one.key for one in waiting], worker, folder, self._client)
+        folders = self._folders.copy()
+        self._folders.pop(worker, None)
+        begun = dask_begun.among([one.key for one in waiting], worker, folders, self._client) if waiting else None
         if begun is None:
             return
         has_begun = set(begun)

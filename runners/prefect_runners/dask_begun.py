@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -38,25 +39,25 @@ def of(worker: Any) -> Beginnings:
     return known
 
 
-def among(keys: Collection[str], worker: str, folder: str, client: Any) -> list[str] | None:
-    """Return which attempts had begun on a worker that has ended; None if nobody knows. `folder` is where it had its files."""
-    host = get_address_host(worker)
+def among(keys: Collection[str], worker: str, folders: Mapping[str, str], client: Any) -> list[str] | None:
+    """Return which attempts had begun on a worker that has ended; None if nobody knows.
+
+    `folders` are where this worker and those that live have their files, by address.
+    """
+    folder, host = folders.get(worker), get_address_host(worker)
+    if folder is None:
+        return None
     if host in _LOOPBACK:
         return look_in(folder, list(keys))
+    theirs = [one for one in folders if one != worker and get_address_host(one) == host]
+    if not theirs:
+        return None
+    ask = partial(client.sync, client._run, look_in, folder, list(keys), workers=theirs, on_error="ignore")
     try:
-        theirs = [one for one in client.scheduler_info(n_workers=-1)["workers"] if get_address_host(one) == host]
-        answers = client.sync(
-            client._run,
-            look_in,
-            folder,
-            list(keys),
-            workers=theirs,
-            on_error="ignore",
-            callback_timeout=_ANSWER_SECONDS,
-        )
+        answers = ask(callback_timeout=_ANSWER_SECONDS)
     except Exception:
         return None
-    return next((begun for begun in answers.values() if begun is not None), None) if theirs else None
+    return next((begun for begun in answers.values() if begun is not None), None)
 
 
 def look_in(folder: str, keys: Collection[str]) -> list[str] | None:

@@ -83,7 +83,7 @@ def test_a_killed_node_costs_what_ran_and_lay_there(
 ) -> None:
     campaign = Campaign(tmp_path, 4, monkeypatch)
     kill_nodes(campaign, nodes, 1)
-    assert campaign.tally.lost
+    assert campaign.tally.kills == 1
 
 
 @pytest.mark.faults
@@ -92,3 +92,5 @@ def test_campaign_of_killed_nodes(nodes: Nodes, tmp_path: Path, monkeypatch: pyt
     campaign = Campaign(tmp_path, 1, monkeypatch)
     kill_nodes(campaign, nodes, 50)
     print(f"\ncampaign: Ray nodes: {campaign.tally}")
+    # So many moments can't all have been between bodies.
+    assert campaign.tally.lost
