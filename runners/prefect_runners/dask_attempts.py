@@ -30,6 +30,7 @@ _ASK_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
 _MOST_WORKERS = 10
 _GONE = "gone"
+_REFUSED = "lost dependencies"
 _LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-tasks")
 
 
@@ -222,9 +223,12 @@ class Attempts:
             # What was put before these were over is dealt with first.
             self._settling.look_soon()
             return
-        for attempt in handed_over:
-            if attempt.native in over and attempt.future is not None:
+        ended = [one for one in handed_over if one.native in over and one.future is not None]
+        refused = {one.native for one in ended if _was_refused(futures.get(one.native))}
+        for attempt in ended:
+            if attempt.native not in refused:
                 self._end(attempt, over[attempt.native])
+        self._hand_over_again([one for one in ended if one.native in refused])
 
     def _end(self, attempt: Attempt, status: str) -> None:
         if status == "finished":
@@ -270,3 +274,8 @@ class Attempts:
             return delivery.lost("Somebody cancelled this task on the Dask cluster.", "", began=began)
         error = attempt.future.exception(timeout=_ANSWER_SECONDS)
         return delivery.lost(f"Dask could not run this task: {describe(error)}", "", began=began)
+
+
+def _was_refused(known: Any) -> bool:
+    """Tell, by a client's state of a task, whether the scheduler took none of those sent with it, since an input of one is lost."""
+    return known is not None and getattr(getattr(known, "exception", None), "reason", None) == _REFUSED
