@@ -37,7 +37,18 @@ _LOST_WITH_WORKER = ("processing-tasks", "lost-computed-tasks", "lost-scattered-
 class Attempt:
     """One payload, and the Dask task that it has become, or has a place in: `native` is the key of that."""
 
-    __slots__ = ("asked", "delivery", "done", "future", "key", "native", "reference", "seen_over", "workers_lost")
+    __slots__ = (
+        "asked",
+        "delivery",
+        "done",
+        "future",
+        "key",
+        "native",
+        "reference",
+        "runs_on",
+        "seen_over",
+        "workers_lost",
+    )
 
     def __init__(self, key: str, delivery: Delivery, done: Callable[[Receipt], None], native: str = "") -> None:
         self.delivery = delivery
@@ -54,6 +65,8 @@ class Attempt:
         self.reference: DaskReference | None = None
         self.seen_over = 0.0
         self.asked: Any = None
+        self.runs_on = ""
+        """The worker that runs it on, though Dask has forgotten it."""
 
 
 class Attempts:
@@ -223,12 +236,19 @@ class Attempts:
             # What was put before these were over is dealt with first.
             self._settling.look_soon()
             return
-        ended = [one for one in handed_over if one.native in over and one.future is not None]
-        refused = {one.native for one in ended if _was_refused(futures.get(one.native))}
-        for attempt in ended:
-            if attempt.native not in refused:
-                self._end(attempt, over[attempt.native])
-        self._hand_over_again([one for one in ended if one.native in refused])
+        refused, unmade = [], []
+        for attempt in handed_over:
+            status = over.get(attempt.native)
+            if status is None or attempt.future is None:
+                continue
+            if _was_refused(futures.get(attempt.native)):
+                refused.append(attempt)
+            elif status != "finished" and self._lacks_input(attempt):
+                unmade.append(attempt)
+            else:
+                self._end(attempt, status)
+        self._hand_over_again(refused)
+        self._try_again_later(unmade)
 
     def _end(self, attempt: Attempt, status: str) -> None:
         if status == "finished":
@@ -243,6 +263,36 @@ class Attempts:
         attempt.seen_over = attempt.seen_over or time.monotonic()
         is_killed = isinstance(attempt.future.exception(timeout=_ANSWER_SECONDS), distributed.KilledWorker)
         return is_killed and time.monotonic() - attempt.seen_over < _ASK_SECONDS
+
+    def _lacks_input(self, attempt: Attempt) -> bool:
+        return attempt.native not in self.gone and attempt.delivery.note_lost(dask_natives.is_lost)
+
+    def _try_again_later(self, unmade: list[Attempt]) -> None:
+        """Have those made when their inputs are there again of which one is lost.
+
+        But what has begun on a worker that has a copy goes on there, though Dask has forgotten it, and tells its end by itself.
+        """
+        begun = self._keep_from_beginning([one for one in unmade if not one.runs_on])
+        for attempt in unmade:
+            if not attempt.runs_on and begun is not None:
+                attempt.runs_on = begun.get(attempt.key, "")
+                if not attempt.runs_on:
+                    self.settle(attempt, attempt.delivery.unready())
+            if attempt.runs_on and attempt.runs_on not in self._folders:
+                self.settle(attempt, _lost_with(attempt.runs_on, attempt))
+
+    def _keep_from_beginning(self, attempts: list[Attempt]) -> dict[str, str] | None:
+        """Return where those run that have begun, by their keys; None if not all could be asked, which is to be tried again."""
+        if not attempts:
+            return {}
+        ask = partial(self._client.sync, self._client._run, dask_worker.take_back, [one.key for one in attempts])
+        try:
+            answers = ask(on_error="return", callback_timeout=_ANSWER_SECONDS)
+        except Exception:
+            return None
+        if not all(isinstance(keys, list) for keys in answers.values()):
+            return None
+        return {key: worker for worker, keys in answers.items() for key in keys}
 
     def _ask(self, attempt: Attempt) -> None:
         """Fetch the reply of an attempt whose own never came: it was lost with a worker, which still had time to hand on the value."""
@@ -266,14 +316,16 @@ class Attempts:
         delivery = attempt.delivery
         worker = self.gone.get(attempt.native)
         if worker is not None:
-            return delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
-        if delivery.note_lost(dask_natives.is_lost):
-            return delivery.unready()
+            return _lost_with(worker, attempt)
         began = bool(delivery.started_us)
         if status != "error":
             return delivery.lost("Somebody cancelled this task on the Dask cluster.", "", began=began)
         error = attempt.future.exception(timeout=_ANSWER_SECONDS)
         return delivery.lost(f"Dask could not run this task: {describe(error)}", "", began=began)
+
+
+def _lost_with(worker: str, attempt: Attempt) -> Receipt:
+    return attempt.delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
 
 
 def _was_refused(known: Any) -> bool:

@@ -23,6 +23,8 @@ from prefect_runners import dask_begun
 from prefect_runners.dask_guard import REPLY
 
 _MOST_REMEMBERED = 10_000
+_TOLD_OF = {"executing", "long-running"}
+"""The states of a running task that Dask's scheduler still knows."""
 _INTERRUPT_ROUNDS = 25
 _INTERRUPT_SECONDS = 0.02
 
@@ -170,7 +172,7 @@ def _tell_end(worker: Any, topic: str, key: str, is_guarded: bool, reply: Any) -
     if reply is None:
         return
     task = worker.state.tasks.get(key) if is_guarded else None
-    if task is not None:
+    if task is not None and task.state in _TOLD_OF:
         # It travels with what Dask itself tells of the end.
         task.metadata[REPLY] = reply
     else:

@@ -35,7 +35,7 @@ def test_a_worker_that_is_killed_costs_the_attempt_that_ran_there(fragile: Exist
 
     begun = time.monotonic()
     died, *others = run(return_state=True).data
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20
     assert others == [0, 2, 4, 6]
     assert died.is_crashed()
     assert isinstance(died.data, WorkerLost)
