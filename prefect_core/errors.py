@@ -24,7 +24,8 @@
     ├── NotEncodable(path)                      a value that can't tell one call from another
     ├── StorageError                            the storage of results can't be read or written
     │   ├── ObjectMissing                       it holds no object of that key
-    │   └── ObjectDamaged                       what it holds is not what was written
+    │   ├── ObjectDamaged                       what it holds is not what was written
+    │   └── OutOfReach(url)                     a task's place does not have it: its input has to travel
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
     ├── RemoteError                             stands in for an exception that could not leave its process
@@ -186,6 +187,18 @@ class ObjectMissing(StorageError):
 
 class ObjectDamaged(StorageError):
     """The storage holds an object of the given key, but not the bytes that were written."""
+
+
+class OutOfReach(StorageError):
+    """A process does not get a stored value where it was told to look; `url` is the storage's."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"A value in the storage {self.url} can't be had from here. {self.reason}"
 
 
 class RunnerError(PrefectException):

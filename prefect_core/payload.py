@@ -11,6 +11,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_core.errors import OutOfReach
 from prefect_core.state_kinds import FINAL
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Payload:
     on the thread that runs the body, just before it, with the moment in wall microseconds; only where memory is shared. `over` is set
     for a body that may outlive its attempt, and fires when the body has ended. `after` are references to values that the body doesn't
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
-    attempt by.
+    attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
+    values.
     """
 
     __slots__ = (
@@ -45,6 +47,7 @@ class Payload:
         "priority",
         "resources",
         "started",
+        "storing",
         "timeout_seconds",
         "variables",
     )
@@ -68,6 +71,7 @@ class Payload:
         self.started: Callable[[int], None] | None = None
         self.over: Signal | None = None
         self.after: Sequence[Reference] = ()
+        self.storing: Callable[[], Any] | None = None
         self.resources: Resources = {}
         self.priority = 0
         self.handle: Any = None
@@ -106,13 +110,25 @@ class Payload:
 class Receipt:
     """How an attempt ended: with a value, or with the exception in `error`.
 
-    The value may be a `Reference` to where it lies. `timed_out` marks an attempt that its own deadline ended, `lost` one whose place
-    ended or could not be had (`error` then says how); `began` tells a body that ran from one that could not be started. An attempt is
-    `unready` if it did not begin because a value that it was handed as a reference was never made: to be tried again when the runs that
-    make its inputs are over.
+    The value may be a `Reference` to where it lies; `stored` then tells what the place that made it has stored, if it was to.
+    `timed_out` marks an attempt that its own deadline ended, `lost` one whose place ended or could not be had (`error` then says how);
+    `began` tells a body that ran from one that could not be started. An attempt is `unready` if it did not begin because a value that
+    it was handed as a reference was never made, or could not be had there: to be tried again when the runs that make its inputs are
+    over.
     """
 
-    __slots__ = ("began", "ended_us", "error", "lost", "started_us", "timed_out", "unready", "value", "worker")
+    __slots__ = (
+        "began",
+        "ended_us",
+        "error",
+        "lost",
+        "started_us",
+        "stored",
+        "timed_out",
+        "unready",
+        "value",
+        "worker",
+    )
 
     def __init__(self, value: Any = None, error: BaseException | None = None, timed_out: bool = False) -> None:
         self.value = value
@@ -121,15 +137,16 @@ class Receipt:
         self.lost = False
         self.began = True
         self.unready = False
+        self.stored: Any = None
         self.started_us = 0
         self.ended_us = 0
         self.worker = ""
 
     @classmethod
     def of_unbegun(cls, error: BaseException) -> Receipt:
-        """Make the receipt of an attempt whose body could not begin."""
+        """Make the receipt of an attempt whose body could not begin; it is unready if an input has to be brought here first."""
         receipt = cls(error=error)
-        receipt.began = False
+        receipt.began, receipt.unready = False, isinstance(error, OutOfReach)
         return receipt
 
     def __repr__(self) -> str:

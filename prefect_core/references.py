@@ -2,6 +2,9 @@
 
 The near end pickles arguments inside `packing`: each reference leaves a place in the pickle and its native object in a list, which the
 runner hands to its engine beside the pickle. The far end loads it inside `unpacking`, with the values that the engine brought.
+
+A value that is stored too can go to any process that reaches the storage: what travels then is where it is (`Elsewhere`), and the far end
+loads it. One that can't says so by `OutOfReach`, and from then on the values themselves travel to it.
 """
 
 from __future__ import annotations
@@ -12,12 +15,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from prefect_core.errors import SerializationError, ValueLost
+from prefect_core.errors import OutOfReach, SerializationError, ValueLost
 from prefect_core.stored import Stored
+
+
+class Elsewhere(Protocol):
+    """What a stored value was kept as."""
+
+    @property
+    def url(self) -> str | None:
+        """The storage that other processes may find it in; None if they can't."""
+        ...
+
+    def load(self) -> Any:
+        """Return the value. Raises what says why it can't be had."""
+        ...
+
+    def by_place(self) -> tuple[Any, ...]:
+        """Return what stands in a pickle for the value, as `__reduce__` does: where it is. Loading it may raise `OutOfReach`."""
+        ...
 
 
 class Origin(Protocol):
     """How a value was made."""
+
+    kept: Elsewhere | None
+    """What it was stored as, if it was."""
 
     def make_again(self, reference: Reference) -> None:
         """Have a lost value made again, which `reference` refers to from then on; blocks. Raises what says why it can't be had."""
@@ -27,11 +50,11 @@ class Origin(Protocol):
 class Reference(Stored):
     """Where the value of an attempt lies, or will lie once the attempt has ended well.
 
-    `native` is the engine's own future or reference. Attempts whose runner is `home` are handed that; all others the value. A runner
-    marks a reference as `is_lost` when it learns that the value can't be had any more.
+    `native` is the engine's own future or reference. Attempts whose runner is `home` are handed that; all others the value, or where it
+    is stored. A runner marks a reference as `is_lost` when it learns that the value can't be had any more.
     """
 
-    __slots__ = ("__weakref__", "_fetched", "home", "is_lost", "native", "origin")
+    __slots__ = ("__weakref__", "_fetched", "home", "is_lost", "kept", "native", "origin")
 
     def __init__(self, home: object, native: Any) -> None:
         self.home = home
@@ -39,6 +62,8 @@ class Reference(Stored):
         self.is_lost = False
         self.origin: Origin | None = None
         """For the engine; None for a value that can't be made again."""
+        self.kept: Elsewhere | None = None
+        """What the value was stored as, if it was: it is found there when the runner has it no more, and never made again for that."""
         self._fetched: tuple[Any, ...] = ()
 
     @abstractmethod
@@ -46,16 +71,49 @@ class Reference(Stored):
         """Bring the value here, blocking. Raises `ValueLost` if it is gone, or what else says why it can't be had."""
 
     def load(self) -> Any:
-        """Return the value, fetched the first time that somebody asks for it; one that was lost is made again."""
+        """Return the value, fetched the first time that somebody asks for it; one that was lost and is not stored is made again."""
         while not self._fetched:
             try:
                 self._fetched = (self.fetch(),)
             except ValueLost:
                 self.is_lost = True
-                if self.origin is None:
+                if not self._load_stored():
+                    if self.origin is None:
+                        raise
+                    self.origin.make_again(self)
+            except Exception:
+                if self.kept is None:
                     raise
-                self.origin.make_again(self)
+                # Its runner has been stopped, or can't be asked.
+                self._fetched = (self.kept.load(),)
         return self._fetched[0]
+
+    def _load_stored(self) -> bool:
+        """Load what was stored of a lost value; False if that is nothing, or can't be had either and the value can be made again."""
+        if self.kept is None:
+            return False
+        try:
+            self._fetched = (self.kept.load(),)
+        except Exception:
+            if self.origin is None:
+                raise
+            self.kept = self.origin.kept = None
+        return bool(self._fetched)
+
+    def store_as(self, kept: Elsewhere) -> None:
+        """Take note of what the value was stored as."""
+        self.kept = kept
+        if self.origin is not None:
+            self.origin.kept = kept
+
+    def is_had_by(self, home: object) -> bool:
+        """Tell whether attempts whose runner is `home` can be handed the native object."""
+        return self.home is not None and self.home is home and not (self.is_lost and self.kept is not None)
+
+    @property
+    def url(self) -> str | None:
+        """The storage that other processes may find the value in; None if they can't."""
+        return self.kept.url if self.kept is not None else None
 
     def become(self, made: Any) -> None:
         """Refer to a value that was made again: to what another reference refers to, or to the value itself, which is here then."""
@@ -68,17 +126,41 @@ class Reference(Stored):
             self.home, self._fetched, self.is_lost = None, (made,), False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.home is None or _here.home is not self.home:
-            return _itself, (self.load(),)
-        return place_of(self.native, self)
+        if self.is_had_by(_here.home):
+            return place_of(self.native, self)
+        known = _by_place(self.kept, self._fetched)
+        return (_itself, (self.load(),)) if known is None else known
+
+
+class StoredInput(Stored):
+    """Stands in arguments for a large value that is stored, and that the flow's process need not hold for the task that gets it."""
+
+    __slots__ = ("_kept", "_value")
+
+    def __init__(self, kept: Elsewhere, value: tuple[Any, ...] = ()) -> None:
+        """`value` holds the value, where this process has it at hand."""
+        self._kept = kept
+        self._value = value
+
+    def load(self) -> Any:
+        """Return the value."""
+        return self._value[0] if self._value else self._kept.load()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = _by_place(self._kept, self._value)
+        return (_itself, (self.load(),)) if known is None else known
 
 
 class Packed:
-    """What stands beside a pickle: the native objects by their places in it, and the references that these are of, if they are of any."""
+    """What stands beside a pickle: the native objects by their places in it, and the references that these are of, if they are of any.
 
-    def __init__(self) -> None:
+    `unreached` are the URLs of storages that the far end is known not to reach.
+    """
+
+    def __init__(self, unreached: set[str]) -> None:
         self.natives: list[Any] = []
         self.references: list[Reference | None] = []
+        self.unreached = unreached
 
     def add(self, native: Any, reference: Reference | None) -> int:
         """Return the place of a native object."""
@@ -89,7 +171,7 @@ class Packed:
 
 class _Here(threading.local):
     home: object = None
-    packed: Packed
+    packed: Packed | None = None
     values: Sequence[Any] = ()
 
 
@@ -97,14 +179,15 @@ _here = _Here()
 
 
 @contextmanager
-def packing(home: object) -> Iterator[Packed]:
-    """Give what the natives of `home` go into that are pickled on this thread in the block."""
-    before = _here.home
-    _here.home, _here.packed = home, Packed()
+def packing(home: object, unreached: set[str]) -> Iterator[Packed]:
+    """Give what the natives of `home` go into that are pickled on this thread in the block, for a far end that lacks some storages."""
+    before = _here.home, _here.packed
+    packed = Packed(unreached)
+    _here.home, _here.packed = home, packed
     try:
-        yield _here.packed
+        yield packed
     finally:
-        _here.home = before
+        _here.home, _here.packed = before
 
 
 def place_of(native: Any, reference: Reference | None = None) -> tuple[Any, ...]:
@@ -113,7 +196,23 @@ def place_of(native: Any, reference: Reference | None = None) -> tuple[Any, ...]
     Raises `SerializationError` where no runner packs that can hand on what its engine has.
     """
     check_home(native)
+    assert _here.packed is not None
     return _value_at, (_here.packed.add(native, reference),)
+
+
+def _by_place(kept: Elsewhere | None, value: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Return what stands in a pickle for a stored value, `value` if it is at hand; None where nothing is packed, or nobody finds it.
+
+    Raises `OutOfReach` if the far end does not reach the storage, and the value has to be brought here first.
+    """
+    packed, url = _here.packed, kept.url if kept is not None else None
+    if kept is None or packed is None or url is None:
+        return None
+    if url not in packed.unreached:
+        return kept.by_place()
+    if not value:
+        raise OutOfReach(url, "That was found before.")
+    return _itself, value
 
 
 def check_home(native: Any, homes: type = object) -> None:

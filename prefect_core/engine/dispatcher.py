@@ -225,10 +225,8 @@ class Dispatcher:
 
     def _find_home(self, call: TaskCall) -> None:
         spec = call.task.task_runner
-        # One that has not been started holds nothing yet.
         known = (spec, self.runner) if spec is None else self._further.get(id(spec))
-        if known is not None and known[1].holds_values:
-            call.will_live_with(known[1])
+        call.will_live_with(known[1] if known is not None else None)
 
     def admit(self, call: OpenCall, future: PrefectFuture[Any]) -> bool:
         """Count a call as open; a flow run that is ending cancels it instead and returns False."""

@@ -11,7 +11,8 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
-from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_flow
+from prefect_core.engine.keeping import Keeping
+from prefect_core.engine.kept_calls import default_scope, keeping_of_flow
 from prefect_core.engine.ledger import Ledger, take_reopened
 from prefect_core.engine.paths import ledger_of
 from prefect_core.engine.steps import Life

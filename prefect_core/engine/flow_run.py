@@ -278,7 +278,9 @@ def _bring_home(receipt: Receipt) -> Life[Receipt]:
         return receipt
     states = [one if isinstance(one, State) else one.state for one, _ in inputs.find(receipt.value)]
     try:
-        yield from fetched([state.data for state in states if isinstance(state.data, Reference)])
+        # What is stored is found when somebody asks for it.
+        data = [state.data for state in states]
+        yield from fetched([one for one in data if isinstance(one, Reference) and one.url is None])
     except GeneratorExit:
         raise
     except BaseException as error:

@@ -125,7 +125,10 @@ def work_chunk(
 
 
 def _sent_outcome(
-    receipt: Receipt, reply: Callable[[BaseException | None, bool], bytes], fail: Callable[[Exception], Exception]
+    receipt: Receipt,
+    reply: Callable[..., bytes],
+    fail: Callable[[Exception], Exception],
+    store: Callable[[Any], Any],
 ) -> Outcome:
     if receipt.error is not None:
         return Outcome(False, reply(receipt.error, False))
@@ -140,8 +143,9 @@ def _sent_outcome(
 def _outcome(
     keep: Callable[[Any], Any] | None,
     receipt: Receipt,
-    reply: Callable[[BaseException | None, bool], bytes],
+    reply: Callable[..., bytes],
     fail: Callable[[Exception], Exception],
+    store: Callable[[Any], Any],
 ) -> Outcome:
     if receipt.error is not None:
         return Outcome(False, reply(receipt.error, False))
@@ -151,11 +155,12 @@ def _outcome(
         return Outcome(True, reply(None, False) + plain, value, plain)
     try:
         dumped = _dumped_if_small(value)
+        stored = store(value) if dumped is None else None
         if dumped is None and keep is not None:
             value = keep(value)
     except Exception as failure:
         return Outcome(False, reply(fail(failure), False))
-    return Outcome(True, reply(None, dumped is None) + (dumped or b""), value, dumped)
+    return Outcome(True, reply(None, dumped is None, stored) + (dumped or b""), value, dumped)
 
 
 class _TooLarge(Exception):

@@ -10,6 +10,7 @@ too, but what it was still stands in the history, for the next attempt.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, logs
@@ -19,15 +20,15 @@ from prefect_core.engine import transitions
 from prefect_core.engine.ledger import Earlier, Ledger
 from prefect_core.engine.paths import Place, counter_of, identity_of, ledger_of, may_be_made_again, path_of
 from prefect_core.engine.steps import Block, Life, Wait
-from prefect_core.engine.storing import storing
+from prefect_core.engine.storing import order_for, storing
+from prefect_core.engine.storing_afar import Order, StoredAfar
 from prefect_core.errors import SerializationError, StorageError, describe
 from prefect_core.history.verdicts import AGAIN, ROLLED_BACK, TAKEN
 from prefect_core.identity import CallIdentity
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue, Remembered
-from prefect_core.results.rules import Plan, Scope, outermost
+from prefect_core.results.rules import Plan, outermost
 from prefect_core.runs import FlowRun, TaskRun
-from prefect_core.settings import current as settings
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
 from prefect_core.states import State, is_collection_of_states
 from prefect_core.stored import Kept
@@ -39,8 +40,6 @@ _UNCHANGEABLE: frozenset[type] = frozenset({type(None), bool, int, float, comple
 """Of these the very object may be given again; of others, whoever had it may have changed it."""
 
 if TYPE_CHECKING:
-    from prefect_core.engine.flow_call import FlowCall
-    from prefect_core.engine.task_call import TaskCall
     from prefect_core.waiting import Signal
 
 
@@ -274,13 +273,46 @@ class Keeping:
         if self._remembers and identity is not None and identity.value is not None and ledger is not None:
             ledger.remember(identity.value, Earlier(self.run, self.run.state, None, self._code))
 
-    def keep(self, state: State) -> Life[State]:
-        """Return the completed state with its value kept, or the state that says why that failed."""
+    def order(self) -> Order | None:
+        """Return what the place that makes the value may store of it; None for nothing. Raises what says why nothing can be stored."""
+        if not self._stores or self.context.transaction is not None:
+            # What a transaction holds back is written when it commits.
+            return None
+        return order_for(self._plan, self.context, is_placed=self.is_placed)
+
+    @property
+    def needs_inputs_here(self) -> bool:
+        """Whether the values of the inputs are looked at before the body gets them."""
+        return self._plan.key_template is not None
+
+    def knows_makings(self, states: Iterable[State]) -> bool:
+        """Tell whether inputs are known without their values."""
+        identity = self.identity
+        return identity is None or (not identity.is_late and all(state.kept is not None for state in states))
+
+    def _have(self, state: State, kept: KeptValue) -> State:
+        kept.inputs = self.makings()
+        state.kept = kept
+        self.hold_back(kept)
+        if not self.in_memory:
+            state.data = kept
+        return state
+
+    def keep(self, state: State, afar: StoredAfar | None = None) -> Life[State]:
+        """Return the completed state with its value kept, or the state that says why that failed.
+
+        `afar` is what the place that made the value has stored of it.
+        """
         value = state.data
         if isinstance(value, State) or is_collection_of_states(value):
             # What other runs gave is theirs to keep.
             return state
         if isinstance(value, Reference):
+            known = None if afar is None else (yield from afar.kept(self.context))
+            if known is not None:
+                value.store_as(known)
+                crash_point("keeping.before_state")
+                return self._have(state, known)
             try:
                 value = state.data = yield Block(value.load)
             except Exception as error:
@@ -296,12 +328,7 @@ class Keeping:
         except Exception as error:
             return State(FAILED, None, f"The result could not be stored: {describe(error)}", data=error)
         crash_point("keeping.before_state")
-        kept.inputs = self.makings()
-        state.kept = kept
-        self.hold_back(kept)
-        if not self.in_memory:
-            state.data = kept
-        return state
+        return self._have(state, kept)
 
     def store_aside(self, value: Any) -> Life[KeptValue | None]:
         """Store something that is not the call's value; None if nothing is stored, or it can't be."""
@@ -335,38 +362,3 @@ class Keeping:
         if self._remembers and identity.value is not None and self._ledger is not None:
             self._ledger.remember(identity.value, Earlier(self.run, state, state.kept, self._code))
         identity.let_go()
-
-
-def default_scope() -> Scope | None:
-    """Return the scope of calls outside of all runs: None unless results are stored by default."""
-    return outermost() if settings().results_persist_by_default else None
-
-
-def keeping_of_task(call: TaskCall, parameters: dict[str, Any], wait_for: Any, key: str | None) -> Keeping | None:
-    """Return what is done with the value of a call of a task, identified; None if nothing is."""
-    task, parent = call.task, call.parent
-    scope = (parent.scope if parent is not None else None) or outermost()
-    plan = scope.plan(task.result_rules)
-    if plan is None or task.is_generator or not _has_history(parent):
-        return None
-    keeping = Keeping(plan, parent, task.code, task.refreshes_cache)
-    pinned = parameters if call.upstreams is None else call.upstreams.pinned(task.binder)
-    keeping.identify((parent, task.task_key, task.fn), key or task.key, pinned, wait_for)
-    return keeping
-
-
-def keeping_of_flow(call: FlowCall, parameters: dict[str, Any], wait_for: Any) -> Keeping | None:
-    """Return what is done with the value of a call of a flow; None if nothing is."""
-    flow, parent = call.flow, call.parent
-    scope = (parent.scope if parent is not None else None) or outermost()
-    plan = scope.plan(flow.result_rules)
-    if plan is None or flow.is_generator or not _has_history(parent):
-        return None
-    keeping = Keeping(plan, parent, None, False)
-    pinned = parameters if call.upstreams is None else call.upstreams.pinned(flow.binder)
-    keeping.identify((parent, flow.flow_key, flow.fn), None, pinned, wait_for)
-    return keeping
-
-
-def _has_history(parent: RunContext | None) -> bool:
-    return parent is None or parent.dispatcher is None or parent.dispatcher.keeps_results

@@ -121,17 +121,18 @@ class Flight:
     def _hand_over(self, payload: Payload) -> None:
         done = self.resume
         try:
-            runner = self._call.runner = self._dispatcher.runner_for(self._call.task)
+            call = self._call
+            runner = call.runner = self._dispatcher.runner_for(call.task)
             if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
-            bundle = self._call.bundle
-            if not runner.takes_chunks or payload.attempt > 1 or payload.resources:
+            bundle = call.bundle
+            if not runner.takes_chunks or payload.attempt > 1 or payload.resources or call.has_natives:
                 runner.submit(payload, done)
             elif bundle is not None:
                 bundle.add(runner, payload, done)
             else:
                 dispatcher = self._dispatcher
-                dispatcher.gathering.hand_over(self._call, runner, payload, done, dispatcher.backlog)
+                dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog)
         except Exception as error:
             done(Receipt.of_unbegun(error))
         else:

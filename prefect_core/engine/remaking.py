@@ -23,7 +23,7 @@ from prefect_core.engine.launch import Flight
 from prefect_core.engine.steps import Block, Call, Life, Wait
 from prefect_core.errors import ValueLost, describe
 from prefect_core.payload import Payload, Receipt
-from prefect_core.references import Reference
+from prefect_core.references import Elsewhere, Reference
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import COMPLETED, CRASHED, PENDING, RUNNING
 from prefect_core.states import State
@@ -31,7 +31,7 @@ from prefect_core.waiting import Signal, block_until_done
 
 if TYPE_CHECKING:
     from prefect_core.engine.task_call import TaskCall
-    from prefect_core.engine.upstreams import Promised
+    from prefect_core.engine.upstreams import HeldInputs
 
 _MOST_TRIES, _MOST_ATTEMPTS = 10, 3
 """How often one value is made again, and by how many attempts each time: a body that ends its workers would do so for ever."""
@@ -89,6 +89,7 @@ class Remaking:
         self._lock = threading.Lock()
         self._making: tuple[_Making, Reference] | None = None
         self._tries = 0
+        self.kept: Elsewhere | None = None
 
     def belongs_to(self, reference: Reference) -> None:
         """Take note of a reference to the value."""
@@ -100,11 +101,11 @@ class Remaking:
         call, self._call = self._call, None
         if call is None:
             return
-        promised = call.held.promised if call.held is not None else {}
+        upstreams, held = call.upstreams, call.held
         self._arguments = (
             (call.args, call.kwargs)
-            if call.upstreams is None
-            else call.upstreams.with_each(lambda one, allowed: _as_input(one, allowed, promised))
+            if upstreams is None
+            else upstreams.with_each(lambda one, allowed: _as_input(one, allowed, held))
         )
         # As long as somebody has the run, its further attempt is told of that; the recorder knows both by their key.
         self._stands_in = copy.copy(call.run)
@@ -124,7 +125,7 @@ class Remaking:
         """Return a reference to the value, which has to be made again."""
         reference: Reference = object.__new__(self._kind)
         Reference.__init__(reference, self._home, None)
-        reference.is_lost, reference.origin = True, self
+        reference.is_lost, reference.origin, reference.kept = True, self, self.kept
         return reference
 
     def make_again(self, reference: Reference) -> None:
@@ -161,8 +162,8 @@ class Remaking:
         """Make the exception for a value that can't be had any more."""
         return ValueLost(f"The value of {self.run.name!r} was lost with the worker that held it. {more}")
 
-    def inputs(self) -> Life[tuple[tuple[Any, ...], dict[str, Any]]]:
-        """Return the arguments, with references that are not lost."""
+    def inputs(self, *, by_place: bool) -> Life[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Return the arguments, with references that are not lost, or whose values are stored: named `by_place` if they can be had so."""
         found: list[Reference] = []
 
         def revived(one: _Input, _: bool) -> Reference:
@@ -173,6 +174,8 @@ class Remaking:
         args = tuple([inputs.unpin(value, revived) for value in known[0]])
         kwargs = {name: inputs.unpin(value, revived) for name, value in known[1].items()}
         yield from healed(found)
+        if not by_place:
+            yield from fetched([one for one in found if not one.is_had_by(self._home)])
         return args, kwargs
 
 
@@ -223,19 +226,19 @@ class _Again:
 
     def _attempt(self) -> Life[Receipt]:
         run = self.run
-        receipt = yield from self._call()
+        receipt = yield from self._call(by_place=True)
         for _ in range(_MOST_ATTEMPTS):
             if not receipt.unready:
                 break
             run.attempt -= 1
-            receipt = yield from self._call()
+            receipt = yield from self._call(by_place=False)
         run.worker = receipt.worker
         if receipt.began:
             self._begin(receipt.started_us)
         return receipt
 
-    def _call(self) -> Life[Receipt]:
-        args, kwargs = yield from self._origin.inputs()
+    def _call(self, *, by_place: bool) -> Life[Receipt]:
+        args, kwargs = yield from self._origin.inputs(by_place=by_place)
         self.run.attempt += 1
         payload = self.payload = Payload.of_task(args, kwargs, self.context, self._origin.variables)
         payload.started, payload.is_again = self._begin, True
@@ -289,7 +292,8 @@ def fetched(references: list[Reference]) -> Life[None]:
 
 
 def healed(references: list[Reference]) -> Life[None]:
-    """See that the values of all are there, as far as is known. Raises `ValueLost`."""
+    """See that the values of all are there, as far as is known, or stored. Raises `ValueLost`."""
+    references = [one for one in references if one.kept is None]
     makings = [one.origin.begin(one) for one in references if one.is_lost and isinstance(one.origin, Remaking)]
     if makings:
         yield Wait(makings)
@@ -302,9 +306,11 @@ def healed(references: list[Reference]) -> Life[None]:
             yield Block(one.load)
 
 
-def _as_input(upstream: Any, allowed: bool, promised: Promised) -> Any:
+def _as_input(upstream: Any, allowed: bool, held: HeldInputs | None) -> Any:
     state = upstream if isinstance(upstream, State) else upstream.state
+    promised = held.promised if held is not None else {}
     reference: Any = state.data if state.is_final() or isinstance(upstream, State) else promised.get(upstream)
     if isinstance(reference, Reference):
         return inputs.Pinned(_Input(reference), allowed)  # type: ignore[arg-type]  # a mark for what is looked up later
-    return inputs.value_of(upstream, allowed)
+    stored = held.reference_in(state, by_place=True) if held is not None else None
+    return inputs.value_of(upstream, allowed) if stored is None else stored

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import context, history, ids, runtime
 from prefect_core.crash_points import crash_point
 from prefect_core.engine.steps import Block, Life
+from prefect_core.engine.storing_afar import Order
 from prefect_core.errors import SerializationError
-from prefect_core.results.kept import KeptValue
+from prefect_core.results.kept import KeptValue, is_shared
 from prefect_core.runs import FlowRun
 from prefect_core.serializers import describe_unserializable
-from prefect_core.storage import check_key
+from prefect_core.storage import check_key, resolve_storage
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
@@ -47,6 +48,20 @@ def storing(
         kept.put_outside(storage.url, key, written)
         crash_point("keeping.after_object")
     return kept
+
+
+def order_for(plan: Plan, around: RunContext, *, is_placed: bool) -> Order | None:
+    """Return what a worker is told that may store a value of the run of `around` itself; None if that is for the flow's process to do.
+
+    A key that the user's template gives is known when the attempt has ended, and not before. Raises what says why nothing can be stored.
+    """
+    storage = plan.storage
+    if plan.key_template is not None or not is_shared(storage.url):
+        return None
+    if type(resolve_storage(storage.url)) is not type(storage):
+        # One of the user's own, which is not what others would make of its URL.
+        return None
+    return Order(storage.url, _own_key(around), plan.serializer.spec(), -1 if is_placed else plan.most_inside)
 
 
 def _own_key(around: RunContext) -> str:

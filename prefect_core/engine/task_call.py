@@ -9,10 +9,11 @@ from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.engine import transitions
 from prefect_core.engine.caching import Caching, caching_of
 from prefect_core.engine.hooks import call_hooks_now
-from prefect_core.engine.keeping import Keeping, default_scope, keeping_of_task
+from prefect_core.engine.keeping import Keeping
+from prefect_core.engine.kept_calls import default_scope, keeping_of_task
 from prefect_core.engine.remaking import Remaking
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import HeldInputs, Promised, of_call
+from prefect_core.engine.upstreams import HeldInputs, Promised, held_inputs, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.results.rules import outermost
@@ -164,15 +165,15 @@ class TaskCall:
             self.origin = Remaking(self)
         self.origin.belongs_to(reference)
 
-    def resolve(self, promised: Promised) -> None:
-        """Put the values of finished inputs, and references to promised ones, in their places.
+    def resolve(self, promised: Promised, *, by_place: bool) -> None:
+        """Put the values of finished inputs, and references to promised ones, in their places, or where they are stored (`by_place`).
 
         Raises `UpstreamTaskError` for the first that may not go on.
         """
         upstreams = self.upstreams
         assert upstreams is not None
         held = self.held
-        self.args, self.kwargs = upstreams.resolve(self.home, promised)
+        self.args, self.kwargs = upstreams.resolve(held, promised, by_place=by_place)
         self.context.parameters = self.task.binder.bind(self.args, self.kwargs)
         if held is None:
             self.upstreams = None
@@ -184,10 +185,27 @@ class TaskCall:
         """The runner, if it holds values, and nobody but the body has to see those that the call is given."""
         return self.held.home if self.held is not None else None
 
-    def will_live_with(self, runner: TaskRunner) -> None:
-        """Take note of a runner that holds values, before anything is asked of the inputs."""
-        if self.bundle is None and self.keeping is None and self.caching is None and self.task.task_run_name is None:
-            self.held = HeldInputs(runner)
+    def will_live_with(self, runner: TaskRunner | None) -> None:
+        """Take note of the runner, before anything is asked of the inputs; None for the task's own, if that has not been started."""
+        sees_inputs = self.caching is not None or self.task.task_run_name is not None
+        if not sees_inputs and (self.keeping is None or not self.keeping.needs_inputs_here):
+            self.held = held_inputs(runner, self.task.task_runner)
+
+    @property
+    def has_natives(self) -> bool:
+        """Whether the runner has to hand on values of its own with the payload."""
+        return self.held is not None and self.held.has_natives
+
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether the call goes to no runner before its inputs have ended: it is looked for among earlier ones then, or joins a chunk."""
+        return self.keeping is not None or self.bundle is not None
+
+    def settle_home(self) -> None:
+        """Have the inputs here after all, if a value that is kept can only be told from others by theirs. All have ended."""
+        keeping, upstreams = self.keeping, self.upstreams
+        if keeping is not None and upstreams is not None and not keeping.knows_makings(upstreams.states()):
+            self.held = None
 
     def begin(self, started_us: int) -> None:
         """Enter Running, on the thread that runs the body, just before it."""

@@ -137,22 +137,25 @@ def _crash(call: TaskCall, error: BaseException) -> State:
 def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | None]:
     """Wait for the inputs and put their values in place; returns the state of a run that can't start.
 
-    Inputs whose values the runner will hold are not waited for, unless `all_ended` is asked for: the runner's own engine does that.
+    Inputs whose values the runner will hold are not waited for: the runner's own engine does that. With `all_ended` they are, and what the
+    runner can't have otherwise is brought here.
     """
     upstreams = call.upstreams
     if upstreams is None:
         return None
-    promised = None if all_ended or call.home is None else upstreams.promised(call.home)
+    promised = None if all_ended or call.home is None or call.waits_for_all else upstreams.promised(call.home)
     if promised is None:
         promised = {}
         still_open = call.still_open()
         if still_open:
             yield Wait(still_open)
+    call.settle_home()
     if call.home is not None:
         yield from healed(upstreams.lost(call.home))
-    yield from fetched(upstreams.afar(call.home))
+    by_place = call.held is not None and not all_ended
+    yield from fetched(upstreams.afar(call.home, by_place=by_place))
     try:
-        call.resolve(promised)
+        call.resolve(promised, by_place=by_place)
     except UpstreamTaskError as error:
         not_ready = State(PENDING, "NotReady", str(error))
         if call.keeping is None or not call.keeping.leave(not_ready):
@@ -191,7 +194,7 @@ def _attempts(call: TaskCall) -> Life[State]:
         if receipt.ended_us:
             state.timestamp_us = receipt.ended_us
         if call.keeping is not None and state.type is COMPLETED:
-            state = yield from call.keeping.keep(state)
+            state = yield from call.keeping.keep(state, receipt.stored)
             if call.caching is not None and isinstance(state.kept, KeptValue):
                 call.caching.mark(state.kept)
         if (state.type is FAILED or receipt.lost) and receipt.began:
@@ -222,6 +225,8 @@ def _payload(call: TaskCall) -> Payload:
     payload.started = call.begin
     if call.held is not None:
         payload.after = call.held.after
+    if call.keeping is not None:
+        payload.storing = call.keeping.order
     return payload
 
 

@@ -25,9 +25,10 @@ from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
 from prefect_core.engine.outline import lineage, outline
 from prefect_core.engine.replay import Replay
+from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
 from prefect_core.engine.travelling_errors import load_error
 from prefect_core.engine.workplace import PLAIN, Call, Parcel, Reply, Surroundings
-from prefect_core.errors import RunnerError, SerializationError, WorkerLost
+from prefect_core.errors import OutOfReach, RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
@@ -60,6 +61,8 @@ class Transport:
     def __init__(self, home: object = None) -> None:
         """`home` is the runner, where that can hand on references to values that it holds (`Delivery.natives`)."""
         self._home = home
+        self.unreached: set[str] = set()
+        """Storages by their URLs that are known not to be reached where payloads go: values that lie there travel themselves."""
         self._around: FlowRunContext | None = None
         self._surroundings: tuple[int, bytes] | None = None
 
@@ -73,8 +76,8 @@ class Transport:
             self._around = around.flow_context
             self._surroundings = _number(), _dump_surroundings(self._around)
         task = _pickled_task(around.task)
-        with references.packing(self._home) as packed:
-            call = _dump_call(payload, around)
+        with references.packing(self._home, self.unreached) as packed:
+            call = _dump_call(payload, around, order_of(payload, self.unreached) if self._home is not None else None)
         for reference in payload.after:
             packed.add(reference.native, reference)
         return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), packed)
@@ -90,7 +93,7 @@ def _dump_surroundings(around: FlowRunContext | None) -> bytes:
     return pickle.dumps(tuple(Surroundings(remote.process_name(), now, level, runs, flow)))
 
 
-def _dump_call(payload: Payload, around: TaskRunContext) -> bytes:
+def _dump_call(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] | None) -> bytes:
     # The lineage begins below the flow run.
     runs = [outline(around.task_run)]
     parent = around.parent
@@ -99,11 +102,13 @@ def _dump_call(payload: Payload, around: TaskRunContext) -> bytes:
         parent = parent.parent
     tags = context.tags_among(payload.variables)
     args, kwargs = payload.args, payload.kwargs
-    call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs))
+    call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order))
     if PLAIN.issuperset(map(type, args)) and PLAIN.issuperset(map(type, kwargs.values())):
         return pickle.dumps(call)
     try:
         dumped: bytes = pickling.dumps(call)
+    except OutOfReach:
+        raise
     except Exception as failure:
         raise _unpicklable_arguments(payload, failure) from failure
     return dumped
@@ -233,6 +238,7 @@ class Delivery:
         self.natives = packed.natives
         """What the references among the arguments stand for, in the order of their places in the parcel."""
         self._references = packed.references
+        self._unreached = packed.unreached
         self.sent_us = 0
         self.started_us = 0
         self._replay: Replay | None = None
@@ -273,6 +279,8 @@ class Delivery:
         fields = pickle.loads(dumped)
         reply = Reply(*fields[:_REPLY_FIELDS])
         if reply.is_unready:
+            if reply.unreached is not None:
+                refuse(self._unreached, self.payload.context, *reply.unreached)
             return self.unready(reply.worker)
         if reply.unloadable is not None:
             return self._unstarted(SerializationError(self._why_unloadable(reply.unloadable)), reply.worker)
@@ -289,6 +297,7 @@ class Delivery:
             receipt.value = fields[_REPLY_FIELDS]
         elif reply.is_kept:
             receipt.value = reference()
+            receipt.stored = StoredAfar(reply.stored, self._unreached) if reply.stored is not None else None
         else:
             self._load_value(receipt, dumped)
         return receipt

@@ -9,25 +9,62 @@ from prefect_core import inputs
 from prefect_core.context import RunContext, lineage
 from prefect_core.futures import PrefectFuture
 from prefect_core.parameters import Binder
-from prefect_core.references import Reference
+from prefect_core.references import Reference, StoredInput
+from prefect_core.results.kept import KeptValue
 from prefect_core.runs import Edge
 from prefect_core.states import State
-from prefect_core.task_runners import TaskRunner
+from prefect_core.stored import Stored
+from prefect_core.task_runners import TaskRunner, resolve_runner
 
 Promised = dict[PrefectFuture[Any], Reference]
 """Where the values of runs that are under way will lie."""
 
 
+_LEAST_BY_PLACE = 1 << 20
+"""Bytes of a stored value that the flow's process has, and that a cluster's worker had better load itself."""
+
+
 class HeldInputs:
-    """What a call was given by reference: for a `home` that holds values, its runner, and a body that alone sees those."""
+    """What a call was given by reference, for a body in another process that alone sees the values.
 
-    __slots__ = ("after", "home", "promised")
+    `home` is its runner where that holds values, and has been started.
+    """
 
-    def __init__(self, home: TaskRunner) -> None:
-        self.home = home
+    __slots__ = ("after", "has_natives", "home", "is_cluster", "promised")
+
+    def __init__(self, runner: TaskRunner | None, *, is_cluster: bool) -> None:
+        self.home = runner if is_cluster else None
+        self.is_cluster = is_cluster
+        self.has_natives = False
+        """Whether there are references among the arguments that only the runner itself can hand on."""
         self.promised: Promised = {}
         self.after: list[Reference] = []
         """What is promised and only waited for."""
+
+    def reference_in(self, state: State, *, by_place: bool) -> Stored | None:
+        """Return what stands for the value of an ended input; None if the value itself does."""
+        data, kept = state.data, state.kept
+        if isinstance(data, Reference):
+            is_native = data.is_had_by(self.home)
+            self.has_natives = self.has_natives or is_native
+            return data if is_native or (by_place and data.url is not None) else None
+        if not by_place or not isinstance(kept, KeptValue) or kept.url is None or kept.is_held:
+            return None
+        if data is kept:
+            return StoredInput(kept)
+        return StoredInput(kept, (data,)) if self.is_cluster and kept.size >= _LEAST_BY_PLACE else None
+
+
+def held_inputs(runner: TaskRunner | None, spec: Any) -> HeldInputs | None:
+    """Return a place for inputs by reference, where tasks run in other processes; `spec` says where, if the runner is not there yet."""
+    if runner is not None:
+        return None if runner.shares_memory else HeldInputs(runner, is_cluster=runner.holds_values)
+    try:
+        runner = resolve_runner(spec)
+    except Exception:
+        # That is said when it is to be started.
+        return None
+    return None if runner.shares_memory else HeldInputs(None, is_cluster=runner.holds_values)
 
 
 class Upstreams:
@@ -79,22 +116,29 @@ class Upstreams:
                 promised[one] = reference
         return promised
 
-    def afar(self, home: object) -> list[Reference]:
-        """Return where values of finished inputs lie that have to be fetched, since they are not held by `home`."""
-        states = [one if isinstance(one, State) else one.state for one, _ in self.found]
-        return [state.data for state in states if isinstance(state.data, Reference) and state.data.home is not home]
+    def states(self) -> list[State]:
+        """Return the states of the inputs as they are now."""
+        return [one if isinstance(one, State) else one.state for one, _ in self.found]
 
-    def resolve(self, home: object = None, promised: Promised | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments with the values of finished inputs in their places; references to those that `home` holds, or promised.
+    def afar(self, home: object, *, by_place: bool = False) -> list[Reference]:
+        """Return where values of finished inputs lie that have to be fetched: not held by `home`, nor to be loaded `by_place`."""
+        references = [state.data for state in self.states() if isinstance(state.data, Reference)]
+        return [one for one in references if not one.is_had_by(home) and not (by_place and one.url is not None)]
 
-        Raises `UpstreamTaskError` for the first that may not go on.
+    def resolve(
+        self, held: HeldInputs | None = None, promised: Promised | None = None, *, by_place: bool = False
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with the values of finished inputs in their places; references to those that are held, or promised.
+
+        With `by_place`, stored values are named by their places, where that saves them the way through this process. Raises
+        `UpstreamTaskError` for the first that may not go on.
         """
 
         def value_of(upstream: Any, allowed: bool) -> Any:
-            reference = promised.get(upstream) if promised else None
-            if reference is None and home is not None:
-                data = upstream.data if isinstance(upstream, State) else upstream.state.data
-                reference = data if isinstance(data, Reference) and data.home is home else None
+            reference: Stored | None = promised.get(upstream) if promised else None
+            if reference is None and held is not None:
+                state = upstream if isinstance(upstream, State) else upstream.state
+                reference = held.reference_in(state, by_place=by_place)
             return inputs.value_of(upstream, allowed) if reference is None else reference
 
         for upstream, allowed in self._awaited:
@@ -110,9 +154,8 @@ class Upstreams:
 
     def lost(self, home: object) -> list[Reference]:
         """Return those of the finished inputs that `home` held, and has lost."""
-        states = [one if isinstance(one, State) else one.state for one, _ in self.found]
-        data = [state.data for state in states]
-        return [one for one in data if isinstance(one, Reference) and one.home is home and one.is_lost]
+        data = [state.data for state in self.states()]
+        return [one for one in data if isinstance(one, Reference) and one.is_had_by(home) and one.is_lost]
 
     def to_await(self, promised: Promised) -> list[Reference]:
         """Return the promised among the inputs that are only waited for."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prefect_core import context, history, pickling, references, settings, unpicklable, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.engine import drive, remote
+from prefect_core.engine import drive, remote, storing_afar
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
 from prefect_core.engine.nested import Children, run_attempt
 from prefect_core.engine.outline import Known, revive
 from prefect_core.engine.travelling_errors import dump_error
-from prefect_core.errors import SerializationError, describe
+from prefect_core.errors import OutOfReach, SerializationError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import FlowRun
 
@@ -74,6 +74,8 @@ class Call(NamedTuple):
     timeout_seconds: float | None
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    order: tuple[Any, ...] | None = None
+    """Where a large value is to be stored (`storing_afar.Order`)."""
 
 
 class Reply(NamedTuple):
@@ -90,6 +92,10 @@ class Reply(NamedTuple):
     """The value stays where it was made (see `in_place`)."""
     is_unready: bool = False
     """A value that the payload refers to was never made."""
+    unreached: tuple[str, str] | None = None
+    """A storage that a value of the payload can't be had from, and why; it then is unready."""
+    stored: Any = None
+    """What was stored of a value that is kept (`storing_afar.Made`)."""
 
 
 def work(parcel: Parcel) -> bytes:
@@ -121,8 +127,7 @@ class Workplace:
         try:
             attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
-            reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
-            return pickle.dumps(tuple(reply))
+            return not_loaded(error)
         self._enter(attempt)
         try:
             receipt = attempt.run()
@@ -141,18 +146,20 @@ class Workplace:
             else:
                 attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
-            unloadable = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
-            return outcome(Receipt(error=error), lambda *_: pickle.dumps(tuple(unloadable)), None)
+            return outcome(Receipt(error=error), partial(not_loaded, error), None, None)
         if news is not None:
             news.attempt, attempt.begins = attempt, news.begins
         self._enter(attempt)
         try:
             receipt = attempt.run()
 
-            def reply(error: BaseException | None, is_kept: bool) -> bytes:
-                return pickle.dumps(tuple(attempt.bare_reply(receipt, error, is_kept)))
+            def reply(error: BaseException | None, is_kept: bool, stored: Any = None) -> bytes:
+                bare = attempt.bare_reply(receipt, error, is_kept)
+                return pickle.dumps(tuple(bare if stored is None else bare._replace(stored=stored)))
 
-            return outcome(receipt, reply, lambda failure: attempt.unpicklable(receipt.value, failure))
+            return outcome(
+                receipt, reply, lambda failure: attempt.unpicklable(receipt.value, failure), attempt.store_large
+            )
         finally:
             self._leave(attempt)
 
@@ -247,6 +254,14 @@ class _FlowAfar(FlowRunContext):
         if given is not None:
             # In a forked child, where nothing can be submitted.
             self._children = given
+
+
+def not_loaded(error: BaseException, *_: Any) -> bytes:
+    """Return the reply of an attempt that could not be loaded, and so did not begin."""
+    reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
+    if isinstance(error, OutOfReach):
+        reply = reply._replace(unloadable=None, is_unready=True, unreached=(error.url, error.reason))
+    return pickle.dumps(tuple(reply))
 
 
 class _Attempt:
@@ -349,6 +364,11 @@ class _Attempt:
         dumped = dump_error(error, place) if error is not None else None
         events = self.collector.take_last()
         return Reply(receipt.started_us, receipt.ended_us, receipt.timed_out, place, dumped, events, None, is_kept)
+
+    def store_large(self, value: Any) -> Any:
+        """Store a value that is too large to be sent, if that was asked for; returns what is told of it."""
+        order = self._call.order
+        return None if order is None else storing_afar.carry_out(storing_afar.Order(*order), value)
 
     def unpicklable(self, value: Any, failure: Exception) -> SerializationError:
         what = unpicklable.described("its result", value, failure, pickling.dumps)

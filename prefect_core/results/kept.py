@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, ids
-from prefect_core.errors import NotEncodable, ObjectDamaged
+from prefect_core.errors import NotEncodable, ObjectDamaged, OutOfReach, describe
 from prefect_core.identity import fingerprint
 from prefect_core.serializers import resolve_serializer
 from prefect_core.settings import current as settings
@@ -193,6 +193,15 @@ class KeptValue(Stored):
         """Whether the history holds the bytes."""
         return self.storage is None
 
+    @property
+    def url(self) -> str | None:
+        """The storage that other processes may find the object in; None if they can't."""
+        return self.storage if self._later is None and self.storage is not None and is_shared(self.storage) else None
+
+    def by_place(self) -> tuple[Any, ...]:
+        """Return what stands in a pickle for the value (`references.Elsewhere`)."""
+        return _load_here, (self.storage, self.object, self.size, self.sha256, self.serializer)
+
     def load(self) -> Any:
         """Return the value. Raises `ObjectMissing`, `ObjectDamaged`, `StorageError`, or what the serializer raises."""
         serializer = _serializer_called(self.serializer)
@@ -206,9 +215,8 @@ class KeptValue(Stored):
             return serializer.loads(self.value)
         assert self.storage is not None
         assert self.object is not None
-        return read_checked(
-            resolve_storage(self.storage), self.object, Written(self.size, self.sha256), serializer.load
-        )
+        written = Written(self.size, self.sha256)
+        return read_checked(resolve_storage(self.storage), self.object, written, serializer.load)
 
     def rows(self, run_key: int, attempt: int) -> list[tuple[str, Row]]:
         """Return the rows that tell of it; a value taken from another run is not told again."""
@@ -239,3 +247,16 @@ class KeptValue(Stored):
     def __repr__(self) -> str:
         place = "the history" if self.storage is None else f"{self.storage}/{self.object}"
         return f"<stored result of {self.size:,} bytes in {place}>"
+
+
+def is_shared(url: str) -> bool:
+    """Tell whether a storage may be found by other processes under its URL."""
+    return not url.startswith("memory:")
+
+
+def _load_here(url: str, key: str, size: int, sha256: bytes, serializer: str) -> Any:
+    """Return a value that another process has stored. Raises `OutOfReach`."""
+    try:
+        return read_checked(resolve_storage(url), key, Written(size, sha256), _serializer_called(serializer).load)
+    except Exception as error:
+        raise OutOfReach(url, describe(error)) from error

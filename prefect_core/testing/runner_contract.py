@@ -20,6 +20,7 @@ from prefect_core.testing.contract.course import Course
 from prefect_core.testing.contract.held import Held
 from prefect_core.testing.contract.inputs import Inputs
 from prefect_core.testing.contract.journal import Journal, MakeRunner
+from prefect_core.testing.contract.kept import Kept
 from prefect_core.testing.contract.limits import Limits
 from prefect_core.testing.contract.maps import Maps
 from prefect_core.testing.contract.nesting import Nesting
@@ -31,7 +32,7 @@ from prefect_core.testing.surroundings import Harness, harness
 __all__ = ["Journal", "MakeRunner", "RunnerContract"]
 
 
-class RunnerContract(Values, Inputs, Held, Maps, Nesting, Course, Surroundings, Sameness, Limits):
+class RunnerContract(Values, Inputs, Held, Kept, Maps, Nesting, Course, Surroundings, Sameness, Limits):
     """What every task runner does. A subclass defines the fixture `make_runner`: a callable that makes a fresh runner."""
 
     @pytest.fixture(autouse=True)

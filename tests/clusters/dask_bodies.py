@@ -55,6 +55,13 @@ def make(journal: Journal, megabytes: int) -> Any:
 
 
 @task
+def ones(megabytes: int) -> Any:
+    import numpy as np
+
+    return np.full(megabytes << 17, 1.0)
+
+
+@task
 def total(array: Any) -> float:
     return float(array.sum())
 

@@ -29,7 +29,7 @@ class ExistingCluster:
         self._host = host
         self.address = ""
         self._file = folder / "scheduler.json"
-        self._environment = {**os.environ, **(environment or {})}
+        self.environment = {**os.environ, **(environment or {})}
         self._count = workers
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -65,7 +65,7 @@ class ExistingCluster:
         log = (self.folder / f"{command}-{len(self.workers)}.log").open("wb")
         with log:
             return subprocess.Popen(
-                [*program, "--scheduler-file", str(self._file), *options], stdout=log, stderr=log, env=self._environment
+                [*program, "--scheduler-file", str(self._file), *options], stdout=log, stderr=log, env=self.environment
             )
 
     def _address(self) -> str:

@@ -94,6 +94,24 @@ def test_a_dead_node_costs_what_ran_and_what_lay_there_and_nothing_else(nodes: N
     assert far_row.run_count == journal.lines().count("made") == 2
 
 
+def test_a_stored_value_that_lay_on_a_dead_node_is_read_from_the_storage(nodes: Nodes, journal: Journal) -> None:
+    @task(persist_result=True)
+    def make_far() -> Any:
+        journal.note("made")
+        return np.ones(1 << 18)
+
+    @flow(task_runner=RayTaskRunner(nodes.cluster.address, {"log_to_driver": False}))
+    def run() -> list[float]:
+        with remote_options(**FAR):
+            far = make_far.submit()
+            far.wait()
+        nodes.replace()
+        return [total.submit(far).result(30), float(far.result().sum())]
+
+    assert run() == [float(1 << 18)] * 2
+    assert journal.lines() == ["made"]
+
+
 PROGRAM = Path(__file__).with_name("ray_head_killed.py")
 
 
