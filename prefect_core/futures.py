@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Generator, Iterable, Iter
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from prefect_core import clock
+from prefect_core.blocking import on_thread
 from prefect_core.states import State
 from prefect_core.waiting import Signal, block_until_done, check_timeout, until_done
 
@@ -90,7 +91,8 @@ class PrefectFuture(Signal, Generic[R]):
         if not self._done:
             yield from until_done([self]).__await__()
         self.was_asked = True
-        value: R = self.state.result()
+        state = self.state
+        value: R = (yield from on_thread(state.result).__await__()) if state.lies_elsewhere else state.result()
         return value
 
     def promise(self, home: Any) -> Any:
@@ -171,7 +173,10 @@ class PrefectFutureList(list[PrefectFuture[V]]):
 
     def __await__(self) -> Generator[Any, Any, list[V]]:
         yield from until_done(self).__await__()
-        return [state.result() for state in self._asked_states()]
+        states = self._asked_states()
+        if any(state.lies_elsewhere for state in states):
+            return (yield from on_thread(lambda: [state.result() for state in states]).__await__())
+        return [state.result() for state in states]
 
     def _asked_states(self) -> list[State]:
         for future in self:

@@ -149,6 +149,12 @@ class State:
     def is_final(self) -> bool:
         return self.type in FINAL
 
+    @property
+    def lies_elsewhere(self) -> bool:
+        """Whether `result` blocks for as long as it takes to fetch the value or the exception."""
+        data = self.data
+        return data.lies_elsewhere if isinstance(data, State) else isinstance(data, Stored)
+
     def result(self, raise_on_failure: bool = True) -> Any:
         """Return the run's value, or raise what ended it.
 

@@ -31,7 +31,7 @@ from prefect_core.results.rules import Plan, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, PENDING
 from prefect_core.states import State, is_collection_of_states
-from prefect_core.stored import Kept
+from prefect_core.stored import Kept, Stored
 
 _NEVER = (0,)
 """Provenance of a value that can't be used again: no result has number 0."""
@@ -356,7 +356,14 @@ class Keeping:
 
     def ended(self, state: State) -> None:
         """Remember the call for a later attempt in this process, if there may be one."""
-        identity = self.identity
+        identity, kept = self.identity, state.kept
+        if (
+            isinstance(kept, KeptValue)
+            and not (kept.is_held or isinstance(state.data, Stored))
+            and (not self._remembers or type(state.data) in _UNCHANGEABLE)
+        ):
+            # The state has the value, and no later attempt in this process will ask for another copy.
+            kept.let_go_of_bytes()
         if identity is None:
             return
         if self._remembers and identity.value is not None and self._ledger is not None:

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, ids
-from prefect_core.errors import NotEncodable, ObjectDamaged, OutOfReach, describe
+from prefect_core.errors import MissingResult, NotEncodable, ObjectDamaged, OutOfReach, describe
 from prefect_core.identity import fingerprint
 from prefect_core.serializers import resolve_serializer
 from prefect_core.settings import current as settings
@@ -118,6 +118,10 @@ class KeptValue(Stored):
         self.size = len(self.value)
         self.sha256 = hashlib.sha256(self.value).digest()
 
+    def let_go_of_bytes(self) -> None:
+        """Keep no bytes that the history has too; whoever needs the value has it."""
+        self.value = None
+
     def put_outside(self, storage: str, key: str, written: Written) -> None:
         """Take note of the object that holds the bytes."""
         self.storage, self.object = storage, key
@@ -213,7 +217,8 @@ class KeptValue(Stored):
             if hashlib.sha256(self.value).digest() != self.sha256:
                 raise ObjectDamaged(f"The stored result {self.result} in the history is not what was written.")
             return serializer.loads(self.value)
-        assert self.storage is not None
+        if self.storage is None:
+            raise MissingResult(f"The bytes of the stored result {self.result} are in the history, and here no more.")
         assert self.object is not None
         written = Written(self.size, self.sha256)
         return read_checked(resolve_storage(self.storage), self.object, written, serializer.load)

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 
+import anyio
 import pytest
 import trio
 
@@ -14,6 +15,7 @@ from prefect_core import PrefectFuture, as_completed, flow, task, wait
 from prefect_core.errors import BlockingWaitError, UnfinishedRun
 from prefect_core.futures import FIRST_COMPLETED, FIRST_EXCEPTION, PrefectFutureList, resolve_futures_to_states
 from prefect_core.settings import temporary_settings
+from prefect_core.stored import Stored
 
 pytestmark = pytest.mark.usefixtures("recorded")
 
@@ -515,3 +517,61 @@ def test_ctrl_c_ends_a_wait_that_blocks_the_thread_of_the_loop(recorded, gate) -
         asyncio.run(body())
     assert [row.state_message for row in recorded.flow_runs()] == ["Execution was aborted by an interrupt signal."]
     assert recorded.unfinished() == []
+
+
+class _Afar(Stored):
+    """A value that takes a thread of its own to be had."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self.threads: list[int] = []
+        self.is_wanted, self.may_come = threading.Event(), threading.Event()
+
+    def load(self) -> object:
+        self.threads.append(threading.get_ident())
+        self.is_wanted.set()
+        assert self.may_come.wait(10)
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+def test_awaiting_a_value_that_lies_elsewhere_leaves_the_loop_free(run_async, in_list: bool) -> None:
+    afar = _Afar(5)
+
+    @flow
+    async def body():
+        future = agood.submit(0)
+        await future
+        future.task_run.state.data = afar
+
+        async def go_on() -> None:
+            while not afar.is_wanted.is_set():
+                await anyio.sleep(0.001)
+            # Were the loop blocked, nobody would.
+            afar.may_come.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(go_on)
+            value = await (PrefectFutureList([future]) if in_list else future)
+        assert threading.get_ident() not in afar.threads
+        return value
+
+    assert run_async(body) == ([5] if in_list else 5)
+
+
+def test_what_keeps_an_awaited_value_from_being_had_is_raised(run_async) -> None:
+    afar = _Afar(KeyError("gone"))
+    afar.may_come.set()
+
+    @flow
+    async def body():
+        future = agood.submit(0)
+        await future
+        future.task_run.state.data = afar
+        with pytest.raises(KeyError, match="gone"):
+            await future
+        return True
+
+    assert run_async(body)

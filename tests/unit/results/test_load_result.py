@@ -146,3 +146,19 @@ def test_the_face_offers_it_and_the_store_of_transactions_and_nothing_else() -> 
     assert face.ResultStore.__name__ == "ResultStore"
     with pytest.raises(AttributeError, match="nonsense"):
         _ = face.nonsense
+
+
+@pytest.mark.parametrize("value", ["text", [1, {"a": 2}]])
+def test_the_bytes_in_the_history_are_not_kept_beside_the_value(value) -> None:
+    @task(persist_result=True)
+    def give():
+        return value
+
+    @flow
+    def run():
+        return give.submit()
+
+    state = run(return_state=True).data
+    assert state.result() == value
+    assert state.kept.value is None
+    assert load_result(state.state_details.task_run_id) == value
