@@ -29,6 +29,8 @@ TELL_SECONDS = 0.5
 _IDLE_ROUNDS = 20
 
 BEGUN, HAPPENED, ENDED = "begun", "happened", "ended"
+CUT = -1
+"""Stands in place of a place, for the rest of a chunk."""
 Tell = Callable[[str, Any], object]
 """Sends something ahead of the reply: (BEGUN, moment in wall microseconds) or (HAPPENED, bytes for `Delivery.happened`)."""
 
@@ -104,40 +106,30 @@ def carry_out(
 
 
 def work_chunk(
-    parcels: Iterable[Parcel],
+    parcels: Iterable[tuple[int, Parcel]],
     tell: Callable[[int, str, Any], object],
+    keep: Callable[[int, Any], Any],
     begins: Callable[[int], object] | None = None,
 ) -> list[tuple[int, bytes]]:
-    """Run attempts here, one after the other, and return replies by place in the chunk. Never raises.
+    """Run attempts here, by place in the chunk and one after the other, and return replies by place. Never raises.
 
-    What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `begins(place)` is called just
+    What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `keep(place, value)` takes what
+    is too large to be sent, which is had when the chunk is over: its reply does not go ahead, and the chunk ends within half a second,
+    behind the body under way. It then has a last reply of no place, CUT: places without one have not begun. `begins(place)` is called just
     before each body.
     """
     chunk = _Chunk(tell, begins)
     _teller.add(chunk)
     try:
-        for place, parcel in enumerate(parcels):
+        for place, parcel in parcels:
+            if chunk.has_kept_long():
+                return [*chunk.take_last(), (CUT, b"")]
             chunk.begin(place)
-            chunk.end(_workplace.run_in_place(tuple(parcel), (), chunk.news, _sent_outcome).reply)
+            outcome = partial(_outcome, partial(keep, place))
+            chunk.end(_workplace.run_in_place(tuple(parcel), (), chunk.news, outcome))
     finally:
         _teller.remove(chunk)
     return chunk.take_last()
-
-
-def _sent_outcome(
-    receipt: Receipt,
-    reply: Callable[..., bytes],
-    fail: Callable[[Exception], Exception],
-    store: Callable[[Any], Any],
-) -> Outcome:
-    if receipt.error is not None:
-        return Outcome(False, reply(receipt.error, False))
-    value = receipt.value
-    try:
-        dumped = pickle.dumps(value) if type(value) in PLAIN else pickling.dumps(value)
-    except Exception as failure:
-        return Outcome(False, reply(fail(failure), False))
-    return Outcome(True, reply(None, False) + dumped)
 
 
 def _outcome(
@@ -229,6 +221,7 @@ class _Chunk:
         self._since = time.time()
         self._place = 0
         self._replies: list[tuple[int, bytes]] = []
+        self._kept: list[tuple[int, bytes]] = []
         self.news: _News | None = None
 
     def begin(self, place: int) -> None:
@@ -236,9 +229,16 @@ class _Chunk:
         begins = partial(self._begins, place) if self._begins is not None else None
         self.news = _News(partial(self._tell, place), begins)
 
-    def end(self, reply: bytes) -> None:
+    def end(self, outcome: Outcome) -> None:
+        if outcome.is_ok and outcome.dumped is None:
+            self._kept.append((self._place, outcome.reply))
+            return
         with self._lock:
-            self._replies.append((self._place, reply))
+            self._replies.append((self._place, outcome.reply))
+
+    def has_kept_long(self) -> bool:
+        """Tell whether somebody waits for what is kept here until the chunk is over."""
+        return bool(self._kept) and time.time() - self._since > TELL_SECONDS
 
     def take(self) -> list[tuple[int, bytes]]:
         with self._lock:
@@ -258,7 +258,7 @@ class _Chunk:
     def take_last(self) -> list[tuple[int, bytes]]:
         """Return what has not been sent, once all that was taken for it is on its way."""
         with self._telling:
-            return self.take()
+            return self.take() + self._kept
 
 
 class _Teller:

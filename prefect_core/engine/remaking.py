@@ -182,7 +182,7 @@ class Remaking:
 class _Again:
     """One try to make a value again: a call that is under way, for the dispatcher and the flight."""
 
-    bundle = None
+    bundle, has_natives = None, True
 
     def __init__(self, origin: Remaking, reference: Reference, making: _Making) -> None:
         self._origin = origin

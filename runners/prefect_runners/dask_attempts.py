@@ -42,6 +42,7 @@ class Attempt:
         "delivery",
         "done",
         "future",
+        "holder",
         "key",
         "native",
         "reference",
@@ -67,6 +68,8 @@ class Attempt:
         self.asked: Any = None
         self.runs_on = ""
         """The worker that runs it on, though Dask has forgotten it."""
+        self.holder = ""
+        """The worker that has the values of the chunk, if some are large."""
 
 
 class Attempts:
@@ -120,6 +123,10 @@ class Attempts:
             attempt.delivery.payload.handle = None
         return attempt
 
+    def all_open(self) -> list[Attempt]:
+        """Return those that have not ended."""
+        return list(self._open.values())
+
     def close(self) -> list[Attempt]:
         """Hear nothing any more; returns those that are still open."""
         self._settling.close()
@@ -158,10 +165,21 @@ class Attempts:
         elif kind == FOLDER:
             self._folders[key] = what
         elif kind == REPLY and not isinstance(what, bytes):
-            for place, reply in what:
-                self._settle_message((REPLY, dask_worker.place_in(key, place), reply))
+            self._settle_chunk(key, what)
         else:
             self._settle_of_one(kind, key, what)
+
+    def _settle_chunk(self, key: str, replies: list[tuple[int, bytes]]) -> None:
+        holder = ""
+        for place, reply in replies:
+            attempt = self._open.get(dask_worker.place_in(key, place))
+            if place == dask_worker.HELD:
+                holder = reply.decode()
+            elif place == in_place.CUT:
+                self._hand_over_again([one for one in self.all_open() if one.native == key])
+            elif attempt is not None:
+                attempt.holder = holder
+                self._settle_reply(attempt, reply)
 
     def _settle_of_one(self, kind: str, key: str, what: Any) -> None:
         attempt = self._open.get(key)
@@ -227,7 +245,8 @@ class Attempts:
             for attempt in list(self._open.values()):
                 self.settle(attempt, attempt.delivery.lost(self.broken, "", began=True))
             return
-        handed_over = [attempt for attempt in list(self._open.values()) if attempt.future is not None]
+        # A future of another key is of a task that it was before.
+        handed_over = [one for one in self.all_open() if one.future is not None and one.future.key == one.native]
         futures = self._client.futures.copy()
         over = {key: state.status for key, state in futures.items() if state.status != "pending"}
         # A client that has lost its connection for a moment forgets all.

@@ -21,15 +21,16 @@ _MOST_BYTES = 8 << 20
 class Native(NamedTuple):
     """A task of Dask, `function(dumped)` or `function(dumped, inputs)`, and the attempts that it stands for."""
 
+    key: str
     attempts: tuple[Attempt, ...]
     function: Callable[..., Any]
     dumped: bytes
     inputs: list[Any]
     options: dict[str, Any]
 
-    @property
-    def key(self) -> str:
-        return self.attempts[0].native
+    def left(self) -> list[Attempt]:
+        """Return the attempts that are still known by its key."""
+        return [attempt for attempt in self.attempts if attempt.native == self.key]
 
     def goes_with(self) -> tuple[Any, ...]:
         """Return what tasks of one call of `Client.map` have in common."""
@@ -83,7 +84,7 @@ class Batches:
             yield batch
 
     def _submit(self, natives: list[Native]) -> None:
-        wanted = [native for native in natives if any(map(self._is_wanted, native.attempts))]
+        wanted = [native for native in natives if any(map(self._is_wanted, native.left()))]
         if not wanted:
             return
         arguments: list[list[Any]] = [[native.dumped for native in wanted]]
@@ -95,11 +96,9 @@ class Batches:
                 keys = [native.key for native in wanted]
                 futures = self._client.map(wanted[0].function, *arguments, key=keys, pure=False, **wanted[0].options)
         except Exception as error:
-            for attempt in (attempt for native in wanted for attempt in native.attempts):
+            for attempt in (attempt for native in wanted for attempt in native.left()):
                 self._refuse(attempt, error)
             return
         for native, future in zip(wanted, futures, strict=True):
-            for attempt in filter(self._is_wanted, native.attempts):
-                if attempt.native == future.key:
-                    # Its worker may have ended meanwhile, and it be another task by now.
-                    attempt.future = future
+            for attempt in filter(self._is_wanted, native.left()):
+                attempt.future = future

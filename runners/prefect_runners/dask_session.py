@@ -28,8 +28,9 @@ from prefect_runners.dask_attempts import Attempt, Attempts
 from prefect_runners.dask_batches import Batches, Native
 from prefect_runners.dask_cluster import Connection, Wanted
 from prefect_runners.dask_guard import Guard
-from prefect_runners.dask_natives import DaskReference
+from prefect_runners.dask_natives import DaskReference, InChunk
 from prefect_runners.dask_preflight import Modules, check_versions
+from prefect_runners.dask_taking_back import TakingBack
 
 if TYPE_CHECKING:
     from prefect_runners.dask import DaskTaskRunner
@@ -57,6 +58,7 @@ class Session:
         self._mark = f"-{token}"
         self._topic = f"prefect-core-{token}"
         self._attempts = Attempts(self._topic, self._mark, self._reference, self._hand_over_again, host.engine_is_gone)
+        self._taking_back = TakingBack(self._attempts, self._set_aside, self._hand_over_again)
         self._count = itertools.count()
         self._is_closed = False
         self._modules: Modules | None = None
@@ -156,19 +158,16 @@ class Session:
                 self._attempts.settle(attempt, attempt.delivery.lost(self._attempts.broken, "", began=False))
             return
         # One argument: Dask looks into each.
-        dumped = pickle.dumps((self._topic, attempts[0].native, self._attempts.is_guarded, content))
+        key = attempts[0].native
+        dumped = pickle.dumps((self._topic, key, self._attempts.is_guarded, content))
         options = _options_for(attempts[0].delivery.payload)
-        self._batches.put(Native(attempts, function, dumped, natives, options))
+        self._batches.put(Native(key, attempts, function, dumped, natives, options))
 
     def _hand_over_again(self, attempts: list[Attempt]) -> None:
-        """Hand over attempts that were with a worker that ended before they began: as new Dask tasks, and nobody else is told."""
-        left = [attempt for attempt in attempts if self._attempts.take(attempt.key) is not None]
-        for native, chunk in itertools.groupby(left, lambda attempt: attempt.native):
-            together = list(chunk)
-            is_chunk = together[0].key != native
-            self._rename(together, is_chunk)
+        """Hand over attempts that have not begun where they were: as new Dask tasks, and nobody else is told."""
+        for together in self._set_aside(attempts):
             try:
-                if is_chunk:
+                if together[0].key != together[0].native:
                     self._hand_over_chunk(together)
                 else:
                     self._hand_over_if_ready(together[0])
@@ -183,6 +182,14 @@ class Session:
                 with contextlib.suppress(Exception):
                     self._clear(together)
 
+    def _set_aside(self, attempts: list[Attempt]) -> list[list[Attempt]]:
+        """Let attempts be known as other tasks, of which Dask has nothing; returns those that have not ended, chunk by chunk."""
+        left = [attempt for attempt in attempts if self._attempts.take(attempt.key) is not None]
+        groups = [list(chunk) for _, chunk in itertools.groupby(left, lambda attempt: attempt.native)]
+        for group in groups:
+            self._rename(group, is_chunk=group[0].key != group[0].native)
+        return groups
+
     def _hand_over_if_ready(self, attempt: Attempt) -> None:
         delivery = attempt.delivery
         if delivery.note_lost(dask_natives.is_lost):
@@ -190,7 +197,7 @@ class Session:
         else:
             self._hand_over_one(attempt, [dask_natives.future_of(one, self.client) for one in delivery.natives])
 
-    def _rename(self, attempts: list[Attempt], is_chunk: bool) -> None:
+    def _rename(self, attempts: list[Attempt], *, is_chunk: bool) -> None:
         first = attempts[0].delivery.payload
         native = self._key_of_chunk(first) if is_chunk else self._key_of(first)
         for place, attempt in enumerate(attempts):
@@ -216,29 +223,14 @@ class Session:
             # Before Dask has the task, too: a future is no more than its key.
             future = attempt.future or distributed.Future(attempt.native, self.client)
             attempt.future = future
-            attempt.reference = DaskReference(self._runner, future, attempt.delivery.payload.run.name, self)
+            is_single = attempt.key == attempt.native
+            native = future if is_single else InChunk(future, attempt.key, attempt.holder)
+            attempt.reference = DaskReference(self._runner, native, attempt.delivery.payload.run.name, self)
         return attempt.reference
 
     def cancel(self, payloads: Collection[Payload]) -> list[bool]:
         """Keep attempts that have not begun from running; tells for each whether that is certain."""
-        # What has a place in a chunk can't be taken out of it.
-        handles = [(payload.handle, payload) for payload in payloads if isinstance(payload.handle, Attempt)]
-        attempts = {handle.key: payload for handle, payload in handles if handle.key == handle.native}
-        nothing = [False] * len(payloads)
-        if not attempts or self._is_closed or self._attempts.broken is not None:
-            return nothing
-        try:
-            answers = self.client.run(dask_worker.take_back, list(attempts), on_error="return")
-        except Exception:
-            # Nobody knows what has begun.
-            return nothing
-        if not all(isinstance(begun, list) for begun in answers.values()):
-            return nothing
-        has_begun = {key for begun in answers.values() for key in begun}
-        taken = [attempt for key in attempts if key not in has_begun and (attempt := self._attempts.take(key))]
-        self.client.cancel([attempt.future for attempt in taken if attempt.future is not None])
-        certain = {id(attempts[attempt.key]) for attempt in taken}
-        return [id(payload) in certain for payload in payloads]
+        return [False] * len(payloads) if self._is_closed else self._taking_back.cancel(self.client, payloads)
 
     def fetch(self, future: Any, name: str) -> Any:
         """Bring a value here. Raises `RunnerError` that says why it can't be had."""
@@ -247,6 +239,8 @@ class Session:
                 f"The value of {name!r} was left on the Dask cluster, and the flow run that it belongs to has ended. Ask for it before "
                 "(`future.result()`), or store it (`persist_result=True`)."
             )
+        if self._attempts.broken is None:
+            future = dask_natives.future_of(future, self.client)
         return dask_natives.fetched(future, name, self._attempts.gone.get(future.key), self._attempts.broken)
 
     def stop(self) -> None:

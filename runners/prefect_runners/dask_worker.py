@@ -8,7 +8,7 @@ import importlib
 import pickle
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from prefect_core.engine import deadlines, in_place
 from prefect_core.engine.in_place import Outcome
 from prefect_core.engine.workplace import Parcel
 from prefect_runners import dask_begun
+from prefect_runners.chunk_places import ChunkPlaces
 from prefect_runners.dask_guard import REPLY
 
 _MOST_REMEMBERED = 10_000
@@ -35,6 +36,11 @@ def _size_of_outcome(outcome: Outcome) -> int:
     return int(sizeof(outcome.value)) + len(outcome.reply)
 
 
+_NO_MEMBERS: Mapping[str, Collection[int]] = {}
+HELD = -2
+"""Stands in place of a place, for where the large values of a chunk are."""
+
+
 class FlowRunEnded(BaseException):
     """Raised in a body whose flow run has ended without it."""
 
@@ -48,6 +54,21 @@ class Begun:
         self._taken_back: dict[str, None] = {}
         self._running: dict[str, int] = {}
         """The threads they run on."""
+        self._chunks: dict[str, ChunkPlaces] = {}
+        """Of those that run and are chunks."""
+
+    def places_of(self, chunk: str) -> ChunkPlaces:
+        """Return how far a chunk that runs here has got."""
+        with self._lock:
+            return self._chunks.setdefault(chunk, ChunkPlaces())
+
+    def begun_in(self, chunk: str, places: Collection[int]) -> Collection[int]:
+        """Keep what has not begun of a chunk from doing so; returns the places of the others, none if the chunk is not here."""
+        with self._lock:
+            if chunk in self._running:
+                taken = self._chunks.setdefault(chunk, ChunkPlaces()).take_back(places)
+                return set(places).difference(taken)
+            return places if chunk in self._begun else ()
 
     def may_begin(self, key: str) -> bool:
         """Take note that an attempt begins on this thread, unless it was taken back."""
@@ -63,6 +84,7 @@ class Begun:
         """Take note of its end; False if it was given up, so that nobody wants to hear of it."""
         with self._lock:
             self._running.pop(key, None)
+            self._chunks.pop(key, None)
             # What was about to be raised here must not strike Dask's own code.
             _raise_in(threading.get_ident(), None)
             return key not in self._taken_back
@@ -142,30 +164,47 @@ def work_chunk(dumped: bytes) -> Outcome:
         if _here.is_wanted(key):
             worker.log_event(topic, (kind, place_in(key, place), what))
 
-    def wanted() -> Iterator[Parcel]:
-        for parcel in parcels:
+    places = _here.places_of(key)
+
+    def wanted() -> Iterator[tuple[int, Parcel]]:
+        for one in places.left(parcels):
             if not _here.is_wanted(key):
                 return
-            yield Parcel(*parcel)
+            yield one
 
     def begins(place: int) -> None:
+        places.begin(place)
         begun.note(place_in(key, place))
 
     replies: list[tuple[int, bytes]] = []
+    values: dict[int, Any] = {}
     try:
         begun = dask_begun.of(worker)
-        replies = in_place.work_chunk(wanted(), tell, begins)
+        replies = places.marked(in_place.work_chunk(wanted(), tell, values.__setitem__, begins))
+        if values:
+            replies.insert(0, (HELD, worker.address.encode()))
     except FlowRunEnded:
         return Outcome(False, b"")
     finally:
         is_wanted = _here.ended(key)
     _tell_end(worker, topic, key, is_guarded, replies if is_wanted else None)
-    return Outcome(True, pickle.dumps(replies))
+    return Outcome(True, pickle.dumps(replies), values)
+
+
+def value_of(chunk: Outcome, place: int) -> Outcome:
+    """Make a large value that an attempt of a chunk has left one of its own."""
+    return Outcome(True, b"", chunk.value[place])
 
 
 def place_in(key: str, place: int) -> str:
     """Return by what an attempt in a chunk is known."""
     return f"{key}:{place}"
+
+
+def chunk_and_place(key: str) -> tuple[str, int]:
+    """Return the key of the Dask task and the place in it, of what `place_in` returned."""
+    chunk, _, place = key.rpartition(":")
+    return chunk, int(place)
 
 
 def _tell_end(worker: Any, topic: str, key: str, is_guarded: bool, reply: Any) -> None:
@@ -184,9 +223,10 @@ def reply_of(outcome: Outcome) -> bytes:
     return outcome.reply
 
 
-def take_back(keys: Collection[str]) -> list[str]:
-    """Keep attempts from beginning on this worker; returns those that have begun."""
-    return _here.take_back(keys)
+def take_back(keys: Collection[str], members: Mapping[str, Collection[int]] = _NO_MEMBERS) -> list[str]:
+    """Keep attempts from beginning on this worker, and members of chunks by their places; returns those that have begun."""
+    begun = _here.take_back(keys)
+    return begun + [place_in(chunk, place) for chunk in members for place in _here.begun_in(chunk, members[chunk])]
 
 
 async def give_up(keys: Collection[str]) -> bool:

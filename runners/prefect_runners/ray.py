@@ -19,9 +19,10 @@ from prefect_core.task_runners import Host, TaskRunner
 from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_begun import Book
-from prefect_runners.ray_chunks import Chunk, Member, TakingBack
+from prefect_runners.ray_chunks import Chunk, Member
 from prefect_runners.ray_clerk import Clerk
 from prefect_runners.ray_store import HeadStore, Session
+from prefect_runners.ray_taking_back import TakingBack
 from prefect_runners.ray_watch import Watch
 from prefect_runners.ray_worker import execute, execute_chunk, execute_small
 
@@ -93,7 +94,7 @@ class RayTaskRunner(TaskRunner):
         self._attempts = Attempts(lease.ray, self, begun, host.engine_is_gone)
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self._watch)
-        self._taking_back = TakingBack(self._attempts, self._hand_over_chunk)
+        self._taking_back = TakingBack(self._attempts, store, self._hand_over_chunk)
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         attempts, clerk = self._attempts, self._clerk
@@ -158,7 +159,9 @@ class RayTaskRunner(TaskRunner):
             for member in members:
                 member.settle(member.delivery.lost(reason, "", began=False))
             return
-        chunk = attempts.add(Chunk(attempts.next_number(), members))
+        if not members:
+            return
+        chunk = attempts.add(Chunk(attempts, members, self._hand_over_chunk))
         parcels = [member.delivery.parcel for member in members]
         order = pickle.dumps(
             (self._session, chunk.number, [(parcel.surroundings, parcel.task, parcel.call) for parcel in parcels])
@@ -187,10 +190,17 @@ class RayTaskRunner(TaskRunner):
         )
 
     def cancel(self, payload: Payload) -> bool:
-        attempt = payload.handle
-        if isinstance(attempt, Member):
-            return self._taking_back is not None and self._taking_back.cancel(attempt)
-        return self._attempts is not None and isinstance(attempt, Attempt) and self._attempts.cancel(attempt)
+        return self.cancel_many([payload])[0]
+
+    def cancel_many(self, payloads: Sequence[Payload]) -> list[bool]:
+        """Do what `cancel` does for many, with one question to each chunk."""
+        attempts, taking_back = self._attempts, self._taking_back
+        if attempts is None or taking_back is None:
+            return [False] * len(payloads)
+        handles = [payload.handle for payload in payloads]
+        members = [one for one in handles if isinstance(one, Member)]
+        taken = {id(one) for one, is_taken in zip(members, taking_back.cancel(members), strict=True) if is_taken}
+        return [id(one) in taken or (isinstance(one, Attempt) and attempts.cancel(one)) for one in handles]
 
     def interrupt(self, payload: Payload) -> None:
         """End the worker process that runs the attempt, which runs nothing else; Ray starts another when it needs one."""

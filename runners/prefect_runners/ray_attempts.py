@@ -153,6 +153,12 @@ class Attempts:
                 attempt.reference = RayReference(self._home, self.ray, made)
             return attempt.reference
 
+    def refer(self, native: Any, making: Any) -> RayReference:
+        """Return a reference to a value that an attempt in a chunk has left."""
+        reference = RayReference(self._home, self.ray, native)
+        reference.making = making
+        return reference
+
     def new(self, delivery: Delivery, done: Callable[[Receipt], None]) -> Attempt:
         """Make one, which is open from now on."""
         return self.add(Attempt(next(self._numbers), delivery, done))
@@ -217,6 +223,12 @@ class Attempts:
                 # It ended in another way, of which the clerk hears too.
                 return False
         return False
+
+    def interrupt(self, chunk: Attempt) -> None:
+        """Have the worker that runs a chunk look for what is asked of it."""
+        with self._cancelling:
+            if chunk.is_open and chunk.reply is not None:
+                self.ray.cancel(chunk.reply)
 
     def is_taken_back(self, attempt: Attempt) -> bool:
         """Tell whether an attempt was cancelled, once whoever is about to cancel one has done so."""

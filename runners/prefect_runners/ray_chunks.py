@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pickle
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from prefect_core.engine import timers
-from prefect_core.engine.in_place import BEGUN, ENDED
+from prefect_core.engine.in_place import BEGUN, CUT, ENDED
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_begun import Book
 
-_WITHHELD_SECONDS = 0.05
+HandOver = Callable[[Sequence["Member"]], None]
 
 
 class Member:
@@ -23,6 +22,7 @@ class Member:
     __slots__ = ("chunk", "delivery", "done", "is_open", "place")
 
     def __init__(self, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+        self.place = 0
         self.delivery = delivery
         self.done = done
         self.is_open = True
@@ -49,10 +49,12 @@ class Member:
 class Chunk(Attempt):
     """What Ray has of them: its messages and its reply are about members, by their places."""
 
-    __slots__ = ("_workers", "has_begun", "is_withheld", "members")
+    __slots__ = ("_attempts", "_hand_over", "_workers", "has_begun", "is_withheld", "members")
 
-    def __init__(self, number: int, members: Sequence[Member]) -> None:
-        super().__init__(number, members[0].delivery, _nobody)
+    def __init__(self, attempts: Attempts, members: Sequence[Member], hand_over: HandOver) -> None:
+        super().__init__(attempts.next_number(), members[0].delivery, _nobody)
+        self._attempts = attempts
+        self._hand_over = hand_over
         self.members = members
         self.has_begun = False
         """Whether it is known that it can't be taken back."""
@@ -84,11 +86,17 @@ class Chunk(Attempt):
             else:
                 member.delivery.happened(content)
 
-    def end(self, replies: bytes) -> None:
-        """Deal with what was not told before the end."""
+    def end(self, replies: bytes, values: Mapping[int, Any]) -> None:
+        """Deal with what was not told before the end: replies, and large values by their places. The rest of a chunk may be left."""
         for place, reply in pickle.loads(replies):
+            if place == CUT:
+                self._hand_over([member for member in self.members if member.is_open])
+                return
             member = self.members[place]
-            member.settle(member.delivery.receipt(reply))
+            member.settle(member.delivery.receipt(reply, partial(self._refer, values.get(place))))
+
+    def _refer(self, value: Any) -> Any:
+        return self._attempts.refer(*value)
 
     def end_by(self, receipt_of: Callable[[Any], Receipt]) -> None:
         """Make receipts of members that are left when something else than a reply comes."""
@@ -99,33 +107,3 @@ class Chunk(Attempt):
 
 def _nobody(_receipt: Receipt) -> None:
     """Stand for who waits for a whole chunk: its members have theirs."""
-
-
-class TakingBack:
-    """Takes members back: their chunk as a whole, and what nobody else takes back of it is handed over again."""
-
-    def __init__(self, attempts: Attempts, hand_over: Callable[[Sequence[Member]], None]) -> None:
-        self._attempts = attempts
-        self._hand_over = hand_over
-        self._lock = threading.Lock()
-
-    def cancel(self, member: Member) -> bool:
-        """Take back an attempt that has not begun; False if it has, or may have."""
-        with self._lock:
-            chunk = member.chunk
-            if not member.is_open or chunk is None or chunk.has_begun:
-                return False
-            if not chunk.is_withheld:
-                if not self._attempts.cancel(chunk):
-                    chunk.has_begun = True
-                    return False
-                chunk.is_withheld = True
-                timers.after(_WITHHELD_SECONDS, lambda: self._hand_over_again(chunk))
-            member.is_open = False
-            return True
-
-    def _hand_over_again(self, chunk: Chunk) -> None:
-        with self._lock:
-            left = [member for member in chunk.members if member.is_open]
-        if left:
-            self._hand_over(left)

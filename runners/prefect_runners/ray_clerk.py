@@ -21,7 +21,7 @@ from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_chunks import Chunk
 from prefect_runners.ray_endings import Ending, Gone, ended_by
-from prefect_runners.ray_values import ENDED, Kept
+from prefect_runners.ray_values import ENDED, ChunkWithValues, Kept
 from prefect_runners.ray_watch import SOONEST_SECONDS, Watch
 from prefect_runners.turns import Turn
 
@@ -33,7 +33,7 @@ _POLL_SECONDS_FOR_EACH = 3e-5
 """Many times of what it costs to look at one reference."""
 _MOST_POLLED = 256
 _VAIN_POLLS = 6
-_REPLIES = (bytes, Kept)
+_REPLIES = (bytes, Kept, ChunkWithValues)
 
 
 class Clerk:
@@ -182,12 +182,12 @@ class Clerk:
             if reply is None:
                 attempt.end_by(lambda member: self._ending(member, what))
             else:
-                attempt.end(reply)
+                attempt.end(reply, what.values if type(what) is ChunkWithValues else {})
         else:
             attempt.done(self._ending(attempt, what) if reply is None else self._receipt(attempt, reply, making))
 
     def _reply_in(self, attempt: Attempt, what: Any) -> tuple[bytes, Any]:
-        envelope = what.reply if type(what) is Kept else what
+        envelope = what if type(what) is bytes else what.reply
         return (envelope[1:], None) if envelope[:1] == ENDED else self._after_news(attempt, envelope)
 
     def _receipt(self, attempt: Attempt, reply: bytes, making: Any) -> Receipt:

@@ -68,6 +68,34 @@ class HeadStore:
                 news.append((int(key.split(b"/")[2]), message))
         return news
 
+    def ask_back(self, number: int, places: list[int]) -> None:
+        """Ask the worker of a chunk for some of its members, by their places."""
+        self._kv._internal_kv_put(self._key(b"asked", number), pickle.dumps(places), namespace=_NAMESPACE)
+
+    def asked_back(self, number: int) -> list[int] | None:
+        """Return which members of a chunk are asked for, None for none; once."""
+        places: list[int] | None = self._take(self._key(b"asked", number))
+        return places
+
+    def give_back(self, number: int, places: list[int]) -> None:
+        """Say which of them will not begin."""
+        self._kv._internal_kv_put(self._key(b"given", number), pickle.dumps(places), namespace=_NAMESPACE)
+
+    def given_back(self, number: int) -> list[int] | None:
+        """Return which of them will not begin, None if that is not known; once."""
+        places: list[int] | None = self._take(self._key(b"given", number))
+        return places
+
+    def _key(self, kind: bytes, number: int) -> bytes:
+        return b"%b/%b/%d" % (self._session, kind, number)
+
+    def _take(self, key: bytes) -> Any:
+        dumped = self._kv._internal_kv_get(key, namespace=_NAMESPACE)
+        if dumped is None:
+            return None
+        self._kv._internal_kv_del(key, namespace=_NAMESPACE)
+        return pickle.loads(dumped)
+
     def clear(self) -> None:
         """Leave nothing behind."""
         try:

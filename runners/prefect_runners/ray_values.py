@@ -51,6 +51,22 @@ class Kept:
         return pickle.loads(self.dumped, buffers=self.buffers)
 
 
+class ChunkWithValues:
+    """What an execution of many attempts leaves if some of their values are large: its reply, and those by their places.
+
+    Each is an object of its own in Ray, given with its making. It is owned by the worker that made it, and lost with that.
+    """
+
+    __slots__ = ("reply", "values")
+
+    def __init__(self, reply: bytes, values: dict[int, tuple[Any, tuple[int, int]]]) -> None:
+        self.reply = reply
+        self.values = values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChunkWithValues, (self.reply, self.values)
+
+
 class Inputs(Sequence[Any]):
     """What the references in a parcel stand for, loaded when it is asked for, so that what fails is told with the parcel.
 

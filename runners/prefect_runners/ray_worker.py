@@ -6,11 +6,14 @@ What comes of it is described in `ray_values`. What an attempt tells before its 
 
 from __future__ import annotations
 
+import _thread
 import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,10 +22,12 @@ from typing import Any, NamedTuple
 from prefect_core.engine import in_place
 from prefect_core.engine.workplace import Parcel
 from prefect_runners import ray_begun
+from prefect_runners.chunk_places import ChunkPlaces
 from prefect_runners.ray_store import HeadStore
-from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, Inputs, Kept
+from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, ChunkWithValues, Inputs, Kept
 
 _MOST_SESSIONS = 16
+_HEAR_SECONDS = 0.02
 
 
 class Order(NamedTuple):
@@ -61,8 +66,10 @@ def execute_small(order: bytes, *natives: Any) -> Any:
     return reply
 
 
-def execute_chunk(order: bytes) -> bytes:
+def execute_chunk(order: bytes) -> bytes | ChunkWithValues:
     """Run attempts one after the other; what Ray is given to call, with one return: their replies by their places. Never raises."""
+    import ray  # loaded before this is called, by Ray itself
+
     _shield.cover_this_task()
     name, number, payloads = pickle.loads(order)
     try:
@@ -71,12 +78,27 @@ def execute_chunk(order: bytes) -> bytes:
             Parcel(around, session.part(around), task, session.part(task), call) for around, task, call in payloads
         ]
     except Exception as error:
-        replies = [(place, in_place.unloadable(error).reply) for place in range(len(payloads))]
-        return ENDED_WITH_MORE + pickle.dumps((0, [], pickle.dumps(replies), None))
+        failed = [(place, in_place.unloadable(error).reply) for place in range(len(payloads))]
+        return ENDED_WITH_MORE + pickle.dumps((0, [], pickle.dumps(failed), None))
     news = _News(session.store, number)
-    replies = in_place.work_chunk(parcels, news.tell, lambda place: session.begins(f"{number}:{place}"))
+    values: dict[int, tuple[Any, tuple[int, int]]] = {}
+
+    def keep(place: int, value: Any) -> None:
+        kept = Kept.of(number, value)
+        values[place] = ray.put(kept), kept.making
+
+    places = ChunkPlaces()
+
+    def begins(place: int) -> None:
+        places.begin(place)
+        session.begins(f"{number}:{place}")
+
+    with _shield.hearing(_Hearing(session.store, number, places)):
+        replies = in_place.work_chunk(places.left(parcels), news.tell, keep, begins)
+    replies = places.marked(replies)
     ahead, late = news.close()
-    return ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))
+    envelope = ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))
+    return ChunkWithValues(envelope, values) if values else envelope
 
 
 def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Outcome]:
@@ -157,15 +179,54 @@ class _News:
             return self._ahead, self._late
 
 
+class _Hearing:
+    """Gives members of the chunk that runs here back, once somebody is known to ask for some: until then, nothing is looked for."""
+
+    def __init__(self, store: HeadStore, number: int, places: ChunkPlaces) -> None:
+        self._store = store
+        self._number = number
+        self._places = places
+        self._has_begun = False
+        self.is_over = False
+
+    def begin(self) -> None:
+        """Begin to look; called in the midst of whatever the main thread does, which may hold any lock."""
+        if not self._has_begun:
+            self._has_begun = True
+            _thread.start_new_thread(self._hear, ())
+
+    def _hear(self) -> None:
+        while not self.is_over:
+            try:
+                asked = self._store.asked_back(self._number)
+                if asked is not None:
+                    self._store.give_back(self._number, self._places.take_back(asked))
+            except Exception:
+                # The head does not answer: who asks gets no answer, and takes all for begun.
+                return
+            time.sleep(_HEAR_SECONDS)
+
+
 class _Shield:
     """Keeps `ray.cancel` from interrupting a body: it is for attempts that have not begun, and which have is known here only.
 
-    Ray interrupts the main thread if the task runs, by what Ctrl-C does. Bodies that are to be stopped are stopped with their process.
+    Ray interrupts the main thread if the task runs, by what Ctrl-C does. Bodies that are to be stopped are stopped with their process. A
+    chunk takes the interruption as a sign that some of it is asked for.
     """
 
     def __init__(self) -> None:
         self._task: str | None = None
         self._before: Any = None
+        self._hearing: _Hearing | None = None
+
+    @contextmanager
+    def hearing(self, hearing: _Hearing) -> Iterator[None]:
+        """Let a chunk hear what is asked of it in the block."""
+        self._hearing = hearing
+        try:
+            yield
+        finally:
+            self._hearing, hearing.is_over = None, True
 
     def cover_this_task(self) -> None:
         """Ignore interruptions for as long as Ray's present task runs."""
@@ -174,8 +235,11 @@ class _Shield:
             self._before = signal.signal(signal.SIGINT, self._interrupted)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        hearing = self._hearing
         if _present_task() != self._task and callable(self._before):
             self._before(number, frame)
+        elif hearing is not None:
+            hearing.begin()
 
 
 def _present_task() -> str | None:

@@ -12,6 +12,8 @@ import pytest
 from prefect_core import flow, history, task
 from prefect_core.settings import temporary_settings
 from prefect_core.testing.contract.journal import Journal
+from tests.clusters import chunk_bodies
+from tests.clusters.ray_bodies import is_alive
 
 pytestmark = pytest.mark.usefixtures("borrowed")
 
@@ -78,3 +80,36 @@ def test_one_that_does_not_heed_its_deadline_does_not_hold_up_its_chunk_for_ever
 
     names = [state.name for state in run(return_state=True).data]
     assert names[:2] == ["Completed", "TimedOut"]
+
+
+def test_a_chunk_that_keeps_a_value_for_long_ends_and_its_rest_goes_on(journal: Journal) -> None:
+    @flow(task_runner="ray")
+    def run() -> list[bytes]:
+        made = chunk_bodies.slow_first.map(range(4), journal, chunk=4)
+        made[0].wait()
+        journal.note("the first is known")
+        return made.result()
+
+    assert [value[:1] for value in run()] == [bytes([number]) for number in range(4)]
+    assert sorted(journal.lines()) == [*[f"begun {number}" for number in range(4)], "the first is known"]
+
+
+def test_a_value_of_a_chunk_whose_worker_has_gone_is_had_all_the_same(journal: Journal) -> None:
+    @flow(task_runner="ray")
+    def run() -> list[int]:
+        made = chunk_bodies.noted.map(range(4), journal, chunk=4)
+        made.wait()
+        process = chunk_bodies.processes(journal)[1]
+        os.kill(process, signal.SIGKILL)
+        while is_alive(process):
+            time.sleep(0.01)
+        length = chunk_bodies.length.with_options(retries=2)  # which Ray may give to the dead worker yet
+        return [length.submit(made[1]).result(), len(made[2].result())]
+
+    assert run() == [chunk_bodies.LARGE] * 2
+    store = history.open_store()
+    counts = [len(store.attempts(store.task_run(f"noted-{number}").key)) for number in range(4)]
+    # When Ray drops what a dead worker owned is its own affair; if it has, the value was made again alone.
+    assert counts[0] == counts[3] == 1
+    assert {1, 2}.issuperset(counts)
+    assert sum(counts) == len(journal.lines())

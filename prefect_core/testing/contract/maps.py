@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 from prefect_core import flow, task
+from prefect_core.futures import PrefectFutureList
+from prefect_core.references import Reference
+from prefect_core.results import load_result
 from prefect_core.testing.contract.journal import Journal, MakeRunner
 from prefect_core.testing.surroundings import Harness
+
+_LARGE = 300_000
 
 
 class Maps:
@@ -43,6 +50,78 @@ class Maps:
             return [state.name for state in choosy.map(range(7), chunk="auto", return_state=True)]
 
         assert run() == ["Failed", "Completed", "Completed"] * 2 + ["Failed"]
+
+    def test_large_values_of_a_chunk_are_used_like_any_others(self, make_runner: MakeRunner) -> None:
+        @task
+        def large(number: int) -> bytes:
+            return bytes([number]) * _LARGE if number % 3 else b"small"
+
+        @task
+        def joined(parts: list[bytes]) -> bytes:
+            return b"".join(parts)
+
+        @task
+        def size(data: bytes) -> int:
+            return len(data)
+
+        @flow(task_runner=make_runner())
+        def run() -> tuple[bytes, list[int], bytes]:
+            parts = large.map(range(6), chunk=3)
+            parts.wait()
+            for number in (1, 2, 4, 5):
+                assert isinstance(parts[number].state.data, Reference if make_runner().holds_values else bytes)
+            return joined.submit(parts[1:4]).result(), size.map(parts, chunk=2).result(), parts[5].result()
+
+        data, sizes, last = run()
+        assert data == b"\x01" * _LARGE + b"\x02" * _LARGE + b"small"
+        assert sizes == [5, _LARGE, _LARGE, 5, _LARGE, _LARGE]
+        assert last == b"\x05" * _LARGE
+
+    def test_stored_values_of_a_chunk_outlive_the_runner(self, make_runner: MakeRunner) -> None:
+        @task(persist_result=True)
+        def stored(number: int) -> bytes:
+            return bytes([number]) * _LARGE
+
+        @flow(task_runner=make_runner())
+        def run() -> list[Any]:
+            return list(stored.map(range(4), chunk=4))
+
+        states = run(return_state=True).data
+        for number, state in enumerate(states):
+            assert state.result() == load_result(state.state_details.task_run_id) == bytes([number]) * _LARGE
+
+    def test_what_has_not_begun_of_a_chunk_that_runs_is_taken_back(
+        self, make_runner: MakeRunner, world: Harness, journal: Journal
+    ) -> None:
+        @task
+        def body(number: int, waits: bool) -> None:
+            journal.note(f"begun {number}")
+            if waits:
+                journal.wait_for("go")
+
+        takes_chunks = make_runner().takes_chunks
+
+        @flow(task_runner=make_runner())
+        def run() -> None:
+            futures = body.map(range(6), [takes_chunks] * 6, chunk=6)
+
+            def let_go() -> None:
+                # The body under way ends when it is known that it is the last.
+                PrefectFutureList(futures[1:]).wait()
+                journal.note("go")
+
+            threading.Thread(target=let_go, daemon=True).start()
+            journal.wait_for("begun 0")
+            raise KeyError("enough")
+
+        assert run(return_state=True).is_failed()
+        journal.wait_for("go")
+        begun = [line for line in journal.lines() if line.startswith("begun")]
+        names = [world.state_names(f"body-{number}")[-1] for number in range(6)]
+        assert names.count("Completed") == len(begun)
+        assert set(names[len(begun) :]) <= {"Cancelled"}
+        if takes_chunks:
+            assert names == ["Completed"] + ["Cancelled"] * 5
 
     def test_a_map_over_a_map_with_windows_goes_element_by_element(self, make_runner: MakeRunner) -> None:
         @task

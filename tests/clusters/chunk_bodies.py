@@ -1,0 +1,42 @@
+"""Tasks that are mapped in chunks on clusters."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from prefect_core import task
+from prefect_core.testing.contract.journal import Journal
+
+LARGE = 300_000
+
+
+@task
+def slow_first(number: int, journal: Journal) -> bytes:
+    """Take longer than a chunk keeps quiet; the next one waits until somebody has heard of the first."""
+    journal.note(f"begun {number}")
+    if number == 0:
+        time.sleep(0.6)
+    elif number == 1:
+        journal.wait_for("the first is known")
+    return bytes([number]) * LARGE
+
+
+@task
+def noted(number: int, journal: Journal) -> bytes:
+    journal.note(f"{number} {os.getpid()}")
+    return bytes([number]) * LARGE
+
+
+@task
+def length(data: bytes) -> int:
+    return len(data)
+
+
+def processes(journal: Journal) -> dict[int, int]:
+    """Return where `noted` first ran, by its numbers: a chunk may come in two where whoever submits it is slow."""
+    first: dict[int, int] = {}
+    for line in journal.lines():
+        number, pid = map(int, line.split())
+        first.setdefault(number, pid)
+    return first
