@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from prefect_core.engine import in_place
 from prefect_core.engine.transport import Delivery, Transport
@@ -29,6 +29,19 @@ class Held(Reference):
         return self.native.result().value
 
 
+class _Item:
+    """One attempt of a chunk; its seat is taken when it begins, and holds its value if that is large."""
+
+    def __init__(self, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
+        self.delivery = delivery
+        self.done = done
+        self.seat: Future[Any] = Future()
+
+    def begins(self) -> bool:
+        """Take the seat; False if the attempt was taken back."""
+        return not self.seat.cancelled() and (self.seat.running() or self.seat.set_running_or_notify_cancel())
+
+
 class HoldingTaskRunner(TaskRunner):
     """Runs attempts on two threads, each when what it refers to has been made; `tells` sends news ahead."""
 
@@ -39,6 +52,7 @@ class HoldingTaskRunner(TaskRunner):
     def __init__(self) -> None:
         self.fetched = 0
         self.lost: set[Future[Any]] = set()
+        self._natives: WeakSet[Future[Any]] = WeakSet()
         self._held: WeakValueDictionary[Future[Any], Held] = WeakValueDictionary()
         self.early = 0
         self.chunks: list[int] = []
@@ -58,6 +72,7 @@ class HoldingTaskRunner(TaskRunner):
             return
         native: Future[in_place.Outcome] = Future()
         payload.handle = native
+        self._natives.add(native)
         self.early += sum(not one.done() for one in delivery.natives)
         self._when_done(list(delivery.natives), lambda: self._begin(delivery, native, done))
 
@@ -92,27 +107,42 @@ class HoldingTaskRunner(TaskRunner):
 
     def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
         self.chunks.append(len(chunk))
-        items: list[tuple[Delivery, Callable[[Receipt], None]]] = []
+        items: list[_Item] = []
         for payload, done in chunk:
             try:
-                items.append((self._transport.take(payload), done))
+                items.append(_Item(self._transport.take(payload), done))
+                payload.handle = items[-1].seat
             except Exception as error:
                 done(Receipt.of_unbegun(error))
         self._pool.submit(self._work_chunk, items)
 
-    def _work_chunk(self, items: list[tuple[Delivery, Callable[[Receipt], None]]]) -> None:
-        def tell(place: int, kind: str, content: Any) -> None:
-            delivery, done = items[place]
-            if kind == in_place.ENDED:
-                done(delivery.receipt(content))
-            else:
-                (delivery.begun if kind == in_place.BEGUN else delivery.happened)(content)
+    def _work_chunk(self, items: list[_Item]) -> None:
+        answered: set[int] = set()
 
-        for place, reply in in_place.work_chunk([delivery.parcel for delivery, _ in items], tell):
-            tell(place, in_place.ENDED, reply)
+        def tell(place: int, kind: str, content: Any) -> None:
+            item = items[place]
+            if kind == in_place.ENDED:
+                answered.add(place)
+                item.done(item.delivery.receipt(content, lambda: self._reference(item.seat)))
+            else:
+                (item.delivery.begun if kind == in_place.BEGUN else item.delivery.happened)(content)
+
+        def keep(place: int, value: Any) -> None:
+            items[place].seat.set_result(in_place.Outcome(True, b"", value))
+
+        is_cut = True
+        while is_cut:
+            left = [(place, item) for place, item in enumerate(items) if place not in answered]
+            parcels = ((place, item.delivery.parcel) for place, item in left if item.begins())
+            replies = in_place.work_chunk(parcels, tell, keep)
+            is_cut = any(place == in_place.CUT for place, _ in replies)
+            for place, reply in replies:
+                if place != in_place.CUT:
+                    tell(place, in_place.ENDED, reply)
 
     def reference_to(self, payload: Payload) -> Reference | None:
-        return self._reference(payload.handle) if payload.handle is not None else None
+        # Of what has a place in a chunk it is not known whether its value will be held.
+        return self._reference(payload.handle) if payload.handle in self._natives else None
 
     def cancel(self, payload: Payload) -> bool:
         return payload.handle is not None and payload.handle.cancel()
