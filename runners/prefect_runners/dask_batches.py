@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from distributed.worker import thread_state
+from dask.context import thread_state
 
 from prefect_runners.dask_attempts import Attempt
 from prefect_runners.dask_cluster import large_graphs_allowed
@@ -19,7 +19,7 @@ _MOST_BYTES = 8 << 20
 
 
 class Native(NamedTuple):
-    """A task of Dask, `function(dumped)` or `function(dumped, inputs)`, and the attempts that it stands for."""
+    """A task of Dask, `function(dumped, inputs)`, or `function(dumped)` without inputs, and the attempts that it stands for."""
 
     key: str
     attempts: tuple[Attempt, ...]
@@ -34,7 +34,7 @@ class Native(NamedTuple):
 
     def goes_with(self) -> tuple[Any, ...]:
         """Return what tasks of one call of `Client.map` have in common."""
-        return self.function, bool(self.inputs), self.options
+        return self.function, self.options
 
 
 class Batches:
@@ -88,7 +88,7 @@ class Batches:
         if not wanted:
             return
         arguments: list[list[Any]] = [[native.dumped for native in wanted]]
-        if wanted[0].inputs:
+        if any(native.inputs for native in wanted):
             arguments.append([native.inputs for native in wanted])
         is_large = sum(map(len, arguments[0])) > _MOST_BYTES
         try:

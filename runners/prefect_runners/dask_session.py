@@ -143,8 +143,7 @@ class Session:
         return self._transport.take(payload)
 
     def _hand_over_one(self, attempt: Attempt, natives: list[Any]) -> None:
-        work = dask_worker.work_with_inputs if natives else dask_worker.work
-        self._hand_over(work, (attempt,), tuple(attempt.delivery.parcel), natives)
+        self._hand_over(dask_worker.work, (attempt,), tuple(attempt.delivery.parcel), natives)
 
     def _hand_over_chunk(self, attempts: list[Attempt]) -> None:
         parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]

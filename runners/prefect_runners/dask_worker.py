@@ -125,13 +125,8 @@ def _forget_oldest(keys: dict[str, None]) -> None:
 _here = Begun()
 
 
-def work(dumped: bytes) -> Outcome:
+def work(dumped: bytes, inputs: Sequence[Any] = ()) -> Outcome:
     """Run an attempt, tell the near end how it goes and how it ended, and leave its outcome with Dask."""
-    return work_with_inputs(dumped, ())
-
-
-def work_with_inputs(dumped: bytes, inputs: Sequence[Any]) -> Outcome:
-    """Do so with an attempt that refers to values of Dask."""
     topic, key, is_guarded, parcel = pickle.loads(dumped)
     if not _here.may_begin(key):
         return Outcome(False, b"")

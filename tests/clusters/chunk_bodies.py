@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from prefect_core import task
 from prefect_core.testing.contract.journal import Journal
@@ -31,6 +32,19 @@ def noted(number: int, journal: Journal) -> bytes:
 @task
 def length(data: bytes) -> int:
     return len(data)
+
+
+@task
+def meet(number: int, folder: str) -> int:
+    """Be quick, but for one, which waits for what is submitted after it."""
+    met = Path(folder) / "met"
+    if number == 61:
+        met.touch()
+    until = time.monotonic() + 30
+    while number == 60 and not met.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return number
 
 
 def processes(journal: Journal) -> dict[int, int]:

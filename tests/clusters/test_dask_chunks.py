@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -63,3 +64,15 @@ def test_a_value_of_a_chunk_that_is_lost_with_its_worker_is_made_again_alone(
     counts = [len(store.attempts(store.task_run(f"noted-{number}").key)) for number in range(4)]
     assert counts == [1, 2, 1 + (chunk_bodies.processes(journal)[2] == killed[0]), 1]
     assert sum(counts) == len(journal.lines())
+
+
+def test_quick_calls_go_together_and_none_waits_for_one_that_it_shares_a_chunk_with(
+    processes: Any, tmp_path: Path
+) -> None:
+    @flow(task_runner=DaskTaskRunner(cluster=processes))
+    def run() -> list[int]:
+        return [future.result() for future in [chunk_bodies.meet.submit(x, str(tmp_path)) for x in range(200)]]
+
+    assert run() == list(range(200))
+    attempts = history.open_store().task_run("meet-60"), history.open_store().task_run("meet-61")
+    assert [run.run_count for run in attempts] == [1, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,3 +114,13 @@ def test_a_value_of_a_chunk_whose_worker_has_gone_is_had_all_the_same(journal: J
     assert counts[0] == counts[3] == 1
     assert {1, 2}.issuperset(counts)
     assert sum(counts) == len(journal.lines())
+
+
+def test_quick_calls_go_together_and_none_waits_for_one_that_it_shares_a_chunk_with(tmp_path: Path) -> None:
+    @flow(task_runner="ray")
+    def run() -> list[int]:
+        return [future.result() for future in [chunk_bodies.meet.submit(x, str(tmp_path)) for x in range(200)]]
+
+    assert run() == list(range(200))
+    attempts = history.open_store().task_run("meet-60"), history.open_store().task_run("meet-61")
+    assert [run.run_count for run in attempts] == [1, 1]
