@@ -29,9 +29,11 @@ _log = logging.getLogger("prefect_core.engine")
 _STOP_SECONDS = 5.0
 _SLEEP_SECONDS = 1.0
 _SHORTEST_POLL_SECONDS = 0.001
-_POLL_SECONDS_FOR_EACH = 3e-5
+_LONGEST_POLL_SECONDS = 0.008
+_POLL_SECONDS_FOR_EACH = 1e-4
 """Many times of what it costs to look at one reference."""
-_MOST_POLLED = 256
+_LEAST_POLLED, _MOST_POLLED = 16, 256
+_POLLED_FOR_ONE_ENDED = 4
 _VAIN_POLLS = 6
 _REPLIES = (bytes, Kept, ChunkWithValues)
 
@@ -50,6 +52,8 @@ class Clerk:
         self._is_polling = False
         self._threads: list[threading.Thread] = []
         self._vain_polls = 0
+        self._polled = _MOST_POLLED
+        """How many are asked for at once."""
         watch.tell = self.tell
         self.serve_on()
 
@@ -112,12 +116,15 @@ class Clerk:
     def _poll(self, turn: Turn) -> None:
         """Deal with all that has ended."""
         # What came first mostly ends first. Where it does not, all that is open is asked for in turn.
-        replies = self._attempts.replies(None if self._vain_polls % 2 else _MOST_POLLED)
+        replies = self._attempts.replies(None if self._vain_polls % 2 else self._polled)
         ended = self._wait(list(replies)) if replies else []
         if not replies or (not ended and self._vain_polls >= _VAIN_POLLS):
             self._fall_asleep()
             return
         self._vain_polls = 0 if ended else self._vain_polls + 1
+        # Each that is asked for costs Ray something, and in a chain few end at a time.
+        fewer = max(_LEAST_POLLED, min(_MOST_POLLED, _POLLED_FOR_ONE_ENDED * len(ended)))
+        self._polled = fewer if ended else _MOST_POLLED
         for reply, value in zip(ended, self._values(ended), strict=True):
             self._deal_with(replies[reply], value)
             if turn.is_over:
@@ -125,7 +132,7 @@ class Clerk:
                 return
 
     def _wait(self, replies: list[Any]) -> list[Any]:
-        seconds = max(_SHORTEST_POLL_SECONDS, _POLL_SECONDS_FOR_EACH * len(replies))
+        seconds = min(max(_SHORTEST_POLL_SECONDS, _POLL_SECONDS_FOR_EACH * len(replies)), _LONGEST_POLL_SECONDS)
         try:
             ended: list[Any] = self._attempts.ray.wait(
                 replies, num_returns=len(replies), timeout=seconds, fetch_local=False
