@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prefect_core.placement import Resources
     from prefect_core.references import Reference
     from prefect_core.runs import FlowRun, TaskRun
+    from prefect_core.storage import StorageSpec
     from prefect_core.waiting import Signal
 
 
@@ -30,7 +31,7 @@ class Payload:
     for a body that may outlive its attempt, and fires when the body has ended. `after` are references to values that the body doesn't
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
     attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
-    values.
+    values; `storage` is the storage that the user named for the value, if there is one.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Payload:
         "priority",
         "resources",
         "started",
+        "storage",
         "storing",
         "timeout_seconds",
         "variables",
@@ -74,6 +76,7 @@ class Payload:
         self.storing: Callable[[], Any] | None = None
         self.resources: Resources = {}
         self.priority = 0
+        self.storage: StorageSpec | None = None
         self.handle: Any = None
         self.is_again = False
         """Whether the run has ended before, and makes a value again that was lost since."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 from prefect_core import endless_waits, loops
@@ -22,7 +24,7 @@ class Slot(Protocol):
     """A place in a runner, held by the thread that runs a body."""
 
     def give_back(self, is_done: Callable[[], bool]) -> None:
-        """Let others use the place while its holder waits; may run other bodies until `is_done()`."""
+        """Let others use the place while its holder waits; may run other bodies until `is_done()`. May be called again meanwhile."""
         ...
 
     def take_again(self) -> None:
@@ -219,23 +221,35 @@ def _block_until(opened: Signal, timeout: float | None, slot: Slot | None) -> bo
     opened.add_done_callback(lambda _: latch.release())
     if slot is None or opened.done():
         return acquire(latch, timeout)
-    slot.give_back(opened.done)
+    until = None if timeout is None else time.monotonic() + timeout
+    give_back = partial(slot.give_back, opened.done if until is None else lambda: _is_over(opened, until))
     try:
-        return acquire(latch, timeout)
+        give_back()
+        return acquire(latch, None if until is None else max(0.0, until - time.monotonic()), give_back)
     finally:
         slot.take_again()
 
 
-def acquire(latch: threading.Lock, timeout: float | None) -> bool:
-    """Wait for the latch; the main thread in rounds, since a signal that comes just before a wait for a lock does not end that wait."""
+def _is_over(opened: Signal, until: float) -> bool:
+    return opened.done() or time.monotonic() >= until
+
+
+def acquire(latch: threading.Lock, timeout: float | None, between: Callable[[], object] | None = None) -> bool:
+    """Wait for the latch; the main thread in rounds, since a signal that comes just before a wait for a lock does not end that wait.
+
+    `between` is called between rounds.
+    """
     left = threading.TIMEOUT_MAX if timeout is None else min(timeout, threading.TIMEOUT_MAX)
     if threading.current_thread() is not threading.main_thread():
         return latch.acquire(timeout=left)
+    until = time.monotonic() + left
     while left > 0:
         if latch.acquire(timeout=min(left, _ROUND_SECONDS)):
             return True
-        left -= _ROUND_SECONDS
-    return False
+        if between is not None:
+            between()
+        left = until - time.monotonic()
+    return latch.acquire(blocking=False)
 
 
 async def until_done(signals: Collection[Signal], enough: Callable[[Any], bool] | None = None) -> None:

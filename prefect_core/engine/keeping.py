@@ -40,6 +40,7 @@ _UNCHANGEABLE: frozenset[type] = frozenset({type(None), bool, int, float, comple
 """Of these the very object may be given again; of others, whoever had it may have changed it."""
 
 if TYPE_CHECKING:
+    from prefect_core.storage import StorageSpec
     from prefect_core.waiting import Signal
 
 
@@ -247,6 +248,11 @@ class Keeping:
     def in_memory(self) -> bool:
         """Whether the state holds the value, and not only where it is stored."""
         return self._plan.in_memory
+
+    @property
+    def named_storage(self) -> StorageSpec | None:
+        """Where the value is to be stored, if it is and somebody named a place."""
+        return self._plan.named_storage if self._stores else None
 
     def makings(self) -> tuple[int, ...]:
         """Return from which makings of its inputs the value is computed."""

@@ -66,10 +66,13 @@ class NestedRunner(TaskRunner):
         self.stand_ins.close()
 
 
-def run_attempt(payload: Payload, stand_ins: StandIns) -> Receipt:
-    """Run a body of either colour, which lets stand-ins work while it waits, and block this thread until it has ended."""
+def run_attempt(payload: Payload, stand_ins: StandIns, place: waiting.Slot | None = None) -> Receipt:
+    """Run a body of either colour, which lets stand-ins work while it waits, and block this thread until it has ended.
+
+    `place` is what an engine has given to this thread, to be given back while an async body runs elsewhere.
+    """
     if payload.is_async:
-        receipt: Receipt = portal.run(_adopt, payload, stand_ins)
+        receipt: Receipt = portal.run(_adopt, payload, stand_ins, place=place)
         return receipt
     with waiting.holding(Part(stand_ins)):
         return remote.run_attempt(payload)
@@ -169,7 +172,7 @@ class NestedDispatcher(Dispatcher):
 class Children:
     """What the body of one attempt submits, if it does: most don't, and it costs nothing then. Also the slot of the body's thread."""
 
-    __slots__ = ("_dispatcher", "_has_ended", "_recorder")
+    __slots__ = ("_dispatcher", "_has_ended", "_recorder", "place")
 
     _making = threading.Lock()
 
@@ -177,6 +180,8 @@ class Children:
         self._recorder = recorder
         self._dispatcher: NestedDispatcher | None = None
         self._has_ended = False
+        self.place: waiting.Slot | None = None
+        """What an engine has given to the thread, which is given back too."""
 
     @property
     def dispatcher(self) -> NestedDispatcher:
@@ -193,9 +198,13 @@ class Children:
     def give_back(self, is_done: Callable[[], bool]) -> None:
         """Let a stand-in work while the body waits (`waiting.Slot`)."""
         self.dispatcher.stand_ins.wait_begins(self, is_done)
+        if self.place is not None:
+            self.place.give_back(is_done)
 
     def take_again(self) -> None:
         """Take note that the body goes on."""
+        if self.place is not None:
+            self.place.take_again()
         self.dispatcher.stand_ins.wait_ends(self)
 
     def wind_up(self, receipt: Receipt) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_core import loops, waiting
@@ -144,8 +145,8 @@ def host() -> LoopHost:
     return _portal.host()
 
 
-def run(function: AsyncFunction[T], *args: Any) -> T:
-    """Run a coroutine function on the loop in a thread and block until it has ended.
+def run(function: AsyncFunction[T], *args: Any, place: waiting.Slot | None = None) -> T:
+    """Run a coroutine function on the loop in a thread and block until it has ended; `place` is given back meanwhile.
 
     Called on that loop's own thread, where blocking would never end, it runs it in a further thread with a loop of its own.
     """
@@ -171,7 +172,7 @@ def run(function: AsyncFunction[T], *args: Any) -> T:
     else:
         cancel = portal.spawn(carry_out)
         try:
-            waiting.acquire(over, None)
+            waiting.acquire(over, None, partial(place.give_back, lambda: bool(outcome)) if place is not None else None)
         except BaseException:
             cancel()
             raise

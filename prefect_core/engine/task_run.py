@@ -227,6 +227,7 @@ def _payload(call: TaskCall) -> Payload:
         payload.after = call.held.after
     if call.keeping is not None:
         payload.storing = call.keeping.order
+        payload.storage = call.keeping.named_storage
     return payload
 
 

@@ -317,6 +317,7 @@ class _Attempt:
         payload.variables = _variables_here()
         payload.variables.run(context.set_tags, call.tags)
         payload.started = self._begin
+        self._children.place = waiting.current_slot()
         with waiting.holding(self._children):
             receipt = self._run_body(payload)
             self.is_clean = self._children.wind_up(receipt)
@@ -326,7 +327,7 @@ class _Attempt:
 
     def _run_body(self, payload: Payload) -> Receipt:
         if payload.is_async:
-            return run_attempt(payload, self._children.dispatcher.stand_ins)
+            return run_attempt(payload, self._children.dispatcher.stand_ins, self._children.place)
         if payload.timeout_seconds and threading.current_thread() is not threading.main_thread():
             payload.function = partial(_call_holding, self._children, payload.function)
             return drive.run_with_deadline(payload)

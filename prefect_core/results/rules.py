@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import options
 from prefect_core.serializers import Serializer, check_serializer, resolve_serializer
 from prefect_core.settings import current as settings
-from prefect_core.storage import Storage, check_storage, resolve_storage
+from prefect_core.storage import Storage, StorageSpec, check_storage, resolve_storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,8 +145,13 @@ class Plan:
     @property
     def storage(self) -> Storage:
         """Where objects go. Raises what `resolve_storage` raises."""
-        now = settings()
-        return resolve_storage(self._storage or now.results_storage or now.home / "storage")
+        return resolve_storage(self.named_storage or settings().home / "storage")
+
+    @property
+    def named_storage(self) -> StorageSpec | None:
+        """Where a task, a run around it, or the settings say that objects go; None for the folder of this machine that is taken else."""
+        named: StorageSpec | None = self._storage or settings().results_storage
+        return named
 
     @property
     def serializer(self) -> Serializer:

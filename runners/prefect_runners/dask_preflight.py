@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import threading
-from collections import Counter
-from importlib import metadata
+import secrets
+from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
-
-import prefect_core
 from prefect_core.errors import RunnerError
-from prefect_runners import dask_worker
+from prefect_runners import dask_worker, modules_by_value, versions
+from prefect_runners.storage_probe import NoWorkers
 
-_COMPARED = ("python", "prefect_core", "cloudpickle", "dask", "distributed")
-_MISSING = "not installed"
+_COMPARED = ("prefect_core", "cloudpickle", "dask", "distributed")
 _SCHEDULER = "the scheduler"
+_WORKER_SECONDS = 30
 
 
 def check_versions(client: Any) -> None:
@@ -25,40 +21,25 @@ def check_versions(client: Any) -> None:
 
     Raises `RunnerError` with a table of what differs.
     """
-    asked = [name for name in _COMPARED if name != "python"]
-    told = client.get_versions(packages=asked)
-    here = {**_versions_of({"packages": {"python": ".".join(map(str, sys.version_info))}}), **_here()}
+    told = client.get_versions(packages=list(_COMPARED))
     theirs = {_SCHEDULER: told["scheduler"], **told["workers"]}
     theirs = {address: _versions_of(found) for address, found in theirs.items()}
     _look_closer(client, theirs)
-    rows = [
-        (name, here[name], address, found[name])
-        for address, found in sorted(theirs.items())
-        for name in _COMPARED
-        if found[name] != here[name]
-    ]
-    if rows:
-        raise RunnerError(_table(rows))
-
-
-def _here() -> dict[str, str]:
-    return {
-        "prefect_core": prefect_core.__version__,
-        **{name: metadata.version(name) for name in ("cloudpickle", "dask", "distributed")},
-    }
+    table = versions.difference("the Dask cluster", versions.here(_COMPARED), theirs)
+    if table is not None:
+        raise RunnerError(table)
 
 
 def _versions_of(told: Any) -> dict[str, str]:
     packages = (told or {}).get("packages", {})
-    found = {name: str(packages.get(name) or _MISSING) for name in _COMPARED}
-    # Bytecode and pickles depend on no more than this.
-    found["python"] = ".".join(found["python"].split(".")[:2])
+    found = {name: str(packages.get(name) or versions.MISSING) for name in ("python", *_COMPARED)}
+    found["python"] = versions.python_of(found["python"])
     return found
 
 
 def _look_closer(client: Any, theirs: dict[str, dict[str, str]]) -> None:
     """Ask those themselves that have no metadata of the package: it may lie on their path as a checkout."""
-    unsure = [address for address, found in theirs.items() if found["prefect_core"] == _MISSING]
+    unsure = [address for address, found in theirs.items() if found["prefect_core"] == versions.MISSING]
     answers: dict[str, Any] = {}
     if _SCHEDULER in unsure:
         unsure.remove(_SCHEDULER)
@@ -71,73 +52,24 @@ def _look_closer(client: Any, theirs: dict[str, dict[str, str]]) -> None:
             theirs[address]["prefect_core"] = answer
 
 
-def _table(rows: list[tuple[str, str, str, str]]) -> str:
-    titles = ("what", "here", "where", "there")
-    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(4)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (titles, *rows)]
-    cures = []
-    names = {row[0] for row in rows}
-    if "python" in names:
-        cures.append("run the flow and the cluster with the same minor version of Python")
-    packages = sorted({f"{name}=={here}" for name, here, _, _ in rows if name != "python"})
-    if packages:
-        cures.append(f"install there: pip install {' '.join(packages)}")
-    text = "\n".join(line.rstrip() for line in lines)
-    return (
-        f"The software of the Dask cluster differs from that of the flow's process:\n{text}\nTo do: {'; '.join(cures)}."
-    )
+def lacks(client: Any, module: str) -> bool:
+    """Tell whether some worker can't import a module."""
+    answers = client.run(modules_by_value.failures_of_imports, [module], on_error="ignore")
+    return any(module in failures for failures in answers.values())
 
 
-class Modules:
-    """The modules that functions of tasks are in. What workers can't import travels by value for as long as the run lasts."""
+def run_there(client: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function on a worker, always the same as long as it lives, beside the tasks that run there.
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._known: set[str] = {"__main__", "builtins"}
-        self._lock = threading.Lock()
-        self._by_value: list[str] = []
-
-    def look_at(self, task: Any) -> bool:
-        """Ask the workers for the module of a task's function, once for each module; True if it is to travel by value from now on."""
-        module = getattr(task.fn, "__module__", None)
-        if not isinstance(module, str) or module in self._known:
-            return False
-        with self._lock:
-            if module in self._known:
-                return False
-            is_missing = module in sys.modules and self._is_missing(module)
-            if is_missing:
-                _travels_by_value(module)
-                self._by_value.append(module)
-            self._known.add(module)
-            return is_missing
-
-    def _is_missing(self, module: str) -> bool:
-        answers = self._client.run(dask_worker.failures_of_imports, [module], on_error="ignore")
-        return any(module in failures for failures in answers.values())
-
-    def close(self) -> None:
-        """Let modules travel by name again."""
-        while self._by_value:
-            _travels_by_name(self._by_value.pop())
-
-
-_users: Counter[str] = Counter()
-_lock = threading.Lock()
-
-
-def _travels_by_value(module: str) -> None:
-    with _lock:
-        if not _users[module] and module in cloudpickle.list_registry_pickle_by_value():
-            # Its user has asked for it, and is not to lose it behind us.
-            _users[module] += 1
-        if not _users[module]:
-            cloudpickle.register_pickle_by_value(sys.modules[module])
-        _users[module] += 1
-
-
-def _travels_by_name(module: str) -> None:
-    with _lock:
-        _users[module] -= 1
-        if not _users[module]:
-            cloudpickle.unregister_pickle_by_value(sys.modules[module])
+    Where there is no worker yet, one is waited for, so that an adaptive cluster starts it. Raises `NoWorkers` if none comes.
+    """
+    workers = sorted(client.scheduler_info()["workers"])
+    if workers:
+        return client.run(dask_worker.aside, function, *args, workers=workers[:1])[workers[0]]
+    asked = client.submit(function, *args, key=f"prefect-core-preflight-{secrets.token_hex(4)}", pure=False, retries=0)
+    try:
+        return asked.result(timeout=_WORKER_SECONDS)
+    except TimeoutError as error:
+        raise NoWorkers from error
+    finally:
+        asked.cancel()

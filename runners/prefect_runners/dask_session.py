@@ -11,6 +11,7 @@ import itertools
 import pickle
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -23,14 +24,15 @@ from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.task_runners import Host
-from prefect_runners import dask_natives, dask_worker
+from prefect_runners import dask_natives, dask_preflight, dask_worker
 from prefect_runners.dask_attempts import Attempt, Attempts
 from prefect_runners.dask_batches import Batches, Native
 from prefect_runners.dask_cluster import Connection, Wanted
 from prefect_runners.dask_guard import Guard
 from prefect_runners.dask_natives import DaskReference, InChunk
-from prefect_runners.dask_preflight import Modules, check_versions
 from prefect_runners.dask_taking_back import TakingBack
+from prefect_runners.modules_by_value import Modules
+from prefect_runners.storage_probe import Probes
 
 if TYPE_CHECKING:
     from prefect_runners.dask import DaskTaskRunner
@@ -62,6 +64,7 @@ class Session:
         self._count = itertools.count()
         self._is_closed = False
         self._modules: Modules | None = None
+        self._probes: Probes | None = None
         self._batches: Any = None
         self.client: Any = None
 
@@ -70,8 +73,9 @@ class Session:
         self._connection.open()
         client = self.client = self._connection.client
         dask_natives.register()
-        check_versions(client)
-        self._modules = Modules(client)
+        dask_preflight.check_versions(client)
+        self._modules = Modules(partial(dask_preflight.lacks, client))
+        self._probes = Probes(partial(dask_preflight.run_there, client))
         self._attempts.listen(client, self._connection.place)
         self._batches = Batches(client, self._attempts.is_open, self._refused)
         self._batches.start()
@@ -140,6 +144,8 @@ class Session:
         assert isinstance(around, TaskRunContext)
         if self._modules is not None and self._modules.look_at(around.task):
             transport.forget(around.task)
+        if self._probes is not None and self._attempts.broken is None:
+            self._probes.look_at(payload)
         return self._transport.take(payload)
 
     def _hand_over_one(self, attempt: Attempt, natives: list[Any]) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib
 import pickle
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -234,15 +233,9 @@ async def give_up(keys: Collection[str]) -> bool:
     return True
 
 
-def failures_of_imports(modules: Collection[str]) -> dict[str, str]:
-    """Return what importing modules here raises, by module."""
-    failures = {}
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except BaseException as error:
-            failures[module] = f"{type(error).__name__}: {error}"
-    return failures
+async def aside(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function here, on a thread beside those that run tasks."""
+    return await asyncio.to_thread(function, *args)
 
 
 def version() -> str:

@@ -16,11 +16,12 @@ from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.task_runners import Host, TaskRunner
-from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight
+from prefect_runners import ray_cluster, ray_objects, ray_options, ray_preflight, ray_seat
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_begun import Book
 from prefect_runners.ray_chunks import Chunk, Member
 from prefect_runners.ray_clerk import Clerk
+from prefect_runners.ray_preflight import Preflight
 from prefect_runners.ray_store import HeadStore, Session
 from prefect_runners.ray_taking_back import TakingBack
 from prefect_runners.ray_watch import Watch
@@ -33,7 +34,8 @@ class RayTaskRunner(TaskRunner):
     """Runs tasks on Ray, each attempt as one Ray task.
 
     If this process has an initialised Ray, or `address` names a cluster ("auto", "host:6379", "ray://host:10001"), that is borrowed, and
-    left as it was found. Otherwise a local Ray is started with `init_kwargs` (what `ray.init` takes) and shut down when the flow run ends.
+    left as it was found. Otherwise a local Ray is started with `init_kwargs` (what `ray.init` takes) and shut down when the flow run ends;
+    with `keep_warm` it is left to the next flow run of this process with the same settings.
 
     Values over 64 KiB stay in Ray's memory and move between tasks there. As everywhere in Ray, NumPy arrays among them are read-only views:
     copy one to change it. What a body submits runs in its own worker.
@@ -44,13 +46,18 @@ class RayTaskRunner(TaskRunner):
     holds_values = True
     takes_chunks = True
 
-    def __init__(self, address: str | None = None, init_kwargs: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, init_kwargs: dict[str, Any] | None = None, *, keep_warm: bool = False
+    ) -> None:
         if address is not None and (not isinstance(address, str) or not address):
             raise TypeError(f"'address' must be a text such as 'auto' or 'host:6379', or None; got {address!r}.")
         if init_kwargs is not None and not isinstance(init_kwargs, dict):
             raise TypeError(f"'init_kwargs' must be a dict of arguments for ray.init, or None; got {init_kwargs!r}.")
+        if keep_warm and address is not None:
+            raise ValueError("Cannot specify `keep_warm` and `address`: a borrowed Ray is never shut down.")
         self.address = address
         self.init_kwargs = dict(init_kwargs or {})
+        self.keep_warm = keep_warm
         self._transport = Transport(home=self)
         self._lease: ray_cluster.Lease | None = None
         self._attempts: Attempts | None = None
@@ -62,6 +69,8 @@ class RayTaskRunner(TaskRunner):
         self._taking_back: TakingBack | None = None
         self._clerk: Clerk | None = None
         self._session = b""
+        self._preflight: Preflight | None = None
+        self._leave_seat: Callable[[], None] | None = None
         self._functions: dict[int, Any] = {}
         """What Ray calls for an attempt, by how many objects come of it; 0 for a chunk of attempts."""
 
@@ -70,28 +79,35 @@ class RayTaskRunner(TaskRunner):
         return cls(argument)
 
     def options(self) -> dict[str, Any]:
-        return {"address": self.address, "init_kwargs": self.init_kwargs or None}
+        return {
+            "address": self.address,
+            "init_kwargs": self.init_kwargs or None,
+            "keep_warm": self.keep_warm or None,
+        }
 
     def duplicate(self) -> RayTaskRunner:
-        return type(self)(self.address, self.init_kwargs)
+        return type(self)(self.address, self.init_kwargs, keep_warm=self.keep_warm)
 
     def start(self, host: Host) -> None:
         """Connect to Ray or start it. Raises `ConfigurationError` where it is missing, and `RunnerError` where that can't be."""
-        self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs)
+        self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs, keep_warm=self.keep_warm)
         if not lease.is_local:
-            ray_preflight.check(lease.ray)
+            ray_preflight.check_versions(lease.ray)
         ray_objects.let_references_travel(type(self))
         self._session = f"session-{uuid.uuid4().hex}".encode()
         self._store = store = HeadStore(self._session)
         self._begun = begun = Book(store)
-        store.open(Session([str(Path(entry).absolute()) for entry in sys.path], begun.folder))
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        store.open(Session(path, begun.folder))
+        self._preflight = Preflight(lease, self._session, path)
         remote = lease.ray.remote
         self._functions = {
             0: remote(num_returns=1, max_retries=0)(execute_chunk),
             1: remote(num_returns=1, max_retries=0)(execute_small),
             2: remote(num_returns=2, max_retries=0)(execute),
         }
-        self._attempts = Attempts(lease.ray, self, begun, host.engine_is_gone)
+        self._attempts = attempts = Attempts(lease.ray, self, begun, host.engine_is_gone)
+        self._leave_seat = ray_seat.open_for(lease.ray, lambda: list(attempts.replies(None)))
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
         self._clerk = Clerk(self._attempts, self._watch)
         self._taking_back = TakingBack(self._attempts, store, self._hand_over_chunk)
@@ -100,6 +116,8 @@ class RayTaskRunner(TaskRunner):
         attempts, clerk = self._attempts, self._clerk
         if attempts is None or clerk is None:
             raise RunnerError("The task runner must be started before submitting work.")
+        options = ray_options.of(payload)
+        self._look_ahead(payload, options)
         delivery = self._transport.take(payload)
         if attempts.dead is not None:
             done(delivery.lost(attempts.dead, "", began=False))
@@ -109,14 +127,19 @@ class RayTaskRunner(TaskRunner):
             return
         attempt = payload.handle = attempts.new(delivery, done)
         try:
-            attempt.reply, attempt.made = self._hand_over(attempt, delivery)
+            attempt.reply, attempt.made = self._hand_over(attempt, delivery, options)
         except Exception as error:
             attempts.close(attempt)
             raise RunnerError(f"Ray did not take {payload.run.name!r}: {describe(error)}") from error
         clerk.expect(attempt)
         self._watch.rouse()
 
-    def _hand_over(self, attempt: Attempt, delivery: Delivery) -> Any:
+    def _look_ahead(self, payload: Payload, options: dict[str, Any]) -> None:
+        assert self._attempts is not None
+        if self._preflight is not None and self._attempts.dead is None:
+            self._preflight.look_at(payload, options)
+
+    def _hand_over(self, attempt: Attempt, delivery: Delivery, options: dict[str, Any]) -> Any:
         natives, foreign = ray_objects.unwrapped(delivery.natives)
         parcel = delivery.parcel
         self._leave_parts(parcel)
@@ -124,7 +147,7 @@ class RayTaskRunner(TaskRunner):
         assert self._attempts is not None
         number_of_returns = 1 if self._attempts.sizes.is_small(parcel.task) else 2
         function = self._functions[number_of_returns]
-        name, options = delivery.payload.run.name, ray_options.of(delivery.payload)
+        name = delivery.payload.run.name
         if options:
             left = function.options(name=name, **options).remote(order, *natives)
         else:
@@ -144,6 +167,7 @@ class RayTaskRunner(TaskRunner):
         members = []
         for payload, done in chunk:
             try:
+                self._look_ahead(payload, ray_options.of(payload))
                 member = payload.handle = Member(self._transport.take(payload), done)
                 self._leave_parts(member.delivery.parcel)
                 members.append(member)
@@ -211,6 +235,11 @@ class RayTaskRunner(TaskRunner):
 
     def stop(self) -> None:
         clerk, self._clerk = self._clerk, None
+        if self._leave_seat is not None:
+            self._leave_seat()
+            self._leave_seat = None
+        if self._preflight is not None:
+            self._preflight.close()
         try:
             if self._attempts is not None and clerk is not None:
                 self._attempts.force_all(_STOP_SECONDS)
@@ -224,7 +253,7 @@ class RayTaskRunner(TaskRunner):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A task that names this runner may be mentioned by a function that travels.
-        return type(self), (self.address, self.init_kwargs)
+        return partial(type(self), self.address, self.init_kwargs, keep_warm=self.keep_warm), ()
 
 
 def _unsent(error: Exception) -> Receipt:

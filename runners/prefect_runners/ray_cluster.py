@@ -1,7 +1,7 @@
 """Ray as this process has it: started for a runner, connected to by one, or somebody else's.
 
-A process has one Ray. What a runner of ours started serves every runner that comes while it is up, and ends with the last of them; what
-was there before is borrowed and left as it is found.
+A process has one Ray. What a runner of ours started serves every runner that comes while it is up, and ends with the last of them, or is
+kept warm for the next one with the same settings; what was there before is borrowed and left as it is found.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +41,13 @@ class _Shared:
         self.lock = threading.Lock()
         self.users = 0
         self.is_local = False
+        self.init_kwargs: dict[str, Any] = {}
+        self.connection: object = None
+        """That of the Ray which is kept warm."""
+
+    def is_warm(self, ray: ModuleType) -> bool:
+        """Tell whether the Ray of this process is one that was kept warm, and nobody uses."""
+        return not self.users and self.connection is not None and connection(ray) == self.connection
 
 
 _ours = _Shared()
@@ -54,37 +63,53 @@ class Lease:
         """Whether it was started here, with this very Python."""
 
     def give_back(self) -> None:
-        """Leave; the last one shuts down what was ours."""
+        """Leave; the last one shuts down what was ours and is not kept warm."""
         if not self.is_ours:
             return
         self.is_ours = False
         with _ours.lock:
             _ours.users -= 1
-            if _ours.users == 0 and self.ray.is_initialized():
+            if _ours.users == 0 and self.ray.is_initialized() and not _ours.is_warm(self.ray):
                 self.ray.shutdown()
 
 
-def connect(address: str | None, init_kwargs: dict[str, Any]) -> Lease:
+def connect(address: str | None, init_kwargs: dict[str, Any], *, keep_warm: bool = False) -> Lease:
     """Take part in the Ray of this process, which is connected or started if there is none.
 
-    Raises `ConfigurationError` without Ray, and `RunnerError` that says what was tried.
+    One that is started with `keep_warm` stays when its last user leaves; Ray itself ends it with the process. Raises `ConfigurationError`
+    without Ray, and `RunnerError` that says what was tried.
     """
     ray = load()
     with _ours.lock:
+        if _ours.is_warm(ray) and (address is not None or init_kwargs != _ours.init_kwargs):
+            ray.shutdown()
         if ray.is_initialized():
             _check_same(ray, address)
-            if _ours.users:
+            is_ours = bool(_ours.users) or _ours.is_warm(ray)
+            if is_ours:
                 _ours.users += 1
-            return Lease(ray, is_ours=bool(_ours.users), is_local=bool(_ours.users) and _ours.is_local)
+                if keep_warm and _ours.is_local and init_kwargs == _ours.init_kwargs:
+                    _ours.connection = connection(ray)
+            return Lease(ray, is_ours=is_ours, is_local=is_ours and _ours.is_local)
         _ours.users = 0
         context = _init(ray, address, init_kwargs)
-        _ours.users, _ours.is_local = 1, address is None
+        _ours.users, _ours.is_local, _ours.init_kwargs = 1, address is None, init_kwargs
+        _ours.connection = connection(ray) if keep_warm else None
     nodes = sum(node["Alive"] for node in ray.nodes())
     _log.info("Ray has %d live node(s)", nodes)
     dashboard = getattr(context, "dashboard_url", None)
     if dashboard:
         _log.info("The Ray dashboard is available at %s", dashboard)
     return Lease(ray, is_ours=True, is_local=address is None)
+
+
+def close_warm_ray() -> None:
+    """Shut down the Ray that `keep_warm` has kept, if no runner uses it. For a program that goes on with something else."""
+    ray = load()
+    with _ours.lock:
+        if _ours.is_warm(ray):
+            ray.shutdown()
+        _ours.connection = None if not _ours.users else _ours.connection
 
 
 def _init(ray: ModuleType, address: str | None, init_kwargs: dict[str, Any]) -> Any:
@@ -99,17 +124,56 @@ def _init(ray: ModuleType, address: str | None, init_kwargs: dict[str, Any]) -> 
         _log.info("Connecting to an existing Ray instance at %s", address)
         options["address"] = address
         _probe(address)
+    options |= init_kwargs
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if is_main else None
     try:
-        return ray.init(**options | init_kwargs)
+        with _at_home_on_loopback(ray, options):
+            return ray.init(**options)
     except Exception as error:
         what = "started" if address is None else f"connected to at {address!r}"
-        raise RunnerError(f"Ray could not be {what} with {options | init_kwargs}: {describe(error)}") from error
+        raise RunnerError(
+            f"Ray could not be {what} with {options}: {describe(error)}{_advice(address, error)}"
+        ) from error
     finally:
         if before is not None:
             # Ray sets one that exits; that of the flow run ends the run as Crashed, and the process behind it.
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _at_home_on_loopback(ray: ModuleType, options: dict[str, Any]) -> Iterator[None]:
+    """Have a Ray that is started listen on loopback alone, unless the options give it an address of this machine.
+
+    It takes what it believes to be this machine's address, and replaces `_node_ip_address="127.0.0.1"` by the one that others reach; only
+    where it supports no clusters, as on macOS, it takes loopback.
+    """
+    constants = ray._private.ray_constants
+    if (
+        options.get("address") != "local"
+        or "_node_ip_address" in options
+        or not hasattr(constants, "ENABLE_RAY_CLUSTER")
+    ):
+        yield
+        return
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _advice(address: str | None, error: Exception) -> str:
+    """Say what to do about a Ray client that does not come about."""
+    if address is None or not address.startswith("ray://"):
+        return ""
+    if isinstance(error, ImportError):
+        return ". Addresses with ray:// need gRPC: pip install 'ray[client]'"
+    return (
+        ". Check that the port is that of the client server (`ray start --head --ray-client-server-port=10001`), and, if the cluster asks "
+        "for a token, that RAY_AUTH_MODE=token is in the environment and the token in ~/.ray/auth_token. From a machine of the cluster, "
+        "'auto' or 'host:6379' need neither"
+    )
 
 
 def _probe(address: str) -> None:
@@ -147,7 +211,11 @@ def connection(ray: ModuleType) -> object:
     """Return what tells this process's present part in Ray from any before and after; None without one."""
     if not ray.is_initialized():
         return None
-    return "client" if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_worker_id()
+    if ray.util.client.ray.is_connected():
+        return getattr(ray.util.client.ray.get_context().client_worker, "_client_id", "client")
+    # The first driver of every Ray has the same number.
+    here = ray.get_runtime_context()
+    return here.get_node_id(), here.get_worker_id()
 
 
 def has_own_node(ray: ModuleType) -> bool:

@@ -19,10 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from prefect_core import waiting
 from prefect_core.engine import in_place
 from prefect_core.engine.workplace import Parcel
 from prefect_runners import ray_begun
 from prefect_runners.chunk_places import ChunkPlaces
+from prefect_runners.ray_seat import Seat
 from prefect_runners.ray_store import HeadStore
 from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, ChunkWithValues, Inputs, Kept
 
@@ -93,12 +95,19 @@ def execute_chunk(order: bytes) -> bytes | ChunkWithValues:
         places.begin(place)
         session.begins(f"{number}:{place}")
 
-    with _shield.hearing(_Hearing(session.store, number, places)):
+    with _shield.hearing(_Hearing(session.store, number, places)), waiting.holding(_seat):
         replies = in_place.work_chunk(places.left(parcels), news.tell, keep, begins)
     replies = places.marked(replies)
     ahead, late = news.close()
     envelope = ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))
     return ChunkWithValues(envelope, values) if values else envelope
+
+
+def call(session: bytes, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function as a session's attempts are run: what Ray is given to call to ask a worker something."""
+    if session not in _sessions:
+        _join(session)
+    return function(*args)
 
 
 def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Outcome]:
@@ -110,7 +119,8 @@ def _execute(told: Order, natives: tuple[Any, ...]) -> tuple[bytes, in_place.Out
     news = _News(session.store, told.number)
     parcel = Parcel(told.surroundings, session.part(told.surroundings), told.task, session.part(told.task), told.call)
     begins = partial(session.begins, str(told.number))
-    outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number), begins)
+    with waiting.holding(_seat):
+        outcome = in_place.carry_out(parcel, inputs, news.tell, partial(Kept.of, told.number), begins)
     ahead, late = news.close()
     making = outcome.value.making if type(outcome.value) is Kept else None
     if ahead or late or making:
@@ -251,3 +261,4 @@ def _present_task() -> str | None:
 
 _sessions: dict[bytes, _Joined] = {}
 _shield = _Shield()
+_seat = Seat()

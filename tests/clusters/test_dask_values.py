@@ -19,7 +19,7 @@ from prefect_core.errors import MissingContextError, RunnerError, SerializationE
 from prefect_core.states import State
 from prefect_core.task_runners import DaskTaskRunner, get_async_dask_client, get_dask_client
 from prefect_core.testing.contract.journal import Journal
-from prefect_runners import dask_preflight
+from prefect_runners import versions
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
 
@@ -238,8 +238,9 @@ def test_a_module_that_is_missing_behind_another_is_named(
 
 
 def test_a_cluster_with_other_software_is_refused_with_a_table(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = dask_preflight._here
-    monkeypatch.setattr(dask_preflight, "_here", lambda: {**here(), "prefect_core": "9.9", "cloudpickle": "0.1"})
+    here = versions.here
+    changed = {"prefect_core": "9.9", "cloudpickle": "0.1"}
+    monkeypatch.setattr(versions, "here", lambda packages: here(packages) | changed)
 
     @flow(task_runner=DaskTaskRunner(cluster=threads))
     def run() -> int:

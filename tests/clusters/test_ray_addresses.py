@@ -11,7 +11,7 @@ import pytest
 
 from prefect_core import flow
 from prefect_core.errors import ConfigurationError, RunnerError
-from prefect_runners import ray_preflight
+from prefect_runners import ray_preflight, versions
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
@@ -45,8 +45,9 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_workers_with_other_versions_are_refused_with_a_table(borrowed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ray_preflight._versions_here
-    monkeypatch.setattr(ray_preflight, "_versions_here", lambda: original() | {"python": "2.7"})
+    here = versions.here
+    changed = {"python": "2.7", "prefect_core": "9.9.1"}
+    monkeypatch.setattr(versions, "here", lambda packages: here(packages) | changed)
     monkeypatch.setattr(ray_preflight, "_passed", set())
 
     @flow(task_runner="ray")
@@ -55,6 +56,13 @@ def test_workers_with_other_versions_are_refused_with_a_table(borrowed: None, mo
 
     state = run(return_state=True)
     assert isinstance(state.data, RunnerError)
-    lines = [line.split() for line in str(state.data).splitlines()]
-    assert ["python", "2.7", f"{sys.version_info[0]}.{sys.version_info[1]}"] in lines
-    assert any(line[:1] == ["prefect_core"] and line[1] == line[2] for line in lines)
+    lines = str(state.data).splitlines()
+    assert lines[0] == "The software of this Ray differs from that of the flow's process:"
+    assert lines[1].split() == ["what", "here", "where", "there"]
+    assert [line.split()[:3] for line in lines[2:4]] == [
+        ["python", "2.7", "worker"],
+        ["prefect_core", "9.9.1", "worker"],
+    ]
+    assert lines[2].split()[-1] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    python, packages = "run the flow and the cluster with the same minor version of Python", "prefect_core==9.9.1"
+    assert lines[4] == f"To do: {python}; install there: pip install {packages}."

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
 from prefect_core import flow
+from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner
 from tests.clusters.ray_bodies import our_threads, process
 
@@ -47,3 +50,30 @@ def test_subflows_share_the_ray_of_their_parent_and_leave_it_up(ray_options: dic
 
     assert outer() > 0
     assert not ray.is_initialized()
+
+
+@pytest.mark.usefixtures("own")
+class TestOwn:
+    def test_a_module_that_is_not_on_the_path_travels_by_value(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "only_now.py").write_text(
+            "from prefect_core import task\nFACTOR = 3\n@task\ndef triple(number):\n    return FACTOR * number\n"
+        )
+        with monkeypatch.context() as here_only:
+            here_only.syspath_prepend(tmp_path)
+            import only_now
+
+        @flow(task_runner="ray")
+        def run() -> int:
+            return only_now.triple.submit(1).result()
+
+        assert run() == 3
+        del sys.modules["only_now"]
+
+    def test_a_task_that_asks_for_more_than_there_is_is_an_error(self) -> None:
+        @flow(task_runner=RayTaskRunner())
+        def run() -> State | None:
+            return process.with_options(resources={"cpu": 3}).submit().wait(20)
+
+        assert "at most they have 2 of 'CPU'" in str(run(return_state=True).data.data)

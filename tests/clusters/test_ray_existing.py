@@ -1,0 +1,83 @@
+"""Rays that were started from a shell: by their address, through their client server, and with an autoscaler."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clusters.existing import not_of_ray
+from tests.clusters.existing_ray import ExistingRay, autoscaling
+
+PROGRAM = Path(__file__).with_name("ray_visitor.py")
+needs_grpc = pytest.mark.skipif(find_spec("grpc") is None, reason="ray:// needs gRPC, the extra ray[client]")
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
+@pytest.fixture(scope="module")
+def existing_ray(port: int) -> Iterator[ExistingRay]:
+    with ExistingRay("--num-cpus=2", f"--ray-client-server-port={port}") as existing:
+        yield existing
+
+
+def visit(address: str) -> tuple[dict[str, Any], str]:
+    environment = {**not_of_ray(), "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, PROGRAM, address], capture_output=True, text=True, timeout=55, check=False, env=environment
+    )
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("told:")]
+    assert lines, ended.stderr
+    told: dict[str, Any] = json.loads(lines[0].removeprefix("told:"))
+    return told, ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["address", pytest.param("client", marks=needs_grpc)])
+def test_flows_run_on_the_ray_at_an_address_and_through_its_client_server(
+    existing_ray: ExistingRay, port: int, kind: str
+) -> None:
+    told, errors = visit(existing_ray.address if kind == "address" else f"ray://127.0.0.2:{port}")
+    assert told["double"] == 6, errors
+    assert told["map"] == 2450
+    assert told["total"] == float(1 << 17)
+    assert "KeyError: 'word'" in told["speak"]
+    assert told["logs"] == ["said there"]
+    assert told["late"].startswith("TimedOut")
+    assert "no node of this Ray has that: at most they have 2 of 'CPU'" in told["greedy"]
+    assert told["left"] == []
+
+
+@pytest.mark.skipif(find_spec("grpc") is not None, reason="with gRPC there is nothing to say")
+def test_without_grpc_the_error_says_what_to_install(existing_ray: ExistingRay, port: int) -> None:
+    told, _ = visit(f"ray://127.0.0.2:{port}")
+    assert "pip install 'ray[client]'" in told["state"]
+
+
+@needs_grpc
+def test_a_port_that_is_not_that_of_a_client_server_is_named_with_what_to_use(existing_ray: ExistingRay) -> None:
+    told, _ = visit(f"ray://{existing_ray.address}")
+    assert f"Ray could not be connected to at 'ray://{existing_ray.address}'" in told["state"]
+    assert "Check that the port is that of the client server" in told["state"]
+
+
+def test_a_task_that_waits_for_an_autoscaler_is_a_warning_and_no_error(tmp_path: Path) -> None:
+    options, environment = autoscaling(tmp_path)
+    with ExistingRay(*options, environment=environment) as existing:
+        told, errors = visit(existing.address)
+    assert told["double"] == 6, errors
+    assert told["greedy"] == "open"
+    assert "It waits until Ray's autoscaler adds one." in errors
