@@ -145,12 +145,13 @@ class Plan:
     @property
     def storage(self) -> Storage:
         """Where objects go. Raises what `resolve_storage` raises."""
-        return resolve_storage(self.named_storage or settings().home / "storage")
+        now = settings()
+        return resolve_storage(self._storage or now.results_storage or now.home / "storage")
 
     @property
     def named_storage(self) -> StorageSpec | None:
-        """Where a task, a run around it, or the settings say that objects go; None for the folder of this machine that is taken else."""
-        named: StorageSpec | None = self._storage or settings().results_storage
+        """Where the task or a run around it says that objects go; None where they leave it to the settings."""
+        named: StorageSpec | None = self._storage
         return named
 
     @property
