@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,14 +29,17 @@ class ExistingRay:
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
         self.address = ""
         self._options = options
-        # A user's token would be asked for, where one was made.
-        self._environment = {**not_of_ray(), "RAY_AUTH_MODE": "disabled", **(environment or {})}
+        # A user's token would be asked for, where one was made. The process for a client takes its time on a busy machine.
+        ours = {"RAY_AUTH_MODE": "disabled", "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "90"}
+        self._environment = {**not_of_ray(), **ours, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
         # 127.0.0.1 would be replaced by the address that others reach.
         command += ["--node-ip-address=127.0.0.2", "--include-dashboard=false", "--disable-usage-stats"]
+        # The client server looks the port of the agent up when it starts, by when the agent may not have said it yet.
+        command += [f"--runtime-env-agent-port={free_port()}"]
         command += [f"--temp-dir={self.folder}", f"--object-store-memory={200 << 20}", *self._options]
         with (self.folder / "start.log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
@@ -57,6 +61,10 @@ class ExistingRay:
         """Return what the command wrote."""
         return (self.folder / "start.log").read_text()
 
+    def client_log(self) -> str:
+        """Return what the client server wrote, and those that it started."""
+        return "\n".join(path.read_text() for path in self.folder.glob("session_latest/logs/ray_client_server*"))
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -72,6 +80,14 @@ class ExistingRay:
             if child.is_running():
                 child.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def autoscaling(folder: Path) -> tuple[list[str], dict[str, str]]:
