@@ -36,6 +36,9 @@ class Probes:
     def refusal(self, spec: StorageSpec) -> str | None:
         """Return why a storage is no place for results of this run, or None if it is one."""
         storage = resolve_storage(spec)
+        if type(resolve_storage(storage.url)) is not type(storage):
+            # One of the user's own, which is not what workers would make of its URL: the flow's process writes there.
+            return None
         if storage.url not in self._refusals:
             with self._lock:
                 if storage.url not in self._refusals:

@@ -12,7 +12,7 @@ import pytest
 from prefect_core import flow, task
 from prefect_core.errors import RunnerError
 from prefect_core.states import State
-from prefect_core.storage import resolve_storage
+from prefect_core.storage import resolve_storage, resolving
 from prefect_core.storage.local import LocalStorage
 
 
@@ -43,8 +43,10 @@ def run_stored(runner: Any, storage: Any, count: int = 3) -> list[State]:
     return states
 
 
-def check_a_shared_folder_is_tried_once(runner: Any, folder: Path) -> None:
+def check_a_shared_folder_is_tried_once(runner: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = CountingStorage(folder / "results")
+    # By its URL too, as it is with storages that are not of the user's own making.
+    monkeypatch.setitem(resolving._by_url, storage.url, storage)
     assert [state.result() for state in run_stored(runner, storage)] == [0, 1, 2]
     tried = [key.rpartition("-")[0] for key in storage.opened]
     assert tried == ["prefect-core-probe"], storage.opened

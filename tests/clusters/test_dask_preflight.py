@@ -11,8 +11,10 @@ from tests.clusters import probing
 from tests.clusters.existing import ExistingCluster
 
 
-def test_a_storage_that_all_reach_is_tried_once(existing: ExistingCluster, tmp_path: Path) -> None:
-    probing.check_a_shared_folder_is_tried_once(DaskTaskRunner(address=existing.address), tmp_path)
+def test_a_storage_that_all_reach_is_tried_once(
+    existing: ExistingCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probing.check_a_shared_folder_is_tried_once(DaskTaskRunner(address=existing.address), tmp_path, monkeypatch)
 
 
 def test_a_storage_that_is_not_shared_is_refused_and_says_what_to_do(

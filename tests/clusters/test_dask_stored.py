@@ -12,6 +12,7 @@ from prefect_core import flow, history, settings, task
 from prefect_core.cache_policies import INPUTS
 from prefect_core.crash_points import VARIABLE
 from prefect_core.results import load_result
+from prefect_core.settings import temporary_settings
 from prefect_core.task_runners import DaskTaskRunner
 from prefect_core.testing.contract.journal import Journal
 from prefect_core.transactions import transaction
@@ -171,17 +172,17 @@ def test_a_storage_that_workers_do_not_share_is_noticed_and_the_values_go_throug
     theirs.mkdir()
     ours.mkdir()
     monkeypatch.chdir(theirs)
-    # Another folder in each process, as on another machine.
-    apart = stored.with_options(result_storage="/proc/self/cwd/results")
-    with ExistingCluster(tmp_path, workers=2) as cluster:
+    # Another folder in each process, as on another machine. One that a task names would be refused.
+    apart = temporary_settings(results_storage="/proc/self/cwd/results")
+    with ExistingCluster(tmp_path, workers=2) as cluster, apart:
         monkeypatch.chdir(ours)
 
         @flow(task_runner=DaskTaskRunner(address=cluster.address))
         def run() -> list[float]:
-            first = apart.submit(journal, 1)
+            first = stored.submit(journal, 1)
             first.wait()
-            later = [apart.submit(journal, 2) for _ in range(3)]
-            elsewhere = apart.with_options(task_runner="processes:1").submit(journal, 1)
+            later = [stored.submit(journal, 2) for _ in range(3)]
+            elsewhere = stored.with_options(task_runner="processes:1").submit(journal, 1)
             # Stored here, where no worker finds it.
             sums = [bodies.total.submit(one).result() for one in [first, *later, elsewhere]]
             return [*sums, float(later[0].result().sum())]

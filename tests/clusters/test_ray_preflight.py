@@ -29,8 +29,8 @@ def number() -> int:
 
 @pytest.mark.usefixtures("borrowed")
 class TestBorrowed:
-    def test_a_storage_that_all_reach_is_tried_once(self, tmp_path: Path) -> None:
-        probing.check_a_shared_folder_is_tried_once("ray", tmp_path)
+    def test_a_storage_that_all_reach_is_tried_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        probing.check_a_shared_folder_is_tried_once("ray", tmp_path, monkeypatch)
 
     def test_a_storage_that_is_not_shared_is_refused_and_says_what_to_do(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
