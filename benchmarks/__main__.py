@@ -22,6 +22,7 @@ QUESTIONS = (
     "start_up",
     "input_hash",
     "stored_arrays",
+    "maps",
     "ray_tasks",
 )
 

@@ -239,21 +239,21 @@ class _Around:
 class _FlowAfar(FlowRunContext):
     """The flow around a body that runs here, whose dispatcher is made when it is asked for."""
 
-    __slots__ = ("_children",)
+    __slots__ = ("_children", "_given")
 
     def __init__(self, around: _Around, children: Children) -> None:
-        self._children: Any = children
+        self._children = children
+        self._given: Any = None
         super().__init__(around.flow, around.flow_run, around.flow_run.parameters, around.log_prints, None)
 
     @property
     def dispatcher(self) -> Any:
-        return self._children.dispatcher
+        return self._children.dispatcher if self._given is None else self._given
 
     @dispatcher.setter
     def dispatcher(self, given: Any) -> None:
-        if given is not None:
-            # In a forked child, where nothing can be submitted.
-            self._children = given
+        # In a forked child another takes its place.
+        self._given = given
 
 
 def not_loaded(error: BaseException, *_: Any) -> bytes:
