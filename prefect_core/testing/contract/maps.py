@@ -118,7 +118,8 @@ class Maps:
         journal.wait_for("go")
         begun = {int(line.split()[1]) for line in journal.lines() if line.startswith("begun")}
         names = {number: world.state_names(f"body-{number}")[-1] for number in range(40)}
-        assert {number for number, name in names.items() if name == "Completed"} == begun
+        completed = {number for number, name in names.items() if name == "Completed"}
+        assert completed == begun, f"Completed: {completed}, begun: {begun}"
         assert {name for number, name in names.items() if number not in begun} <= {"Cancelled"}
         if takes_chunks:
             # Whoever submits slowly sends more than one chunk; those in the first one wait behind the body that waits.
