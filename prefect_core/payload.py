@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from prefect_core.storage import StorageSpec
     from prefect_core.waiting import Signal
 
+PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+"""Types of values that are pickled without a look at what they refer to."""
+
 
 class Payload:
     """One attempt of a task run.
@@ -80,6 +83,10 @@ class Payload:
         self.handle: Any = None
         self.is_again = False
         """Whether the run has ended before, and makes a value again that was lost since."""
+
+    def has_plain_arguments(self) -> bool:
+        """Tell whether the arguments refer to nothing."""
+        return PLAIN.issuperset(map(type, self.args)) and PLAIN.issuperset(map(type, self.kwargs.values()))
 
     @classmethod
     def of_task(

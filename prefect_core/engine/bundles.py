@@ -31,10 +31,11 @@ Done = Callable[[Receipt], None]
 class Pace:
     """How long bodies of a task take: an average in which what is recent counts most."""
 
-    __slots__ = ("_seconds", "count", "is_ruled_out")
+    __slots__ = ("count", "is_ruled_out", "seconds")
 
     def __init__(self) -> None:
-        self._seconds = 0.0
+        self.seconds = 0.0
+        """What a body takes."""
         self.count = 0
         self.is_ruled_out = False
         """Whether one left a large value where it ran, or was lost with its place."""
@@ -45,18 +46,13 @@ class Pace:
             self.is_ruled_out = True
         if receipt.ended_us > receipt.started_us > 0 or receipt.error is None:
             seconds = (receipt.ended_us - receipt.started_us) / 1e6
-            self._seconds = seconds if not self.count else self._seconds + _SHARE * (seconds - self._seconds)
+            self.seconds = seconds if not self.count else self.seconds + _SHARE * (seconds - self.seconds)
             self.count += 1
-
-    @property
-    def seconds(self) -> float:
-        """What a body takes."""
-        return self._seconds
 
     @property
     def chunk_size(self) -> int:
         """How many make a chunk that is worth its way."""
-        return max(1, min(_MOST, round(_CHUNK_SECONDS / (self._seconds + _ITEM_SECONDS)))) if self.count else _FIRST
+        return max(1, min(_MOST, round(_CHUNK_SECONDS / (self.seconds + _ITEM_SECONDS)))) if self.count else _FIRST
 
 
 class _Item:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _BACKLOG = 16
 _LEAST_SEEN = 8
 _QUICK_SECONDS = 0.002
-_PLAIN: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class _Kind:
@@ -64,6 +63,5 @@ def _goes_with_others(payload: Payload) -> bool:
     return (
         payload.attempt <= 1
         and not (payload.is_async or payload.timeout_seconds or payload.resources or payload.priority or payload.after)
-        and _PLAIN.issuperset(map(type, payload.args))
-        and _PLAIN.issuperset(map(type, payload.kwargs.values()))
+        and payload.has_plain_arguments()
     )

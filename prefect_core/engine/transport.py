@@ -27,7 +27,7 @@ from prefect_core.engine.outline import lineage, outline
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
 from prefect_core.engine.travelling_errors import load_error
-from prefect_core.engine.workplace import PLAIN, Call, Parcel, Reply, Surroundings
+from prefect_core.engine.workplace import Call, Parcel, Reply, Surroundings
 from prefect_core.errors import OutOfReach, RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
 from prefect_core.payload import Payload, Receipt
@@ -103,7 +103,7 @@ def _dump_call(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] 
     tags = context.tags_among(payload.variables)
     args, kwargs = payload.args, payload.kwargs
     call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order))
-    if PLAIN.issuperset(map(type, args)) and PLAIN.issuperset(map(type, kwargs.values())):
+    if payload.has_plain_arguments():
         return pickle.dumps(call)
     try:
         dumped: bytes = pickling.dumps(call)

@@ -23,7 +23,7 @@ from prefect_core.engine.nested import Children, run_attempt
 from prefect_core.engine.outline import Known, revive
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import OutOfReach, SerializationError, describe
-from prefect_core.payload import Payload, Receipt
+from prefect_core.payload import PLAIN, Payload, Receipt
 from prefect_core.runs import FlowRun
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_LOADED = 64
 """How many tasks and surroundings a worker keeps at most; when there are more, it starts anew."""
-
-PLAIN = frozenset({type(None), bool, int, float, str, bytes})
-"""Types of values that are pickled without a look at what they refer to."""
 
 
 class Parcel(NamedTuple):
