@@ -106,7 +106,7 @@ def pipeline(runner: Any) -> Figure:
     return growth(what, resident_mb() - before, MOST_PIPELINE_MB)
 
 
-def measure() -> list[Figure]:
+def measure() -> Iterator[Figure]:
     from prefect_core.task_runners import DaskTaskRunner
 
     with throwaway_home():
@@ -115,5 +115,7 @@ def measure() -> list[Figure]:
             distributed.Client(cluster, set_as_default=False) as client,
         ):
             runner = DaskTaskRunner(cluster=cluster)
-            figures = [chunks(client, runner), pipeline(runner), flat("on Dask", runner, DASK_ELEMENTS)]
-        return [*figures, flat("on threads", "concurrent", CONCURRENT_ELEMENTS)]
+            yield chunks(client, runner)
+            yield pipeline(runner)
+            yield flat("on Dask", runner, DASK_ELEMENTS)
+        yield flat("on threads", "concurrent", CONCURRENT_ELEMENTS)

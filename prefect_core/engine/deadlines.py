@@ -32,6 +32,8 @@ from prefect_core.validation import Validator
 
 F = TypeVar("F", bound=Callable[..., Any])
 _AGAIN_SECONDS = 0.001
+_UNTIL_REPEATED_SECONDS = 0.05
+"""The alarm repeats until it is answered: the kernel may hand one to a thread that is just being started, and the main one sleeps on."""
 _OWN_FILES = (str(Path(__file__).parents[1]) + os.sep, f"{os.sep}prefect_runners{os.sep}")
 _TEST_KIT = f"{os.sep}prefect_core{os.sep}testing{os.sep}"
 _LOGGING_FILE = str(Path(threading.__file__).parent / "logging" / "__init__.py")
@@ -79,7 +81,7 @@ _deadlines: list[_Deadline] = []
 def _arm() -> None:
     moments = [deadline.moment for deadline in _deadlines if not deadline.is_over]
     left = max(min(moments) - clock.current().monotonic(), 1e-6) if moments else 0
-    signal.setitimer(signal.ITIMER_REAL, left)
+    signal.setitimer(signal.ITIMER_REAL, left, _UNTIL_REPEATED_SECONDS)
 
 
 def door(function: F) -> F:
@@ -145,7 +147,7 @@ def _on_alarm(_signum: int, frame: FrameType | None) -> None:
     elif may_interrupt(frame):
         _strike(late)
     else:
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS, _UNTIL_REPEATED_SECONDS)
 
 
 def _strike(late: _Deadline) -> None:

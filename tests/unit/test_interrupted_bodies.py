@@ -78,6 +78,16 @@ def test_a_deadline_inside_a_finalizer_strikes_behind_it() -> None:
     assert finalized == [True]
 
 
+def test_an_alarm_that_the_main_thread_does_not_get_is_repeated() -> None:
+    def body():
+        ours = signal.signal(signal.SIGALRM, lambda *_: signal.signal(signal.SIGALRM, ours))
+        time.sleep(LATE)
+
+    began = time.monotonic()
+    assert task(body, timeout_seconds=SOON)(return_state=True).name == "TimedOut"
+    assert time.monotonic() - began < LATE / 2
+
+
 @pytest.mark.parametrize("decorate", [task, flow])
 def test_what_cleans_up_behind_a_deadline_is_not_interrupted_again(decorate) -> None:
     steps = []
