@@ -48,7 +48,9 @@ def _perform(step: Step) -> Any:
             is_timed_there = payload.is_async or payload.isolated is not None
             if is_timed_there or threading.current_thread() is threading.main_thread():
                 return remote.run_attempt(payload)
-            return run_with_deadline(payload)
+            receipt = run_with_deadline(payload)
+            late_bodies.look_at(payload)
+            return receipt
         case Block(work=work, is_async=is_async):
             return portal.run(work) if is_async else work()
         case Sleep(seconds=seconds):
@@ -75,11 +77,7 @@ def run_with_deadline(payload: Payload) -> Receipt:
 
     threading.Thread(target=context.run, args=(work,), name="prefect-core-deadline", daemon=True).start()
     block_until_done([over], payload.timeout_seconds)
-    if receipts:
-        return receipts[0]
-    receipt = deadlines.late_receipt(payload, begun_us)
-    late_bodies.outlives(payload)
-    return receipt
+    return receipts[0] if receipts else deadlines.late_receipt(payload, begun_us)
 
 
 async def arun(life: Life[T]) -> T:

@@ -7,66 +7,69 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from functools import partial
 
 from prefect_core import logs
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.payload import Payload
 
+_MOST_NAMES = 10
 _running: dict[Payload, None] = {}
 
 
-def outlives(payload: Payload) -> None:
-    """Warn in the run's log that its body goes on behind its deadline; from then on it counts as running until `payload.over`."""
-    over, context = payload.over, payload.context
-    assert over is not None
-    begun = time.monotonic() - (payload.timeout_seconds or 0.0)
-    _running[payload] = None
-    cure = (
-        "a call of a task or a flow ends it"
-        if isinstance(context, FlowRunContext)
-        else 'with @task(isolation="process") it runs in a process that can'
-    )
+def look_at(payload: Payload) -> None:
+    """Warn in its run's log of a body that goes on behind its deadline; until `payload.over` it counts as running."""
+    over = payload.over
+    assert payload.timeout_seconds is not None
+    if over is None or over.done():
+        return
     logs.note(
-        context,
+        payload.context,
         logs.WARNING,
-        f"The body did not end at its timeout of {payload.timeout_seconds:g} second(s) and goes on in a thread, which can't be stopped: "
-        f"{cure}. What it returns is dropped, and a retry waits for its end.",
+        f"The body did not end at its timeout of {payload.timeout_seconds:g} second(s) and goes on in a thread, which can't be stopped. "
+        f"What it returns is dropped, and a retry waits for its end. {_cure(payload.context)}",
     )
-    over.add_done_callback(partial(_ended, payload, begun))
+    if _is_at_home(payload.context):
+        _running[payload] = None
+        over.add_done_callback(partial(_ended, payload, time.monotonic() - payload.timeout_seconds))
+
+
+def _cure(context: RunContext) -> str:
+    if isinstance(context, FlowRunContext):
+        return "The next task or flow that it calls ends it."
+    return 'With @task(isolation="process") it runs in a process of its own, which can be.'
+
+
+def _is_at_home(context: RunContext) -> bool:
+    """Tell whether the history is here, so that there will be a log when the body ends."""
+    dispatcher = context.dispatcher
+    return dispatcher is None or bool(dispatcher.keeps_results)
 
 
 def _ended(payload: Payload, begun: float, _: object) -> None:
-    del _running[payload]
-    seconds = time.monotonic() - begun
+    _running.pop(payload, None)
     logs.note(
         payload.context,
         logs.INFO,
-        f"The body that went on behind its timeout of {payload.timeout_seconds:g} second(s) has ended, after {seconds:.3g} second(s).",
+        f"The body that went on behind its timeout of {payload.timeout_seconds:g} second(s) has ended, after "
+        f"{time.monotonic() - begun:.3g} second(s).",
     )
 
 
 def report(context: FlowRunContext) -> None:
-    """Warn, when a flow run's children are all over, of the bodies among them that still run."""
-    if not _running:
-        return
-    names = [repr(payload.run.name) for payload in list(_running) if _is_inside(payload.context, context)]
+    """Warn, when all else in a flow run is over, of the bodies in it that still run."""
+    names = [repr(one.run.name) for one in list(_running) if _is_of_task_in(one.context, context)]
     if names:
-        first = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+        further = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         logs.note(
             context,
             logs.WARNING,
-            f"{len(names)} bodies of task runs that timed out still run in threads of this process: {first}."
-            if len(names) > 1
-            else f"The body of a task run that timed out still runs in a thread of this process: {first}.",
+            f"The flow run ends while the bodies of {len(names)} task run(s) in it, which timed out, go on in threads: "
+            f"{', '.join(names[:_MOST_NAMES])}{further}. They end with this process at the latest.",
         )
 
 
-_MOST_NAMES = 10
-
-
-def _is_inside(context: RunContext, flow_context: FlowRunContext) -> bool:
+def _is_of_task_in(context: RunContext, flow_context: FlowRunContext) -> bool:
     return not isinstance(context, FlowRunContext) and context.flow_context is flow_context
 
 

@@ -175,7 +175,7 @@ class Flight:
         payload = self._payload
         if payload is not None and self._take(payload):
             self._call.runner.abandon(payload)
-            late_bodies.outlives(payload)
+            late_bodies.look_at(payload)
             self.resume(deadlines.late_receipt(payload, self._begun_us or clock.now_us()))
 
     def _take(self, payload: Payload) -> bool:

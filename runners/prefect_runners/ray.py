@@ -43,6 +43,7 @@ class RayTaskRunner(TaskRunner):
 
     shares_memory = False
     can_cancel_running = True
+    can_kill = True
     holds_values = True
     takes_chunks = True
 
