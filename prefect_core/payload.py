@@ -56,7 +56,7 @@ class Payload:
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
     attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
     values; `storage` is the storage that the user named for the value, if there is one. `isolated` is set for a body that is to run in a
-    worker process of its own; where memory is shared, that is what stands on the attempt's place (`engine.remote`), and `is_async` is False.
+    worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks.
     """
 
     __slots__ = (

@@ -81,14 +81,16 @@ class TaskSettings(TaskHooks):
             raise TypeError(f"@task takes no option {', '.join(map(repr, unknown))}.")
 
     def _checked_isolation(self, isolation: Any) -> Literal["process"] | None:
-        if isolation not in (None, "process"):
+        if isolation is None:
+            return None
+        if isolation != "process":
             raise ValueError(f"'isolation' must be \"process\" or None; got {isolation!r}.")
-        if isolation is not None and self.is_generator:
+        if self.is_generator:
             raise ValueError(
                 f"'isolation' can't be {isolation!r} for a generator task: a value that it yields would have to leave a body that goes on "
                 "in another process. Return a list."
             )
-        return isolation
+        return "process"
 
     def _set_retries(self, given: TaskOptions) -> None:
         retries = given.get("retries")

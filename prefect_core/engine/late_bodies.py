@@ -50,7 +50,8 @@ def _ended(payload: Payload, begun: float, _: object) -> None:
     _running.pop(payload, None)
     logs.note(
         payload.context,
-        logs.INFO,
+        # Kept, as what it answers.
+        logs.WARNING,
         f"The body that went on behind its timeout of {payload.timeout_seconds:g} second(s) has ended, after "
         f"{time.monotonic() - begun:.3g} second(s).",
     )

@@ -120,20 +120,19 @@ class Workplace:
         self._settings: Settings | None = None
 
     def run(self, parcel: tuple[Any, ...], outlet: Any = None, begins: Any = None) -> bytes:
-        """Run an attempt and return the reply; events may go ahead through `outlet`. Never raises.
-
-        `begins` is called just before a body begins that has a deadline: from then on this process may not come to say anything.
-        """
+        """Run an attempt and return the reply; events may go ahead through `outlet`, and `begins` is called before timed bodies. Never raises."""
         try:
             attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
             return not_loaded(error)
         if attempt.has_deadline:
+            # The body may keep this process from saying anything later.
             attempt.begins = begins
         self._enter(attempt)
         try:
             receipt = attempt.run()
-            self.is_clean = self.is_clean and attempt.is_clean
+            # What a late body started goes on, though the body may have heeded its deadline.
+            self.is_clean = self.is_clean and attempt.is_clean and not receipt.timed_out
             return attempt.reply(receipt)
         finally:
             self._leave(attempt)

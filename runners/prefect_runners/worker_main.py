@@ -1,11 +1,10 @@
 """The program of one worker process of `ProcessPoolTaskRunner`: takes payloads from a pipe and sends receipts back.
 
 The main thread runs the bodies, so that deadlines can interrupt them and libraries that want the main thread have it. A second thread
-listens on the *lifeline*, a pipe that the main process holds open: a byte there asks how the body under way is doing, and its end means
-that the main process is gone, which ends this process at once, with all that its bodies started. A body that holds the interpreter would
-keep that thread from it: where the kernel can do so (Linux), it watches a second such pipe, on which nothing is ever said.
-
-SIGTERM asks the body under way to end, as an exception in it; without one, it ends the process.
+listens on the *lifeline*, a pipe that the main process holds open: a "?" there asks how the body under way is doing, and a "!" has it
+interrupted. The end of the pipe means that the main process is gone, which ends this process at once, with all that its bodies started. A
+body that holds the interpreter would keep that thread from it: where the kernel can do so (Linux), it watches a second such pipe, on which
+nothing is ever said.
 
 Messages, in bytes; the first byte is the kind. To the worker: a pickled parcel. From it: READY, FAILED and why, BEGUN and the moment,
 HAPPENED and events, RECEIPT and the reply, or LAST and the reply, after which the process is to be ended.
@@ -86,7 +85,10 @@ class Worker:
             self._send(BEGUN, str(news[0]).encode())
 
     def _listen(self) -> None:
-        while os.read(self._lifeline, 1024):
+        while asked := os.read(self._lifeline, 1024):
+            if b"!" in asked:
+                self._is_asked_to_end = True
+                _signal_main_thread()
             news = self._workplace.news()
             if news is not None:
                 self._tell_begin()
@@ -97,23 +99,20 @@ class Worker:
         os._exit(1)
 
     def on_terminate(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the body under way, where that does no harm."""
-        self._is_asked_to_end = True
-        if self._workplace.news() is None:
-            _die_of(number)
-        if may_interrupt(frame):
+        """Interrupt the body under way, where that does no harm, if the main process asks for it; anybody else ends this process."""
+        if not self._is_asked_to_end or self._workplace.news() is None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif may_interrupt(frame):
             raise TerminationSignal(number)
-        _thread.start_new_thread(_ask_again, (number,))
+        else:
+            _thread.start_new_thread(_signal_main_thread, (_AGAIN_SECONDS,))
 
 
-def _die_of(number: int) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
-def _ask_again(number: int) -> None:
-    time.sleep(_AGAIN_SECONDS)
-    os.kill(os.getpid(), number)
+def _signal_main_thread(after_seconds: float = 0.0) -> None:
+    time.sleep(after_seconds)
+    # By this, and not by one for the whole process, a sleep of that thread ends.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _leave_to_the_main_process(_signum: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,8 @@
 """One worker process as the main process sees it: started, spoken to over a pipe, asked, killed, and always reaped.
 
-It leads a process group of its own, so that what bodies start in it can be ended with it. It is a fresh interpreter (no `fork`, which would copy locks that other threads hold), started without `multiprocessing`, which would run
+It leads a process group of its own, so that what bodies start can be ended with it.
+
+It is a fresh interpreter (no `fork`, which would copy locks that other threads hold), started without `multiprocessing`, which would run
 the main script again in each worker and so demand an `if __name__ == "__main__"` guard of every program. Nothing needs the script there:
 what is defined in it travels by value.
 """
@@ -124,15 +126,18 @@ class WorkerProcess:
 
     def ask(self) -> None:
         """Have it say whether the body under way has begun, and what happened in it."""
+        self._say(b"?")
+
+    def _say(self, word: bytes) -> None:
         try:
-            os.write(self._lifeline, b"?")
+            os.write(self._lifeline, word)
         except OSError:
-            # It ended; the next `receive` finds out.
+            # It ended, which the next `receive` finds out, or it has been kept from reading for hours.
             return
 
     def terminate(self) -> None:
         """Ask the body that it runs to end, or itself without one, from any thread."""
-        self._process.terminate()
+        self._say(b"!")
 
     def kill(self) -> None:
         """End it at once with all that its bodies started in its process group, from any thread."""
