@@ -3,7 +3,7 @@
 A runner decides *where* attempts run; it knows nothing of retries, dependencies, states or the history. The engine hands it a payload
 when all inputs are there and calls are made in this order, from any thread:
 
-    start(host) → submit(payload, done)*, cancel/interrupt/abandon(payload)* → stop()
+    start(host) → submit(payload, done)*, cancel/interrupt/end_within/abandon(payload)* → stop()
 
 An instance given to a flow is a description: every flow run starts a duplicate of its own and stops it when the run ends, however it
 ends.

@@ -32,7 +32,7 @@ def check_runner(payload: Payload, runner: TaskRunner) -> None:
     """Raise `RunnerError` if a runner can't keep the promise of an isolated body."""
     if not runner.shares_memory and not runner.can_kill:
         raise RunnerError(
-            f"{runner.name} runs bodies where it can't end one for certain, so it takes no task with isolation=\"process\". "
+            f'{runner.name} runs bodies where it can\'t end one for certain, so it takes no task with isolation="process". '
             'Give the task a runner that can, such as @task(task_runner="processes:2", isolation="process"), or no isolation.'
         )
 

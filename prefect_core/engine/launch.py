@@ -128,7 +128,13 @@ class Flight:
             elif payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
             bundle = call.bundle
-            if not runner.takes_chunks or payload.attempt > 1 or payload.resources or payload.isolated or call.has_natives:
+            if (
+                not runner.takes_chunks
+                or payload.attempt > 1
+                or payload.resources
+                or payload.isolated
+                or call.has_natives
+            ):
                 runner.submit(payload, done)
             elif bundle is not None:
                 bundle.add(runner, payload, done)

@@ -120,7 +120,7 @@ class Workplace:
         self._settings: Settings | None = None
 
     def run(self, parcel: tuple[Any, ...], outlet: Any = None, begins: Any = None) -> bytes:
-        """Run an attempt and return the reply; events may go ahead through `outlet`, and `begins` is called before timed bodies. Never raises."""
+        """Run an attempt and return the reply; events may go ahead through `outlet`; timed bodies are told of by `begins`. Never raises."""
         try:
             attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:

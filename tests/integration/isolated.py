@@ -44,7 +44,12 @@ async def block_loop() -> None:
     time.sleep(LATE_SECONDS)
 
 
-DEAF: dict[str, Any] = {"spin": spin, "ignore_sigterm": ignore_sigterm, "sleep_in_c": sleep_in_c, "block_loop": block_loop}
+DEAF: dict[str, Any] = {
+    "spin": spin,
+    "ignore_sigterm": ignore_sigterm,
+    "sleep_in_c": sleep_in_c,
+    "block_loop": block_loop,
+}
 
 
 def child() -> int:

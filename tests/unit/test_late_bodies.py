@@ -12,8 +12,8 @@ from prefect_core import flow, task
 SOON = 0.01
 LATE = 30
 GOES_ON = (
-    "The body did not end at its timeout of 0.01 second(s) and goes on in a thread, which can't be stopped. What it returns is dropped, and "
-    'a retry waits for its end. With @task(isolation="process") it runs in a process of its own, which can be.'
+    "The body did not end at its timeout of 0.01 second(s) and goes on in a thread, which can't be stopped. What it returns is dropped, "
+    'and a retry waits for its end. With @task(isolation="process") it runs in a process of its own, which can be.'
 )
 HAS_ENDED = re.compile(
     r"The body that went on behind its timeout of 0\.01 second\(s\) has ended, after [\d.e-]+ second\(s\)\."
