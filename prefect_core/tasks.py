@@ -324,7 +324,8 @@ def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> A
     timeout and its cancellation end for certain, on local runners and in direct calls; what a submitted run needs where it runs,
     `resources` such as {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner knows of them;
     `cache_policy` or `cache_key_fn`, by which results of earlier calls stand for new ones, with `cache_expiration` and `refresh_cache`;
-    `persist_result` and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit` and `on_rollback`.
+    `persist_result` and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit`
+    and `on_rollback`.
     """
     if fn is None:
         return lambda function: Task(function, **given)
