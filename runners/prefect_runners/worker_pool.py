@@ -282,8 +282,8 @@ class Seat:
         except Gone:
             return self._lost(job, process)
         self._pool.hold(self, None)
-        if reply is None or reply[:1] == LAST:
-            # A body runs on there, and nothing else ends it for certain.
+        if reply is None or reply[:1] == LAST or job.is_stopped:
+            # A body runs on there, and nothing else ends it for certain; or it may yet be asked to end one, and is to ask no other.
             process.kill()
             self._drop_process()
         if reply is None:
