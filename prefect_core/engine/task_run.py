@@ -16,6 +16,7 @@ from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
+from prefect_core.engine.isolation import isolate
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -228,6 +229,8 @@ def _payload(call: TaskCall) -> Payload:
     if call.keeping is not None:
         payload.storing = call.keeping.order
         payload.storage = call.keeping.named_storage
+    if call.task.isolation is not None:
+        isolate(payload)
     return payload
 
 

@@ -161,6 +161,7 @@ def _pickled_task(task: Any) -> _Pickled:
             retry_delay_seconds=None,
             task_run_name=None,
             task_runner=None,
+            isolation=None,
             resources=None,
             priority=None,
         )

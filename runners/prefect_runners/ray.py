@@ -44,6 +44,7 @@ class RayTaskRunner(TaskRunner):
 
     shares_memory = False
     can_cancel_running = True
+    can_kill = True
     holds_values = True
     takes_chunks = True
 
