@@ -16,11 +16,13 @@ class ProcessIdentity(NamedTuple):
     pid: int
     pid_started: int
     """Clock ticks from the machine's start to the process's."""
+    pid_namespace: str = ""
+    """In which the number counts."""
 
 
 def this_process() -> ProcessIdentity:
     """Return the identity of the calling process."""
-    return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started(os.getpid()))
+    return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started("self"), pid_namespace())
 
 
 def this_user() -> str:
@@ -33,11 +35,27 @@ def this_user() -> str:
 
 
 def is_gone(process: ProcessIdentity) -> bool | None:
-    """Tell whether a process has ended; None for one of another machine, of which nothing can be known here."""
-    here = this_process()
-    if process.host != here.host or not process.boot_id:
+    """Tell whether a process has ended; None for one that can't be seen from here: of another machine, or in another pid namespace."""
+    here = boot_id()
+    if not here or not process.boot_id:
         return None
-    return process.boot_id != here.boot_id or started(process.pid) != process.pid_started
+    if process.boot_id != here:
+        # The machine was started anew; one of another name is another machine.
+        return True if process.host == os.uname().nodename else None
+    namespace = pid_namespace()
+    if not namespace or process.pid_namespace not in ("", namespace):
+        return None
+    if started(process.pid) == process.pid_started:
+        return False
+    return True if process.pid_namespace else None
+
+
+def pid_namespace() -> str:
+    """Return in which namespace process numbers count here; "" where /proc does not tell, or shows those of another."""
+    try:
+        return os.readlink("/proc/self/ns/pid") if os.readlink("/proc/self") == str(os.getpid()) else ""
+    except OSError:
+        return ""
 
 
 def boot_id() -> str:
@@ -48,8 +66,8 @@ def boot_id() -> str:
         return ""
 
 
-def started(pid: int) -> int:
-    """Return when a process started, in clock ticks; 0 if there is no such process, or one that has ended and waits for its parent."""
+def started(pid: int | str) -> int:
+    """Return when a process ("self": this one) started, in clock ticks; 0 if there is none, or it has ended and waits for its parent."""
     try:
         line = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
