@@ -46,7 +46,7 @@ class MemoryStore(MemoryStoredResults):
         self._children: dict[int, int] = {}
         self._openings = 0
         self._losses: dict[int, int] = {}
-        self._control = MemoryControl(self._end_process)
+        self._control = MemoryControl(self._end_process, self._lock)
 
     def next_key(self) -> int:
         with self._lock:
@@ -195,7 +195,8 @@ class MemoryStore(MemoryStoredResults):
 
     def _end_process(self, number: int, keeps_paused: bool) -> list[int]:
         with self._lock:
-            its_runs = [row for row in [*self.flow_runs(), *self.task_runs()] if row.process == number and is_open(row)]
+            rows: list[FlowRunRow | TaskRunRow] = [*self.flow_runs(), *self.task_runs()]
+            its_runs = [row for row in rows if row.process == number and is_open(row)]
             ended = [row for row in its_runs if not (keeps_paused and row.state_type == PAUSED.value)]
             for row in ended:
                 state = lost_state(row, self.states(row.key)[-1])
@@ -206,8 +207,9 @@ class MemoryStore(MemoryStoredResults):
                     self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
                 for attempt in self.attempts(row.key):
                     if attempt.ended_us is None:
-                        end = {"ended_us": state.timestamp_us, "state_type": state.type, "state_name": state.name}
-                        self._attempts[row.key][attempt.attempt] = replace(attempt, **end)
+                        self._attempts[row.key][attempt.attempt] = replace(
+                            attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
+                        )
             return sorted(row.key for row in ended)
 
     def _tree(self, key: int) -> set[int]:

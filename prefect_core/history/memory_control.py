@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +22,10 @@ EndProcess = Callable[[int, bool], list[int]]
 class MemoryControl:
     """A `Control` in dictionaries. All its processes are this one, by one number for each time that the history was opened."""
 
-    def __init__(self, end_process: EndProcess) -> None:
+    def __init__(self, end_process: EndProcess, lock: AbstractContextManager[Any]) -> None:
+        """`lock` is the store's, which may be taken again by who has it."""
         self._end_process = end_process
-        self._lock = threading.RLock()
+        self._lock = lock
         self._leases: dict[int, LeaseRow] = {}
         self._requests: dict[int, RequestRow] = {}
         self._keys = itertools.count(1)

@@ -53,7 +53,9 @@ def is_gone(process: ProcessIdentity) -> bool | None:
 def pid_namespace() -> str:
     """Return in which namespace process numbers count here; "" where /proc does not tell, or shows those of another."""
     try:
-        return os.readlink("/proc/self/ns/pid") if os.readlink("/proc/self") == str(os.getpid()) else ""
+        return (
+            str(Path("/proc/self/ns/pid").readlink()) if str(Path("/proc/self").readlink()) == str(os.getpid()) else ""
+        )
     except OSError:
         return ""
 

@@ -71,7 +71,7 @@ def open_in_tree(connection: sqlite3.Connection, root: int, *, keeps_paused: boo
 def open_of_process(connection: sqlite3.Connection, number: int, *, keeps_paused: bool) -> OpenRuns:
     """Return the open runs that belong to a process; those that are Paused only if it doesn't keep them."""
     latest = connection.execute("SELECT run, process, max(at_us) FROM reopened GROUP BY run").fetchall()
-    reopened = {run: process for run, process, _ in latest}
+    reopened: dict[int, int] = {run: process for run, process, _ in latest}
     roots: dict[int, int] = {}
 
     def belongs(flow_run: int | None) -> bool:

@@ -131,5 +131,6 @@ class SqliteControl:
 
 def _lease(row: tuple[Any, ...]) -> LeaseRow:
     number, *process = row[:6]
+    expires_us, length_us, let_go_us, taken_by = row[6:10]
     sight = Sight(*row[10:]) if row[10] is not None else None
-    return LeaseRow(number, ProcessIdentity(*process), *row[6:10], sight)
+    return LeaseRow(number, ProcessIdentity(*process), expires_us, length_us, let_go_us, taken_by, sight)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect_core.history.rows import FlowRunRow
     from prefect_core.history.sqlite.driver import sqlite3
 
+
 def reopen(
     connections: Connections,
     run: int,
@@ -43,7 +44,9 @@ def reopen(
         row = (run, at_us, attempts + 1, process, asked_by)
         connection.execute("INSERT INTO reopened (run, at_us, attempt, process, asked_by) VALUES (?, ?, ?, ?, ?)", row)
         # What was asked of an earlier attempt is not for this one.
-        closing.answer_for(connection, [row[0] for row in connection.execute(f"{read.TREE} SELECT key FROM tree", (run,))], ENDED)
+        closing.answer_for(
+            connection, [row[0] for row in connection.execute(f"{read.TREE} SELECT key FROM tree", (run,))], ENDED
+        )
         again = closing.Move("PENDING", "Pending", f"Run again, asked for by {asked_by}.", at_us)
         closing.enter(connection, "flow_run", run, again)
         return Reopened(read.flow_run(connection, run), attempts)
