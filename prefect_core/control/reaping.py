@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefect_core.history.leases import Sight, is_over, monotonic_us, was_seen_unchanged
-from prefect_core.history.process import boot_id, this_user
+from prefect_core.history.leases import Sight, is_over, was_seen_unchanged
+from prefect_core.history.process import boot_id, monotonic_us, this_user
 
 if TYPE_CHECKING:
+    from prefect_core.history.control import Control
     from prefect_core.history.leases import LeaseRow
-    from prefect_core.history.store import Control
 
 
 def reap(control: Control) -> list[int]:

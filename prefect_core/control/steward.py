@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 
 from prefect_core import history, settings
 from prefect_core.control import losing
-from prefect_core.control.reaping import reap
 from prefect_core.errors import HistoryError, describe
 from prefect_core.history.requests import ENDED, OVER
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefect_core.history import HistoryStore, Recorder, StoreRecorder
+    from prefect_core.history.control import Control
     from prefect_core.history.requests import RequestRow
-    from prefect_core.history.store import Control
 
 POLL_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 1.0
@@ -226,6 +225,8 @@ def _renew(recorder: StoreRecorder) -> None:
 
 
 def _reap(recorder: StoreRecorder) -> None:
+    from prefect_core.control.reaping import reap  # what a process that ends within a second never needs
+
     reap(recorder.stored().control())
 
 

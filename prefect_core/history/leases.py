@@ -18,7 +18,6 @@ meanwhile; a process writes nothing without its lease (`LeaseLost`).
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple, Protocol
 
 from prefect_core.history.process import ProcessIdentity, boot_id, is_gone
@@ -77,11 +76,6 @@ class Leases(Protocol):
     def note_sight(self, number: int, sight: Sight) -> None:
         """Note which expiry was seen, for a later look."""
         ...
-
-
-def monotonic_us() -> int:
-    """Return the clock of leases: microseconds since this machine started, without the time that it slept."""
-    return time.monotonic_ns() // 1000
 
 
 def is_over(lease: LeaseRow, now_us: int) -> bool | None:

@@ -6,13 +6,12 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 from prefect_core import clock, settings
 from prefect_core.errors import LeaseLost
-from prefect_core.history.leases import LeaseRow, Sight, monotonic_us
-from prefect_core.history.process import this_process
+from prefect_core.history.leases import LeaseRow, Sight
+from prefect_core.history.process import monotonic_us, this_process
 from prefect_core.history.requests import LOST, OVER, RequestRow
 
 EndProcess = Callable[[int, bool], list[int]]
@@ -118,7 +117,7 @@ class MemoryControl:
             row = self._requests.get(key)
             if row is None or row.answered_us is not None:
                 return False
-            self._requests[key] = replace(row, answered_us=clock.now_us(), answer_text=json.dumps(answer))
+            self._requests[key] = row._replace(answered_us=clock.now_us(), answer_text=json.dumps(answer))
             self._changes += 1
             return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,11 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def monotonic_us() -> int:
+    """Return microseconds since this machine started, without the time that it slept: the same for all processes on it."""
+    return time.monotonic_ns() // 1000
 
 
 def started(pid: int | str) -> int:

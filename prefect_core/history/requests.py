@@ -7,8 +7,7 @@ Only the owner of a run writes its states, so who wants a run paused or cancelle
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prefect_core import clock
 
@@ -23,8 +22,7 @@ LOST = "The process that ran this ended without a word."
 """The message of runs whose process was found dead, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRow:
+class RequestRow(NamedTuple):
     """One request."""
 
     key: int

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.housekeeping import ResultsHousekeeping
-from prefect_core.history.leases import Leases
-from prefect_core.history.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect_core.history.batch import Batch
+    from prefect_core.history.control import Control
     from prefect_core.history.locks import LockTable
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
@@ -176,10 +175,6 @@ class StoredResults(Protocol):
     def results(self, flow_run: int | None = None, limit: int | None = None) -> list[ResultRow]:
         """Return stored results, newest first: of a flow run and all runs in it, or all. `value` is left out."""
         ...
-
-
-class Control(Leases, Requests, Protocol):
-    """The part of a history that knows who lives and what is asked of whom. From any thread, beside a recorder's writing too."""
 
 
 class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Protocol):

@@ -11,8 +11,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock
-from prefect_core.history.leases import LeaseRow, Sight, monotonic_us
-from prefect_core.history.process import ProcessIdentity
+from prefect_core.history.leases import LeaseRow, Sight
+from prefect_core.history.process import ProcessIdentity, monotonic_us
 from prefect_core.history.requests import RequestRow
 from prefect_core.history.sqlite import closing
 from prefect_core.history.sqlite.connection import Connections

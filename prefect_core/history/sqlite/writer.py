@@ -9,8 +9,7 @@ import prefect_core
 from prefect_core import clock, settings
 from prefect_core.errors import LeaseLost
 from prefect_core.history.batch import Batch, Row
-from prefect_core.history.leases import monotonic_us
-from prefect_core.history.process import this_process
+from prefect_core.history.process import monotonic_us, this_process
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.insert import insert, unfold
 from prefect_core.history.sqlite.migrate import Migration, migrations
