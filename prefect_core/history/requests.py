@@ -78,5 +78,5 @@ class Requests(Protocol):
         ...
 
     def changes(self) -> int:
-        """Return a number that is another one after anything was written by anybody; cheap enough for ten times a second."""
+        """Return a number that is another one after anybody asked or answered, and perhaps after any other write; cheap to ask often."""
         ...
