@@ -116,9 +116,12 @@ def test_a_child_made_by_fork_has_a_lease_of_its_own(owners: Owners) -> None:
 
 
 @needs_namespaces
-def test_in_another_pid_namespace_the_lease_decides(owners: Owners) -> None:
-    with owners.started("inner", *HIDDEN, **SHORT) as owner, owners.history() as store:
+@pytest.mark.parametrize("sees", ["its own /proc", "that of others"])
+def test_in_another_pid_namespace_the_lease_decides(owners: Owners, sees: str) -> None:
+    hidden = HIDDEN if sees == "its own /proc" else [word for word in HIDDEN if word != "--mount-proc"]
+    with owners.started("inner", *hidden, **SHORT) as owner, owners.history() as store:
         first = owners.lease(store)
+        assert bool(first.process.pid_namespace) == (sees == "its own /proc")
         while owners.lease(store).expires_us == first.expires_us:
             assert reap(store.control()) == []
         owner.kill()
