@@ -184,10 +184,10 @@ class Steward:
             self._bell.wait(max(0.0, min(due) - time.monotonic()))
             self._bell.clear()
             with self._turn:
-                self._keep_leases()
+                _quietly(self._keep_leases)
                 if self._is_urgent or time.monotonic() >= self._next_look:
                     self._is_urgent = False
-                    self._look()
+                    _quietly(self._look)
                     self._next_look = time.monotonic() + POLL_SECONDS
 
     def _keep_leases(self) -> None:
