@@ -18,6 +18,7 @@
     │   └── UnknownSerializerError (ValueError)
     ├── MissingFlowError, UnspecifiedFlowError, ScriptError(user_exc)
     ├── HistoryError                            the history can't be opened, read or written
+    │   └── LeaseLost                           others took this process for dead: it may not write any more
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── SerializationError                      a value that can't travel or be stored
@@ -149,6 +150,10 @@ class ScriptError(PrefectException):
 
 class HistoryError(PrefectException):
     """The history can't be opened, read or written."""
+
+
+class LeaseLost(HistoryError):
+    """Somebody declared this process dead and ended its runs, so it may not write to the history any more."""
 
 
 class ObjectNotFound(PrefectException):

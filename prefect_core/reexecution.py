@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_core import history, logs
 from prefect_core.context import tags
+from prefect_core.control.reaping import reap
 from prefect_core.engine.ledger import Ledger, flow_run_of, reopening
 from prefect_core.entrypoints import load_flow
 from prefect_core.errors import NotRunnableAgain, describe
@@ -41,6 +42,7 @@ def find(name: str | int, *, force: bool = False) -> Again:
     loading the entry point raises.
     """
     with history.reading() as stored:
+        reap(stored.control())
         row = stored.flow_run(name)
         stored.check_runnable(row.key, _is_gone_or_forced if force else is_gone)
         if row.entrypoint is None:

@@ -97,6 +97,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("log_prints", _flag, False, "Whether print() in a run is logged when neither task nor flow says so."),
     Setting("recorder_queue", _count, 100_000, "Events that may wait to be written before callers are held back."),
     Setting("history_retry_seconds", _seconds, 5, "How long a failed write to the history is tried again."),
+    Setting(
+        "lease_seconds", _seconds, 60, "How long others who can't see a process take it to live after it last said so."
+    ),
+    Setting("lease_beat_seconds", _seconds, 10, "How often a process that owns runs says that it lives."),
     Setting("results_persist_by_default", _flag, False, "Whether results are stored where nobody says so or not."),
     Setting("tasks_refresh_cache", _flag, False, "Whether tasks that don't say so leave earlier results alone."),
     Setting("tasks_disable_caching", _flag, False, "Whether no task uses or leaves cached results, whatever it says."),
@@ -144,6 +148,8 @@ class Settings:
     log_prints: bool
     recorder_queue: int
     history_retry_seconds: float
+    lease_seconds: float
+    lease_beat_seconds: float
     results_persist_by_default: bool
     tasks_refresh_cache: bool
     tasks_disable_caching: bool

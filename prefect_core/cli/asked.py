@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from prefect_core import clock, history
+from prefect_core.cli import output
+from prefect_core.control.reaping import reap
+from prefect_core.errors import HistoryError
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
 from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.state_kinds import StateType
@@ -106,10 +109,16 @@ def runs(read: Callable[[RunFilter], list[RunRow]], wanted: RunFilter, in_states
 
 
 @contextmanager
-def opened() -> Iterator[HistoryStore]:
-    """Open the history for the length of the block."""
+def opened(*, marks_lost: bool = True) -> Iterator[HistoryStore]:
+    """Open the history for the length of the block; first, unless told not to, end the runs whose process is found to have ended."""
     store = history.open_store()
     try:
+        if marks_lost:
+            try:
+                reap(store.control())
+            except HistoryError as error:
+                # What is there can be shown all the same.
+                output.say(f"Runs of processes that have ended may be shown as under way: {error}")
         yield store
     finally:
         store.close()

@@ -29,7 +29,7 @@ def db() -> None:
 def stats(as_json: bool) -> None:
     """Show how large the history is and what is in it."""
     home = str(settings.current().home)
-    with opened() as store:
+    with opened(marks_lost=False) as store:
         found, results = store.stats(), store.result_stats()
     if as_json:
         output.write_json(_form(home, found, results))
@@ -99,7 +99,7 @@ def prune(older_than: int, in_states: tuple[str, ...], as_json: bool) -> int:
         raise click.BadParameter(
             f"{unknown[0]!r} is no kind of final state; they are {', '.join(ends)}.", param_hint="--state"
         )
-    with opened() as store:
+    with opened(marks_lost=False) as store:
         gone = store.prune(older_than, kinds.types)
         code = swept(store)
     moment = clock.to_datetime(older_than)
@@ -114,7 +114,7 @@ def prune(older_than: int, in_states: tuple[str, ...], as_json: bool) -> int:
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
 def backup(path: Path) -> None:
     """Write a copy of the history to a new file, while others go on writing."""
-    with opened() as store:
+    with opened(marks_lost=False) as store:
         store.backup(path)
     output.say(f"Copied the history to {path} ({output.size(path.stat().st_size)}).")
 
@@ -124,7 +124,7 @@ def backup(path: Path) -> None:
 @output.json_option
 def check(objects: bool, as_json: bool) -> int:
     """Look for damage in the history; the exit code is 1 if there is any."""
-    with opened() as store:
+    with opened(marks_lost=False) as store:
         problems = store.check()
         if objects:
             problems += object_problems(store, lambda row: Holding(store).owner(row))

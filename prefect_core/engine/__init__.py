@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect_core import history, logs
+from prefect_core.control import steward
 from prefect_core.runs import Run
 
 
@@ -12,3 +13,5 @@ def _keep(run: Run | None, level: int, logger: str, text: str, timestamp_us: int
 
 # The room of logs lies below the history, so the engine, which knows both, joins them.
 logs.keep_with(_keep)
+# And whoever runs something has to show that it lives.
+history.accompany(steward.begin)

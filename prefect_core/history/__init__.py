@@ -10,7 +10,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,22 @@ from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.recording import Durable, Recorder
 from prefect_core.history.store import HistoryStore
 
-__all__ = ["Durable", "HistoryStore", "Recorder", "StoreRecorder", "current", "install", "open_store", "reading"]
+__all__ = [
+    "Durable",
+    "HistoryStore",
+    "Recorder",
+    "StoreRecorder",
+    "accompany",
+    "current",
+    "install",
+    "open_store",
+    "reading",
+]
 
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.writer import SqliteWriter
 
+_companions: list[Callable[[StoreRecorder], object]] = []
 _current: Recorder | None = None
 _opening = threading.RLock()
 
@@ -41,6 +52,11 @@ def install(recorder: Recorder | None) -> Recorder | None:
     with _opening:
         previous, _current = _current, recorder
         return previous
+
+
+def accompany(begin: Callable[[StoreRecorder], object]) -> None:
+    """Have `begin` called with each recorder that is opened for this process, or for a child of it."""
+    _companions.append(begin)
 
 
 def open_store(home: Path | None = None) -> HistoryStore:
@@ -81,9 +97,12 @@ def _open() -> Recorder:
         if _current is None:
             now = settings.current()
             writer = SqliteWriter(now.home)
-            _current = StoreRecorder(
+            opened = StoreRecorder(
                 writer, now.recorder_queue, now.history_retry_seconds, lambda: _reader_beside(writer)
             )
+            for begin in _companions:
+                begin(opened)
+            _current = opened
             _close_at_exit()
         return _current
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
+from prefect_core.history.memory_control import MemoryControl
+from prefect_core.history.memory_lost import course_of, ended_row, is_open, lost_state
 from prefect_core.history.memory_stored import MemoryStoredResults
 from prefect_core.history.rows import (
     AttemptRow,
@@ -25,7 +27,7 @@ from prefect_core.history.rows import (
     task_run_row,
 )
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter, id_bounds, not_found
-from prefect_core.state_kinds import FINAL, StateType
+from prefect_core.state_kinds import FINAL, PAUSED, StateType
 
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 
@@ -44,14 +46,23 @@ class MemoryStore(MemoryStoredResults):
         self._children: dict[int, int] = {}
         self._openings = 0
         self._losses: dict[int, int] = {}
+        self._control = MemoryControl(self._end_process, self._lock)
 
     def next_key(self) -> int:
         with self._lock:
             self._openings += 1
+            self._control.add_lease(self._openings)
             return self._openings << 32
+
+    def control(self) -> MemoryControl:
+        return self._control
+
+    def let_go(self, *, has_open_runs: bool) -> None:
+        self._control.let_go(self._openings, has_open_runs=has_open_runs)
 
     def write(self, batch: Batch) -> None:
         with self._lock:
+            self._control.check_lease(self._openings)
             for row in map(flow_run_row, batch.flow_runs):
                 self._flow_runs[row.key] = _after(self._flow_runs.get(row.key), row)
                 if row.parent_task_run is not None:
@@ -182,6 +193,25 @@ class MemoryStore(MemoryStoredResults):
     def _open_roots(self) -> list[int]:
         return [row.key for row in self.flow_runs(RunFilter(root_only=True)) if StateType(row.state_type) not in FINAL]
 
+    def _end_process(self, number: int, keeps_paused: bool) -> list[int]:
+        with self._lock:
+            rows: list[FlowRunRow | TaskRunRow] = [*self.flow_runs(), *self.task_runs()]
+            its_runs = [row for row in rows if row.process == number and is_open(row)]
+            ended = [row for row in its_runs if not (keeps_paused and row.state_type == PAUSED.value)]
+            for row in ended:
+                state = lost_state(row, self.states(row.key)[-1])
+                self._states[row.key][state.seq] = state
+                if isinstance(row, FlowRunRow):
+                    self._flow_runs[row.key] = replace(row, **course_of(state))
+                else:
+                    self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
+                for attempt in self.attempts(row.key):
+                    if attempt.ended_us is None:
+                        self._attempts[row.key][attempt.attempt] = replace(
+                            attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
+                        )
+            return sorted(row.key for row in ended)
+
     def _tree(self, key: int) -> set[int]:
         found, new = {key}, [key]
         while new:
@@ -196,6 +226,7 @@ class MemoryStore(MemoryStoredResults):
             self._states.pop(key, None)
             self._attempts.pop(key, None)
         self._forget_of_results(keys)
+        self._control.forget(keys)
         self._logs = {key: log for key, log in self._logs.items() if log.run not in keys}
         self._children = {parent: child for parent, child in self._children.items() if child not in keys}
         return len(keys)

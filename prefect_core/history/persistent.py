@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from prefect_core import clock
 from prefect_core.crash_points import crash_point
-from prefect_core.errors import HistoryError
+from prefect_core.errors import HistoryError, LeaseLost
 from prefect_core.history.batch import Batch
 
 if TYPE_CHECKING:
@@ -32,10 +32,15 @@ class PersistentWriter:
         self._retry_seconds = retry_seconds
         self._missing_rows = 0
         self._missing_since_us = 0
+        self._ever_missed = False
         self._failure: HistoryError | None = None
+        self.lost: LeaseLost | None = None
+        """Why nothing is written any more, once that is so."""
 
     def write(self, batch: Batch) -> bool:
         """Write a batch, or give it up; returns whether it was written."""
+        if self.lost is not None:
+            return False
         rows = len(batch)
         if self._missing_rows:
             batch.incomplete = (self._missing_since_us, self._missing_rows)
@@ -46,13 +51,13 @@ class PersistentWriter:
         crash_point("recorder.after_write")
         if failure is None:
             self._missing_rows = 0
-        else:
+        elif self.lost is None:
             self.give_up(rows, failure)
         return failure is None
 
     def write_at_once(self, batch: Batch) -> bool:
         """Write a batch if that needs no patience; False if it does, or what came of it is not known."""
-        if self._missing_rows:
+        if self._missing_rows or self.lost is not None:
             return False
         if not len(batch):
             return True
@@ -70,6 +75,9 @@ class PersistentWriter:
         while True:
             try:
                 self._store.write(batch)
+            except LeaseLost as error:
+                self.lost = error
+                return error
             except HistoryError as error:
                 failure = error
             else:
@@ -82,6 +90,7 @@ class PersistentWriter:
 
     def give_up(self, rows: int, failure: HistoryError) -> None:
         """Count rows as missing."""
+        self._ever_missed = True
         if not self._missing_rows:
             self._missing_since_us = clock.now_us()
             _log.warning("The history is incomplete from now on, the program goes on: %s", failure)
@@ -90,9 +99,21 @@ class PersistentWriter:
         self._reopen()
 
     def take_failure(self) -> HistoryError | None:
-        """Return the last failure, once."""
+        """Return the last failure, once; that the lease was lost, each time."""
+        if self.lost is not None:
+            return self.lost
         failure, self._failure = self._failure, None
         return failure
+
+    def let_go(self, *, has_open_runs: bool) -> None:
+        """Give up the lease, if it is there still; others will notice at once if that fails."""
+        if self.lost is not None:
+            return
+        try:
+            # Of what could not be written it is not known what it leaves open.
+            self._store.let_go(has_open_runs=has_open_runs or self._ever_missed)
+        except Exception:
+            _log.debug("The lease was not given up.", exc_info=True)
 
     def _reopen(self) -> None:
         try:

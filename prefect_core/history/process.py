@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +17,13 @@ class ProcessIdentity(NamedTuple):
     pid: int
     pid_started: int
     """Clock ticks from the machine's start to the process's."""
+    pid_namespace: str = ""
+    """In which the number counts."""
 
 
 def this_process() -> ProcessIdentity:
     """Return the identity of the calling process."""
-    return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started(os.getpid()))
+    return ProcessIdentity(os.uname().nodename, boot_id(), os.getpid(), started("self"), pid_namespace())
 
 
 def this_user() -> str:
@@ -33,11 +36,41 @@ def this_user() -> str:
 
 
 def is_gone(process: ProcessIdentity) -> bool | None:
-    """Tell whether a process has ended; None for one of another machine, of which nothing can be known here."""
-    here = this_process()
-    if process.host != here.host or not process.boot_id:
+    """Tell whether a process has ended; None for one that can't be seen from here: of another machine, or in another pid namespace."""
+    here = boot_id()
+    if not here or not process.boot_id:
         return None
-    return process.boot_id != here.boot_id or started(process.pid) != process.pid_started
+    if process.boot_id != here:
+        # The machine was started anew; one of another name is another machine.
+        return True if process.host == os.uname().nodename else None
+    namespace = pid_namespace()
+    if not namespace or process.pid_namespace not in ("", namespace):
+        return None
+    now = started(process.pid)
+    if now == process.pid_started:
+        return False
+    return True if process.pid_namespace and (now or not _is_hidden(process.pid)) else None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Tell whether there is a process that /proc does not show, as it may keep those of other users."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False
+
+
+def pid_namespace() -> str:
+    """Return in which namespace process numbers count here; "" where /proc does not tell, or shows those of another."""
+    try:
+        return (
+            str(Path("/proc/self/ns/pid").readlink()) if str(Path("/proc/self").readlink()) == str(os.getpid()) else ""
+        )
+    except OSError:
+        return ""
 
 
 def boot_id() -> str:
@@ -48,8 +81,13 @@ def boot_id() -> str:
         return ""
 
 
-def started(pid: int) -> int:
-    """Return when a process started, in clock ticks; 0 if there is no such process, or one that has ended and waits for its parent."""
+def monotonic_us() -> int:
+    """Return microseconds since this machine started, without the time that it slept: the same for all processes on it."""
+    return time.monotonic_ns() // 1000
+
+
+def started(pid: int | str) -> int:
+    """Return when a process ("self": this one) started, in clock ticks; 0 if there is none, or it has ended and waits for its parent."""
     try:
         line = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -28,7 +28,7 @@ from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any, cast
 
 from prefect_core import waiting
-from prefect_core.errors import HistoryError
+from prefect_core.errors import HistoryError, LeaseLost
 from prefect_core.history.fold import Fold
 from prefect_core.history.parameters import parameters_text
 from prefect_core.history.persistent import PersistentWriter
@@ -92,6 +92,7 @@ class StoreRecorder:
         first = _first_key(store)
         self.process = first >> 32
         self._stored: HistoryStore | None = None
+        self._opening = threading.Lock()
         self._run_keys = itertools.count(first + 1)
         self._log_keys = itertools.count(first + 1)
         self._queue: deque[Event] = deque()
@@ -109,6 +110,10 @@ class StoreRecorder:
         self._told_full = False
         self._fold = Fold(store.recall)
         self._writing = PersistentWriter(store, retry_seconds)
+        self.on_lease_lost: Callable[[LeaseLost], object] | None = None
+        """Called once, on whatever thread finds that others took this process for dead; it must return at once."""
+        self.on_close: Callable[[StoreRecorder], object] | None = None
+        """Called before it is closed."""
         self._writer = threading.Thread(target=self._write_all, name="prefect_core-history", daemon=True)
         self._writer.start()
 
@@ -160,7 +165,9 @@ class StoreRecorder:
 
     def stored(self) -> HistoryStore:
         if self._stored is None:
-            self._stored = self._open_reader()
+            with self._opening:
+                if self._stored is None:
+                    self._stored = self._open_reader()
         return self._stored
 
     def durable(self) -> Durable:
@@ -207,6 +214,9 @@ class StoreRecorder:
                 self._bell.set()
 
     def close(self) -> None:
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close(self)
         self._closing = True
         self._hurry = True
         self._bell.set()
@@ -254,6 +264,7 @@ class StoreRecorder:
                 self._writing.tidy()
                 if is_last:
                     self._writing.mark_incomplete()
+                    self._writing.let_go(has_open_runs=self._fold.unfinished > 0)
                 self._holder = 0
             if is_last:
                 return
@@ -283,7 +294,20 @@ class StoreRecorder:
         self._left = None
         self._taken.clear()
         self._answer(waiters)
+        if self._writing.lost is not None:
+            self._tell_lost(self._writing.lost)
         return is_written
+
+    def lose_lease(self) -> None:
+        """Write nothing more: others took this process for dead."""
+        if self._writing.lost is None:
+            self._writing.lost = LeaseLost("This process was declared dead by another one, which ended its runs.")
+        self._tell_lost(self._writing.lost)
+
+    def _tell_lost(self, lost: LeaseLost) -> None:
+        tell, self.on_lease_lost = self.on_lease_lost, None
+        if tell is not None:
+            tell(lost)
 
     def _take(self) -> tuple[Batch, list[_Flush | Durable]]:
         # Taken at once and kept, so that none is lost where an interrupt gets through to who leads.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect_core.history.batch import Batch
+    from prefect_core.history.control import Control
     from prefect_core.history.locks import LockTable
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
@@ -72,11 +73,14 @@ class HistoryWriter(Protocol):
     """The half of a history that a recorder needs."""
 
     def next_key(self) -> int:
-        """Return the first of the 2**32 keys that belong to this process alone."""
+        """Return the first of the 2**32 keys that belong to this process alone, which has a lease from now on."""
         ...
 
     def write(self, batch: Batch) -> None:
-        """Make a batch durable, all of it or nothing; waits for other writers. Raises `HistoryError` when it can't be written."""
+        """Make a batch durable, all of it or nothing; waits for other writers. Raises `HistoryError` when it can't be written.
+
+        `LeaseLost` if the lease of this process was taken, also by the next.
+        """
         ...
 
     def write_at_once(self, batch: Batch) -> None:
@@ -93,6 +97,10 @@ class HistoryWriter(Protocol):
 
     def reopen(self) -> None:
         """Drop connections that met an error and make new ones. Raises `HistoryError`."""
+        ...
+
+    def let_go(self, *, has_open_runs: bool) -> None:
+        """Give up the lease of this process: it ends, and may have left runs open. Raises `HistoryError`."""
         ...
 
     def close(self) -> None:
@@ -171,6 +179,10 @@ class StoredResults(Protocol):
 
 class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Protocol):
     """A history."""
+
+    def control(self) -> Control:
+        """Return the leases and requests that are kept here; closed with the store."""
+        ...
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
         """Return flow runs, newest first."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from prefect_core.context import TaskRunContext
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.engine.workplace import Parcel
 from prefect_core.errors import RunnerError, describe
@@ -145,7 +146,7 @@ class RayTaskRunner(TaskRunner):
         number_of_returns = 1 if self._attempts.sizes.is_small(parcel.task) else 2
         function = self._functions[number_of_returns]
         # One name for all, by which Ray's dashboard groups them; a worker that changes its name at each task pays for that.
-        name = delivery.payload.context.run.task_name
+        name = _task_name(delivery.payload)
         if options:
             left = function.options(name=name, **options).remote(order, *natives)
         else:
@@ -189,7 +190,7 @@ class RayTaskRunner(TaskRunner):
             (self._session, chunk.number, [(parcel.surroundings, parcel.task, parcel.call) for parcel in parcels])
         )
         payload = members[0].delivery.payload
-        name = f"{payload.context.run.task_name} in chunks"
+        name = f"{_task_name(payload)} in chunks"
         try:
             chunk.reply = self._functions[0].options(name=name, **ray_options.of(payload)).remote(order)
         except Exception as error:
@@ -252,6 +253,12 @@ class RayTaskRunner(TaskRunner):
     def __reduce__(self) -> tuple[Any, ...]:
         # A task that names this runner may be mentioned by a function that travels.
         return partial(type(self), self.address, self.init_kwargs, keep_warm=self.keep_warm), ()
+
+
+def _task_name(payload: Payload) -> str:
+    around = payload.context
+    assert isinstance(around, TaskRunContext)
+    return around.task_run.task_name
 
 
 @lru_cache(maxsize=1)

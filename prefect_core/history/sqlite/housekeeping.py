@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_core import clock
 from prefect_core.history.housekeeping import ResultStats
-from prefect_core.history.sqlite import reopen
+from prefect_core.history.sqlite import closing, reopen
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.read import marks
 from prefect_core.history.sqlite.stored import RESULTS_OF_TREE
@@ -107,7 +107,7 @@ def _steps(values: Sequence[T]) -> list[list[T]]:
 
 
 def _in_use(connection: sqlite3.Connection, is_gone: IsGone) -> set[int]:
-    sql = f"SELECT key FROM flow_run WHERE parent_flow_run IS NULL AND {reopen.OPEN}"
+    sql = f"SELECT key FROM flow_run WHERE parent_flow_run IS NULL AND {closing.OPEN}"
     roots = [row[0] for row in connection.execute(sql)]
     found: set[int] = set()
     for root in roots:

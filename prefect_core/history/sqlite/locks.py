@@ -19,7 +19,8 @@ from prefect_core.history.sqlite.migrate import migrations
 if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
-_FIND = """SELECT lock.key, lock.holder, lock.expires_us, lock.renewed_us, process.host, process.boot_id, process.pid, process.pid_started
+_FIND = """SELECT lock.key, lock.holder, lock.expires_us, lock.renewed_us, process.host, process.boot_id, process.pid, process.pid_started,
+    process.pid_namespace
     FROM lock LEFT JOIN process ON process.number = lock.process WHERE lock.key = ?"""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
 from prefect_core.history.sqlite import read, reopen, stored, upkeep
+from prefect_core.history.sqlite.control import SqliteControl
 from prefect_core.history.sqlite.housekeeping import SqliteHousekeeping
 from prefect_core.history.sqlite.locks import SqliteLocks
 from prefect_core.history.sqlite.migrate import Migration
@@ -31,18 +32,19 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
 
     def __init__(self, folder: Path, known_migrations: list[Migration] | None = None) -> None:
         super().__init__(folder, known_migrations)
-        self._prepare_locks()
+        self._prepare_rooms()
 
-    def _prepare_locks(self) -> None:
+    def _prepare_rooms(self) -> None:
         self._locks: SqliteLocks | None = None
         self._opening_locks = threading.Lock()
+        self._control = SqliteControl(self._connections)
 
     @classmethod
     def beside(cls, writer: SqliteWriter) -> SqliteStore:
         """Return a store that reads through the connections of a writer."""
         store = cls.__new__(cls)
         store._connections = writer._connections
-        store._prepare_locks()
+        store._prepare_rooms()
         return store
 
     def flow_runs(self, wanted: RunFilter = EVERY_RUN) -> list[FlowRunRow]:
@@ -133,7 +135,11 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
                 self._locks = SqliteLocks(self._connections.folder)
             return self._locks
 
+    def control(self) -> SqliteControl:
+        return self._control
+
     def close(self) -> None:
+        self._control.close()
         with self._opening_locks:
             locks, self._locks = self._locks, None
         if locks is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _STEP = 2000
 _TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log", "result")
-_OF_RUNS = ("log", "state", "attempt", "call", "verdict", "reopened", "unheld", "cache")
+_OF_RUNS = ("log", "state", "attempt", "call", "verdict", "reopened", "unheld", "cache", "request")
 """Tables whose rows go with their run; what they refer to goes with the last of them (see the triggers of the schema)."""
 _FEW = 20
 _LOSSES = f"SELECT name, value FROM meta WHERE name LIKE '{MISSING}%'"
@@ -36,6 +36,8 @@ _ORPHANS = {
 }
 # The value of a transaction outside of all runs.
 _ORPHANS["cache"] += " AND run <> 0"
+# What is asked of a process as a whole.
+_ORPHANS["request"] += " AND run & 4294967295 <> 0"
 _DANGLING = {
     table: f"SELECT count(*) FROM {table} WHERE result IS NOT NULL AND result NOT IN (SELECT key FROM result)"
     for table in ("call", "unheld", "cache", "borrowed")

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import prefect_core
-from prefect_core import clock
+from prefect_core import clock, settings
+from prefect_core.errors import LeaseLost
 from prefect_core.history.batch import Batch, Row
-from prefect_core.history.process import this_process
+from prefect_core.history.process import monotonic_us, this_process
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.insert import insert, unfold
 from prefect_core.history.sqlite.migrate import Migration, migrations
 
+if TYPE_CHECKING:
+    from prefect_core.history.sqlite.driver import sqlite3
+
 _KEYS_PER_PROCESS = 1 << 32
+_TAKEN = "SELECT taken_by FROM lease WHERE process = ? AND taken_by IS NOT NULL"
 
 
 class SqliteWriter:
     """A `HistoryWriter` to the file `history.db` of a folder."""
+
+    _number = 0
+    """That of this process, once it has one."""
 
     def __init__(self, folder: Path, known_migrations: list[Migration] | None = None) -> None:
         """Open the history of `folder`, made if it is missing. Raises `HistoryError`."""
         self._connections = Connections(folder, known_migrations or migrations())
 
     def next_key(self) -> int:
+        process = this_process()
+        length_us = round(settings.current().lease_seconds * 1_000_000)
         with self._connections.transaction() as connection:
-            row = (*this_process(), clock.now_us(), getattr(prefect_core, "__version__", ""))
+            row = (*process, clock.now_us(), getattr(prefect_core, "__version__", ""))
             cursor = connection.execute(
-                "INSERT INTO process SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM process RETURNING number",
+                "INSERT INTO process (number, host, boot_id, pid, pid_started, pid_namespace, opened_us, version) "
+                "SELECT coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ?, ? FROM process RETURNING number",
                 row,
             )
             number: int = cursor.fetchall()[0][0]
+            connection.execute(
+                "INSERT INTO lease (process, expires_us, length_us) VALUES (?, ?, ?)",
+                (number, monotonic_us() + length_us, length_us),
+            )
+        self._number = number
         return number * _KEYS_PER_PROCESS
 
     def write(self, batch: Batch) -> None:
@@ -42,10 +58,31 @@ class SqliteWriter:
     def _write(self, batch: Batch, *, is_patient: bool) -> None:
         try:
             with self._connections.transaction(len(batch), is_patient=is_patient) as connection:
+                self._check_lease(connection)
                 insert(connection, batch)
         except (UnicodeEncodeError, OverflowError):
             with self._connections.transaction(len(batch), is_patient=is_patient) as connection:
+                self._check_lease(connection)
                 insert(connection, _storable(batch))
+
+    def _check_lease(self, connection: sqlite3.Connection) -> None:
+        # Under the write lock, which whoever takes a lease needs too. One whose row is not there was not taken.
+        found = connection.execute(_TAKEN, (self._number,)).fetchone()
+        if found is not None:
+            raise LeaseLost(
+                f"This process was declared dead by {found[0]}, who ended its runs; nothing that happens in it is recorded any more."
+            )
+
+    def let_go(self, *, has_open_runs: bool) -> None:
+        self._connections.make_hasty()
+        with self._connections.transaction() as connection:
+            if has_open_runs:
+                connection.execute(
+                    "UPDATE lease SET let_go_us = ? WHERE process = ? AND taken_by IS NULL",
+                    (clock.now_us(), self._number),
+                )
+            else:
+                connection.execute("DELETE FROM lease WHERE process = ? AND taken_by IS NULL", (self._number,))
 
     def recall(self, key: int) -> tuple[int, int] | None:
         with self._connections.reading() as connection:

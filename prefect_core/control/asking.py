@@ -1,0 +1,86 @@
+"""Asking the owner of a run for something, and waiting for what it says; never for ever, should it be gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefect_core.control import steward
+from prefect_core.control.reaping import reap
+from prefect_core.errors import ObjectNotFound
+from prefect_core.history.process import this_user
+from prefect_core.history.requests import ENDED, LOST, OVER
+from prefect_core.state_kinds import FINAL, StateType
+
+if TYPE_CHECKING:
+    from prefect_core.history.requests import RequestRow
+    from prefect_core.history.rows import TaskRunRow
+    from prefect_core.history.store import HistoryStore
+
+POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0
+"""How often it is asked whether the owner still lives."""
+NOT_THERE = "No process runs this."
+
+
+class Answer(NamedTuple):
+    """What came of a request."""
+
+    answer: dict[str, Any]
+    """What the owner answered; empty if it did not."""
+    over: str | None
+    """Why the owner will not answer any more: the run has ended, or its process has. None if it did."""
+
+
+def addressee(task_run: TaskRunRow) -> int:
+    """Return the run to ask for something about a task run: its flow run, or what stands for its process if it is in none."""
+    return task_run.flow_run if task_run.flow_run is not None else task_run.process << 32
+
+
+def ask(store: HistoryStore, run: int, kind: str, detail: Mapping[str, Any] | None = None) -> RequestRow:
+    """Ask the owner of a run, by key, for something; the request is durable when this returns. Raises `HistoryError`."""
+    request = store.control().ask(run, kind, detail or {}, this_user())
+    steward.nudge()
+    return request
+
+
+def await_answer(store: HistoryStore, request: RequestRow, timeout_seconds: float | None = None) -> Answer | None:
+    """Block until a request is answered, or it is known that it won't be; None if the time was up before. Raises `HistoryError`."""
+    control = store.control()
+    give_up = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    pause = threading.Event()
+    next_look, reason = 0.0, None
+    while True:
+        row = control.request(request.key)
+        if row is None:
+            return Answer({}, ENDED)
+        if row.answer is not None:
+            return Answer(row.answer, None) if OVER not in row.answer else Answer({}, row.answer[OVER])
+        now = time.monotonic()
+        if now >= next_look:
+            next_look = now + LOOK_SECONDS
+            before, reason = reason, _why_over(store, request)
+            # The owner's last word may have come in between, or be on its way.
+            if reason is not None and before is not None:
+                return Answer({}, reason)
+        if give_up is not None and now >= give_up:
+            return None
+        pause.wait(POLL_SECONDS)
+
+
+def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
+    """Tell why a request will not be answered; what a dead process was asked for is answered by whoever finds it."""
+    control = store.control()
+    reap(control)
+    if request.run & 0xFFFFFFFF:
+        try:
+            if StateType(store.flow_run(request.run).state_type) in FINAL:
+                return ENDED
+        except ObjectNotFound:
+            return ENDED
+    lease = control.lease(control.owner(request.run))
+    if lease is None:
+        return NOT_THERE
+    return LOST if lease.taken_by is not None else None

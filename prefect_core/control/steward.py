@@ -1,0 +1,270 @@
+"""The steward: the one thread of a process that says that it lives, looks once for others that don't, and hears what is asked of its runs.
+
+Who runs something that may be asked for something registers a watch (`watch`), which costs a few microseconds. While there are watches,
+the steward looks ten times a second whether anything was written to the history, and only then for requests; without any it sleeps from
+beat to beat. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time answers
+later, from any thread. An answer is durable before who asked can see it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from prefect_core import history, settings
+from prefect_core.control import losing
+from prefect_core.errors import HistoryError, describe
+from prefect_core.history.requests import ENDED, OVER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prefect_core.history import HistoryStore, Recorder, StoreRecorder
+    from prefect_core.history.control import Control
+    from prefect_core.history.requests import RequestRow
+
+POLL_SECONDS = 0.1
+FIRST_LOOK_SECONDS = 1.0
+"""When a process that has just begun looks for dead ones: short ones needn't."""
+_TURN_SECONDS = 5.0
+_log = logging.getLogger("prefect_core.control")
+
+
+class Delivery:
+    """A request that was told to the owner of its run, who answers it once, from any thread, now or later."""
+
+    def __init__(self, watch: Watch, request: RequestRow, control: Control) -> None:
+        self._watch = watch
+        self._control = control
+        self.request = request
+        self.kind = request.kind
+        self.detail: dict[str, Any] = request.detail
+
+    def answer(self, answer: Mapping[str, Any]) -> bool:
+        """Record the answer, a JSON object; durable when this returns. False if there is one already. Raises `HistoryError`."""
+        is_first = self._control.answer(self.request.key, answer)
+        self._watch.open.pop(self.request.key, None)
+        return is_first
+
+
+class Watch:
+    """That somebody wants to hear what is asked of a run."""
+
+    def __init__(
+        self, steward: Steward, stored: Callable[[], HistoryStore], run: int, deliver: Callable[[Delivery], object]
+    ) -> None:
+        self.stored = stored
+        self.run = run
+        self.open: dict[int, Delivery] = {}
+        """Told, and yet to be answered."""
+        self._steward = steward
+        self._deliver = deliver
+        self._told: set[int] = set()
+
+    def tell(self, request: RequestRow, control: Control) -> None:
+        """Tell of a request, unless that was done before."""
+        if request.key in self._told:
+            return
+        self._told.add(request.key)
+        delivery = self.open[request.key] = Delivery(self, request, control)
+        try:
+            self._deliver(delivery)
+        except Exception as error:
+            _log.exception("A request of kind %r could not be heard.", request.kind)
+            delivery.answer({"error": describe(error)})
+
+    def close(self) -> None:
+        """Hear nothing more; requests that are not answered yet are, by saying that the run has ended. Closing twice does nothing."""
+        if not self._steward.forget(self):
+            # Nor is it for a child made by `fork` to answer what its parent was asked.
+            return
+        for delivery in list(self.open.values()):
+            try:
+                delivery.answer({OVER: ENDED})
+            except HistoryError:
+                _log.debug("A request was left without an answer.", exc_info=True)
+
+
+class _Beat:
+    """The lease of a recorder: when it is due to be renewed, and when others are to be looked for."""
+
+    def __init__(self, now: float) -> None:
+        self.due = now + settings.current().lease_beat_seconds
+        self.first_look = now + FIRST_LOOK_SECONDS
+
+    def next(self) -> float:
+        return min(self.due, self.first_look)
+
+
+class Steward:
+    """The thread, there while there is something to be done, and what it does."""
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Know of nothing, and hold nothing: also in a child made by `fork`, which may have got all this in whatever condition."""
+        self._lock = threading.Lock()
+        self._beats: dict[StoreRecorder, _Beat] = {}
+        self._watches: dict[Watch, None] = {}
+        self._next_look = 0.0
+        self._is_urgent = False
+        self._must_ask = False
+        self._seen: WeakKeyDictionary[Control, int] = WeakKeyDictionary()
+        """The number of changes at the last look."""
+        self._thread: threading.Thread | None = None
+        self._bell = threading.Event()
+        self._turn = threading.Lock()
+        """Held by the thread while it works."""
+
+    def begin(self, recorder: StoreRecorder) -> None:
+        """Keep the lease of a recorder alive until that is closed, and end this process if it is lost."""
+        recorder.on_lease_lost = losing.leave
+        recorder.on_close = self._end
+        with self._lock:
+            self._beats[recorder] = _Beat(time.monotonic())
+            self._rouse()
+
+    def _end(self, recorder: StoreRecorder) -> None:
+        recorder.on_lease_lost = None
+        with self._lock:
+            self._beats.pop(recorder, None)
+            for watch in [watch for watch in self._watches if watch.stored == recorder.stored]:
+                del self._watches[watch]
+            self._bell.set()
+        # It may be reading right now.
+        if self._thread is not threading.current_thread() and self._turn.acquire(timeout=_TURN_SECONDS):
+            self._turn.release()
+
+    def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
+        """Tell what is asked of a run that `recorder` records."""
+        watch = Watch(self, recorder.stored, run, deliver)
+        with self._lock:
+            is_first = not self._watches
+            self._watches[watch] = None
+            # It may have been asked for something before it could hear.
+            self._must_ask = True
+            if is_first:
+                self._next_look = time.monotonic() + POLL_SECONDS
+                self._rouse()
+        return watch
+
+    def forget(self, watch: Watch) -> bool:
+        """Tell a watch nothing more; False if that was so already."""
+        with self._lock:
+            return self._watches.pop(watch, self) is None
+
+    def nudge(self) -> None:
+        """Look for requests at once."""
+        self._must_ask = self._is_urgent = True
+        self._bell.set()
+
+    def _rouse(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._go_on, name="prefect_core-steward", daemon=True)
+            self._thread.start()
+        else:
+            self._bell.set()
+
+    def _go_on(self) -> None:
+        while True:
+            with self._lock:
+                if not self._beats and not self._watches:
+                    self._thread = None
+                    return
+                due = [beat.next() for beat in self._beats.values()]
+                if self._watches:
+                    due.append(self._next_look)
+            self._bell.wait(max(0.0, min(due) - time.monotonic()))
+            self._bell.clear()
+            with self._turn:
+                _quietly(self._keep_leases)
+                if self._is_urgent or time.monotonic() >= self._next_look:
+                    self._is_urgent = False
+                    _quietly(self._look)
+                    self._next_look = time.monotonic() + POLL_SECONDS
+
+    def _keep_leases(self) -> None:
+        with self._lock:
+            beats = list(self._beats.items())
+        for recorder, beat in beats:
+            now = time.monotonic()
+            if now >= beat.due:
+                beat.due = now + settings.current().lease_beat_seconds
+                _quietly(partial(_renew, recorder))
+            if now >= beat.first_look:
+                beat.first_look = math.inf
+                _quietly(partial(_reap, recorder))
+
+    def _look(self) -> None:
+        with self._lock:
+            watches = list(self._watches)
+            must_ask, self._must_ask = self._must_ask, False
+        by_control: dict[Control, dict[int, list[Watch]]] = {}
+        for watch in watches:
+            by_control.setdefault(watch.stored().control(), {}).setdefault(watch.run, []).append(watch)
+        for control, by_run in by_control.items():
+            _quietly(partial(self._tell, control, by_run, must_ask))
+
+    def _tell(self, control: Control, by_run: dict[int, list[Watch]], must_ask: bool) -> None:
+        changes = control.changes()
+        if self._seen.get(control) == changes and not must_ask:
+            return
+        # Noted only in the end, so that a look that failed is made again.
+        self._seen.pop(control, None)
+        for request in control.unanswered():
+            for watch in by_run.get(request.run, ()):
+                watch.tell(request, control)
+        self._seen[control] = changes
+
+
+def _renew(recorder: StoreRecorder) -> None:
+    length_us = round(settings.current().lease_seconds * 1_000_000)
+    if not recorder.stored().control().renew_lease(recorder.process, length_us):
+        # It finds out by itself when it has something to write, which may be long from now.
+        recorder.lose_lease()
+
+
+def _reap(recorder: StoreRecorder) -> None:
+    from prefect_core.control.reaping import reap  # what a process that ends within a second never needs
+
+    reap(recorder.stored().control())
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Do something that is done again before long, should it fail."""
+    try:
+        work()
+    except Exception:
+        _log.debug("The steward could not do something.", exc_info=True)
+
+
+_steward = Steward()
+
+
+def begin(recorder: StoreRecorder) -> None:
+    """Look after a recorder of this process until it is closed: its lease, and what is asked of its runs."""
+    _steward.begin(recorder)
+
+
+def watch(run: int, deliver: Callable[[Delivery], object]) -> Watch:
+    """Have `deliver` called with each request to a run of this process, until the watch is closed.
+
+    `run` is the key of a flow run, or 2**32 times the number of this process for what is asked of the process. `deliver` is called on the
+    steward's thread and must return quickly; if it raises, the request is answered with `{"error": ...}`.
+    """
+    return _steward.watch(history.current(), run, deliver)
+
+
+def nudge() -> None:
+    """Tell the watches of this process at once what was just asked here."""
+    _steward.nudge()
+
+
+os.register_at_fork(after_in_child=_steward.begin_anew)

@@ -1,0 +1,138 @@
+"""Leases and requests in the SQLite history.
+
+They are read through the connection that the store reads with, and written with connections of their own, opened when that is first
+needed: those of a recorder belong to its writer.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from prefect_core import clock
+from prefect_core.history.leases import LeaseRow, Sight
+from prefect_core.history.process import ProcessIdentity, monotonic_us
+from prefect_core.history.requests import RequestRow
+from prefect_core.history.sqlite import closing
+from prefect_core.history.sqlite.connection import Connections
+from prefect_core.history.sqlite.migrate import migrations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from prefect_core.history.sqlite.driver import sqlite3
+
+_CLOSE_SECONDS = 5.0
+_LEASES = """SELECT number, host, boot_id, pid, pid_started, pid_namespace, expires_us, length_us, let_go_us, taken_by,
+    seen_by, seen_us, seen_expires_us FROM lease JOIN process ON number = lease.process"""
+_REQUESTS = "SELECT key, run, kind, detail, asked_by, asked_us, answered_us, answer FROM request"
+
+
+class SqliteControl:
+    """A `Control` in the file `history.db` of a folder."""
+
+    def __init__(self, reading: Connections) -> None:
+        self._reading = reading
+        self._own: Connections | None = None
+        self._lock = threading.Lock()
+        """Held by who writes."""
+
+    def _transaction(self, rows: int = 0) -> AbstractContextManager[sqlite3.Connection]:
+        """Begin to write; with the lock held."""
+        if self._own is None:
+            self._own = Connections(self._reading.folder, migrations())
+        return self._own.transaction(rows)
+
+    def leases(self) -> list[LeaseRow]:
+        with self._reading.reading() as connection:
+            return [_lease(row) for row in connection.execute(f"{_LEASES} WHERE taken_by IS NULL ORDER BY number")]
+
+    def lease(self, number: int) -> LeaseRow | None:
+        with self._reading.reading() as connection:
+            row = connection.execute(f"{_LEASES} WHERE number = ?", (number,)).fetchone()
+        return _lease(row) if row is not None else None
+
+    def owner(self, run: int) -> int:
+        with self._reading.reading() as connection:
+            return closing.owner(connection, run)
+
+    def renew_lease(self, number: int, length_us: int) -> bool:
+        with self._lock, self._transaction() as connection:
+            connection.execute(
+                "UPDATE lease SET expires_us = ?, length_us = ? WHERE process = ? AND taken_by IS NULL",
+                (monotonic_us() + length_us, length_us, number),
+            )
+            taken = connection.execute(
+                "SELECT 1 FROM lease WHERE process = ? AND taken_by IS NOT NULL", (number,)
+            ).fetchone()
+            return taken is None
+
+    def take_lease(self, seen: LeaseRow, taken_by: str) -> list[int] | None:
+        with self._lock, self._transaction(100) as connection:
+            taken = connection.execute(
+                "UPDATE lease SET taken_by = ?, taken_us = ? WHERE process = ? AND taken_by IS NULL AND expires_us = ? AND let_go_us IS ?",
+                (taken_by, clock.now_us(), seen.number, seen.expires_us, seen.let_go_us),
+            )
+            if not taken.rowcount:
+                return None
+            return closing.end_process(connection, seen.number, keeps_paused=seen.let_go_us is not None)
+
+    def note_sight(self, number: int, sight: Sight) -> None:
+        with self._lock, self._transaction() as connection:
+            connection.execute(
+                "UPDATE lease SET seen_by = ?, seen_us = ?, seen_expires_us = ? WHERE process = ?", (*sight, number)
+            )
+
+    def ask(self, run: int, kind: str, detail: Mapping[str, Any], asked_by: str) -> RequestRow:
+        values = (run, kind, json.dumps(detail), asked_by, clock.now_us())
+        with self._lock, self._transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO request (run, kind, detail, asked_by, asked_us) VALUES (?, ?, ?, ?, ?) RETURNING key",
+                values,
+            )
+            key: int = cursor.fetchall()[0][0]
+        return RequestRow(key, *values)
+
+    def request(self, key: int) -> RequestRow | None:
+        return next(self._requests("key = ?", key), None)
+
+    def requests(self, run: int) -> list[RequestRow]:
+        return list(self._requests("run = ?", run))
+
+    def unanswered(self) -> list[RequestRow]:
+        return list(self._requests("answered_us IS NULL"))
+
+    def _requests(self, condition: str, *values: int) -> Iterator[RequestRow]:
+        with self._reading.reading() as connection:
+            rows = connection.execute(f"{_REQUESTS} WHERE {condition} ORDER BY key", values).fetchall()
+        return (RequestRow(*row) for row in rows)
+
+    def answer(self, key: int, answer: Mapping[str, Any]) -> bool:
+        with self._lock, self._transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE request SET answered_us = ?, answer = ? WHERE key = ? AND answered_us IS NULL",
+                (clock.now_us(), json.dumps(answer), key),
+            )
+            return cursor.rowcount > 0
+
+    def changes(self) -> int:
+        with self._reading.reading() as connection:
+            number: int = connection.execute("PRAGMA data_version").fetchone()[0]
+        return number
+
+    def close(self) -> None:
+        """Close the connections that it writes with; those of somebody who waits for the file's lock are left to the end of the process."""
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):
+            own, self._own = self._own, None
+            self._lock.release()
+            if own is not None:
+                own.close()
+
+
+def _lease(row: tuple[Any, ...]) -> LeaseRow:
+    number, *process = row[:6]
+    expires_us, length_us, let_go_us, taken_by = row[6:10]
+    sight = Sight(*row[10:]) if row[10] is not None else None
+    return LeaseRow(number, ProcessIdentity(*process), expires_us, length_us, let_go_us, taken_by, sight)
