@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
+<<<<<<< HEAD
 from prefect_core.engine import late_bodies, transitions
+=======
+from prefect_core.engine import transitions
+from prefect_core.engine.asked import hear
+>>>>>>> control
 from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
@@ -52,7 +57,7 @@ def flow_life(call: FlowCall) -> Life[State]:
             if call.parent is not None:
                 identify_before_body(call.context)
             yield Block(_flush)
-            state = yield from _attempts(call)
+            state = yield from _heard(call)
     except transitions.RunIsOver:
         return call.run.state
     except GeneratorExit:
@@ -155,6 +160,15 @@ def _restored(flow: Flow[Any, Any], encoded: dict[str, Any]) -> dict[str, Any]:
     """Return parameters as a call gets them that another process makes with what JSON holds of them."""
     parameters = flow.binder.bind(*flow.binder.unbind(encoded))
     return flow.validator.validate(parameters) if flow.validates_parameters else parameters
+
+
+def _heard(call: FlowCall) -> Life[State]:
+    """Do all attempts, and hear meanwhile what others ask of the run."""
+    end_hearing = hear(call)
+    try:
+        return (yield from _attempts(call))
+    finally:
+        end_hearing()
 
 
 def _attempts(call: FlowCall) -> Life[State]:
