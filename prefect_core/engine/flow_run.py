@@ -18,12 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
-<<<<<<< HEAD
 from prefect_core.engine import late_bodies, transitions
-=======
-from prefect_core.engine import transitions
 from prefect_core.engine.asked import hear
->>>>>>> control
 from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
