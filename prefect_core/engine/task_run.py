@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
 from prefect_core.context import TaskRunContext
-from prefect_core.engine import deadlines, portal, transitions
+from prefect_core.engine import deadlines, portal, slots, transitions
 from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
@@ -83,6 +83,8 @@ def _end(call: TaskCall) -> Life[bool]:
         logs.task_finished(call.context, state)
         return known is None
     finally:
+        if call.slots is not None:
+            slots.giving_back(call)
         # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
         call.payload = None
         if taker is not None:
@@ -174,9 +176,13 @@ def _attempts(call: TaskCall) -> Life[State]:
     run, task = call.run, call.task
     unready = 0
     while True:
+        if run.tags and (refused := (yield from slots.taking(call))) is not None:
+            return refused
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
+        if call.slots is not None:
+            slots.giving_back(call)
         if receipt.unready:
             run.attempt -= 1
             unready += 1

@@ -30,6 +30,7 @@ from prefect_core.engine.travelling_errors import load_error
 from prefect_core.engine.workplace import Call, Parcel, Reply, Surroundings
 from prefect_core.errors import OutOfReach, RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
+from prefect_core.limits import blocks_among
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 
@@ -102,7 +103,10 @@ def _dump_call(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] 
         parent = parent.parent
     tags = context.tags_among(payload.variables)
     args, kwargs = payload.args, payload.kwargs
-    call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order))
+    blocks = blocks_among(payload.variables)
+    call = tuple(
+        Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order, blocks)
+    )
     if payload.has_plain_arguments():
         return pickle.dumps(call)
     try:

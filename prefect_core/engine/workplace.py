@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from prefect_core import context, history, pickling, references, settings, unpicklable, waiting
+from prefect_core import context, history, limits, pickling, references, settings, unpicklable, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import drive, remote, storing_afar
 from prefect_core.engine.collect import Collector, WorkerRecorder
@@ -73,6 +73,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     order: tuple[Any, ...] | None = None
     """Where a large value is to be stored (`storing_afar.Order`)."""
+    blocks: frozenset[int] = frozenset()
 
 
 class Reply(NamedTuple):
@@ -202,6 +203,7 @@ class Workplace:
             self._end()
         self._dedicated_to = now if self._is_dedicated else None
         self._recorder.behind = history.install(self._recorder)
+        self._recorder.origin = attempt.surroundings.origin
         self._is_away = not attempt.is_at_home
         if self._is_away:
             # Read, if they have not been: between attempts they would be each time.
@@ -313,6 +315,8 @@ class _Attempt:
         payload.timeout_seconds = call.timeout_seconds
         payload.variables = _variables_here()
         payload.variables.run(context.set_tags, call.tags)
+        if call.blocks:
+            payload.variables.run(limits.enter, call.blocks)
         payload.started = self._begin
         self._children.place = waiting.current_slot()
         with waiting.holding(self._children):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ class ProcessIdentity(NamedTuple):
     pid: int
     pid_started: int
     """Clock ticks from the machine's start to the process's."""
+
+
+IsGone = Callable[[ProcessIdentity], bool | None]
+"""Tells of a process whether it has ended, None if that can't be known."""
 
 
 def this_process() -> ProcessIdentity:
@@ -38,6 +43,12 @@ def is_gone(process: ProcessIdentity) -> bool | None:
     if process.host != here.host or not process.boot_id:
         return None
     return process.boot_id != here.boot_id or started(process.pid) != process.pid_started
+
+
+def is_over(process: ProcessIdentity | None, expires_us: int, now_us: int, is_gone: IsGone) -> bool:
+    """Tell whether what a process held is free, since it has ended; or, where that can't be seen, since it has been silent too long."""
+    gone = is_gone(process) if process is not None else None
+    return gone if gone is not None else expires_us <= now_us
 
 
 def boot_id() -> str:
