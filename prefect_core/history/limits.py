@@ -1,4 +1,4 @@
-"""Concurrency limits that are kept in the history: rows, requests for slots, and what a desk (`prefect_core.limits`) asks of the history."""
+"""Concurrency limits that are kept in the history: rows, requests for slots, and what a desk (`prefect_core.limits`) asks for."""
 
 from __future__ import annotations
 

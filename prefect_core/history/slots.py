@@ -231,7 +231,7 @@ def over(ledger: Ledger, now_us: int, is_gone: IsGone) -> list[int]:
     """Return the requests whose process is gone, as far as can be known."""
     found: list[int] = []
     for process, identity, expires_us in ledger.parties():
-        gone = is_gone(identity) if identity is not None else None
-        if is_over(identity, expires_us, now_us, lambda _, gone=gone: gone):
-            found += ledger.requests_of(process, None if gone else now_us)
+        if is_over(identity, expires_us, now_us, is_gone):
+            has_ended = identity is not None and is_gone(identity)
+            found += ledger.requests_of(process, None if has_ended else now_us)
     return found

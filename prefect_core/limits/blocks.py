@@ -15,6 +15,7 @@ from prefect_core.moments import Moments
 
 if TYPE_CHECKING:
     from contextvars import Token
+    from types import TracebackType
 
 RETRY_SECONDS = 1.0
 """How long one of `max_retries` lasts."""
@@ -244,7 +245,9 @@ class concurrency:
             slots.ticket.lost.add_done_callback(lambda _: door.call_soon(scope.cancel))
         return self
 
-    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         scope, self._scope = self._scope, None
         lost = self._left()
         # The scope takes back the cancellation that it has sent, and no other.

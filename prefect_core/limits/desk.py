@@ -14,7 +14,6 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from prefect_core import clock, history
 from prefect_core.errors import HistoryError
@@ -164,7 +163,7 @@ class Desk:
                 one.fire()
 
     def _exchange(self, asking: list[Ticket]) -> None:
-        wishes = [*self._owed, *(ticket.asked for ticket in asking)]
+        wishes: list[Asked | int] = [*self._owed, *(ticket.asked for ticket in asking)]
         answers, granted, due_us = self.table.exchange(self._process, wishes)
         self._owed.clear()
         for ticket, answer in zip(asking, answers, strict=True):
@@ -272,7 +271,7 @@ def _loop_that_has(asked: Asked) -> object | None:
     if here is None:
         return None
     for name in asked.names:
-        loops: dict[Any, int] = {}
+        loops: dict[object, int] = {}
         for ticket in list(here[1].held.values()):
             loop = ticket.loop() if ticket.loop is not None and name in ticket.asked.names else None
             if loop is not None:
