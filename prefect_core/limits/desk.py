@@ -271,12 +271,15 @@ def _loop_that_has(asked: Asked) -> object | None:
     if here is None:
         return None
     for name in asked.names:
+        held = [ticket for ticket in list(here[1].held.values()) if name in ticket.asked.names]
         loops: dict[object, int] = {}
-        for ticket in list(here[1].held.values()):
-            loop = ticket.loop() if ticket.loop is not None and name in ticket.asked.names else None
+        for ticket in held:
+            loop = ticket.loop() if ticket.loop is not None else None
             if loop is not None:
                 loops[loop] = loops.get(loop, 0) + ticket.asked.occupy
-        slots = {row.name: row.slots for row in here[1].table.limits()}.get(name, 0) if loops else 0
+        if not loops or any(ticket.asked.owner in asked.around for ticket in held):
+            continue
+        slots = {row.name: row.slots for row in here[1].table.limits()}.get(name, 0)
         for loop, occupied in loops.items():
             if occupied + asked.occupy > slots:
                 return loop
