@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prefect_core import logs
+from prefect_core import logs, loops
 from prefect_core.engine import transitions
 from prefect_core.engine.steps import Life, Wait
 from prefect_core.errors import ConcurrencySlotAcquisitionError, HistoryError, describe
@@ -35,7 +35,8 @@ class TagSlots:
         around = blocks_among(call.variables) | frozenset(runs_around(run))
         self._desk: Desk = desk()
         asked = Asked(names, 1, run.uid, run.name, run.uid, around - {run.uid}, lease_us=LEASE_US)
-        self.ticket: Ticket = self._desk.ask(asked, loop=call.loop_needed)
+        here = loops.running_loop()
+        self.ticket: Ticket = self._desk.ask(asked, loop=call.loop_needed if call.is_submitted else lambda: here)
 
     def give_back(self, _: Signal | None = None) -> None:
         """Give the slots back, or wait no longer for them; harmless to say twice."""
