@@ -118,8 +118,15 @@ class LimitTable(Protocol):
         """Take requests, and end those whose keys are given, in order and all at once."""
         ...
 
-    def look(self, process: int, is_gone: IsGone) -> Seen:
-        """End the requests of processes that are gone, give out what is free, and tell how the requests of a process stand."""
+    def look(self, process: int, is_gone: IsGone | None) -> Seen:
+        """Tell how the requests of a process stand, once those of processes that are gone have been ended, and what is free given out.
+
+        With None that is left out, and nothing is written.
+        """
+        ...
+
+    def version(self) -> int:
+        """Return a number that is another one whenever something may have changed; asked some ten times a second, it costs nothing."""
         ...
 
     def renew(self, process: int) -> set[int]:

@@ -36,6 +36,7 @@ class _Rows:
     def __init__(self) -> None:
         self.limits: dict[str, LimitRow] = {}
         self.requests: dict[int, _Request] = {}
+        self.changes = 0
         self._keys = itertools.count(1)
 
     def limit(self, name: str) -> LimitRow | None:
@@ -86,12 +87,14 @@ class _Rows:
         return key
 
     def grant(self, key: int, at_us: int, *, is_spent: bool) -> None:
+        self.changes += 1
         request = self.requests[key]
         request.granted_us = at_us
         if is_spent:
             request.claims = [claim._replace(occupy=0) for claim in request.claims]
 
     def drop(self, key: int) -> None:
+        self.changes += 1
         del self.requests[key]
 
     def hand_on(self, lent: Pool, to: Pool) -> None:
@@ -180,15 +183,19 @@ class MemoryLimits:
                     office.end(wish)
         return Exchanged(answers, office.granted, office.due_us)
 
-    def look(self, process: int, is_gone: IsGone) -> Seen:
+    def look(self, process: int, is_gone: IsGone | None) -> Seen:
         with self._lock:
             rows = self._rows
             office = Office(rows, clock.now_us())
-            office.sweep(is_gone)
-            office.settle(Pool(name) for name, limit in rows.limits.items() if limit.decay_per_second)
+            if is_gone is not None:
+                office.sweep(is_gone)
+                office.settle(Pool(name) for name, limit in rows.limits.items() if limit.decay_per_second)
             mine = {key: one.granted_us is not None for key, one in rows.requests.items() if one.process == process}
         held = {key for key, is_held in mine.items() if is_held}
         return Seen(held, mine.keys() - held, office.due_us)
+
+    def version(self) -> int:
+        return self._rows.changes
 
     def renew(self, process: int) -> set[int]:
         now_us = clock.now_us()

@@ -2,8 +2,8 @@
 
 Requests and their ends are put on the desk from any thread and return at once. One thread, the *clerk*, takes all that lies there to the
 history, in order and in one transaction, and tells those who have got their slots; many that come at once so cost one commit. While
-somebody waits, the clerk looks into the history some times a second: there, other processes give out slots to those who wait here, and
-processes end without a word.
+somebody waits, the clerk glances at the history: other processes give out slots to those who wait here. More rarely it has a good look,
+for processes that have ended without a word.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from collections.abc import Callable
 
 from prefect_core import clock, history
 from prefect_core.errors import HistoryError
-from prefect_core.history.limits import Answer, Asked, LimitTable
+from prefect_core.history.limits import Answer, Asked, LimitTable, Seen
 from prefect_core.history.process import is_gone
 from prefect_core.locking.renewing import Renewer
 from prefect_core.waiting import Signal, block_until_done
 
+GLANCE_SECONDS = 0.02
+"""How often the clerk finds out whether something has changed, while somebody waits."""
 LOOK_SECONDS = 0.2
-"""How often the clerk looks while somebody waits."""
+"""How often it finds out who is gone."""
 _LEAST_SECONDS = 0.001
 _LINGER_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0
@@ -82,6 +84,7 @@ class Desk:
         self._bell = threading.Event()
         self._clerk: threading.Thread | None = None
         self._due: float | None = None
+        self._version = 0
         self._owed: list[int] = []
         """Requests that are to be ended."""
         self._renewer = Renewer(self._renew, "prefect-core-limits")
@@ -126,6 +129,8 @@ class Desk:
             if self._waiting and (now - last_look >= LOOK_SECONDS or (self._due is not None and now >= self._due)):
                 last_look = now
                 self._guarded(self._look)
+            elif self._waiting:
+                self._guarded(self._glance)
 
     def _await_work(self) -> bool:
         """Wait until there may be something to do; False, and the clerk is gone, if nobody wants anything any more."""
@@ -135,7 +140,7 @@ class Desk:
                 now = clock.current().monotonic()
                 moments = [one.until for one in self._waiting.values() if one.until is not None]
                 moments += [self._due] if self._due is not None else []
-                pause = min([LOOK_SECONDS, *(max(moment - now, _LEAST_SECONDS) for moment in moments)])
+                pause = min([GLANCE_SECONDS, *(max(moment - now, _LEAST_SECONDS) for moment in moments)])
             if not self._bell.wait(pause) and not self._waiting:
                 with self._lock:
                     if not self._incoming:
@@ -178,9 +183,19 @@ class Desk:
             self._grant(key)
         self._expect(due_us)
 
+    def _glance(self) -> None:
+        version = self.table.version()
+        if version != self._version:
+            self._version = version
+            self._take_note(self.table.look(self._process, None))
+
     def _look(self) -> None:
-        held, waiting, due_us = self.table.look(self._process, is_gone)
+        seen = self.table.look(self._process, is_gone)
         self._due = None
+        self._take_note(seen)
+
+    def _take_note(self, seen: Seen) -> None:
+        held, waiting, due_us = seen
         self._expect(due_us)
         for key in held & self._waiting.keys():
             self._grant(key)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_core.history.limits import Asked, LimitRow, LimitTable, Refusal
@@ -254,6 +254,16 @@ def test_only_the_owning_process_is_told_apart(crowd: Crowd) -> None:
     assert crowd.table.look(2, lives).held == {theirs}
 
 
+def test_a_change_can_be_noticed_and_looked_at_without_a_write(crowd: Crowd) -> None:
+    first, second = crowd.key("one"), crowd.key("one")
+    before = crowd.table.version()
+    assert crowd.table.version() == before
+    assert crowd.table.look(1, None).waiting == {second}
+    crowd.end(first)
+    assert crowd.table.version() != before
+    assert crowd.table.look(1, None).held == {second}
+
+
 # Rates.
 
 
@@ -318,6 +328,7 @@ STEPS = st.lists(
 )
 
 
+@settings(max_examples=30)
 @given(steps=STEPS)
 def test_both_stores_do_the_same_whatever_is_asked_and_no_slot_is_there_twice(
     steps: list[Any], tmp_path_factory

@@ -384,10 +384,12 @@ def test_a_lost_lease_is_a_warning(table: LimitTable, caplog) -> None:
 
 def test_a_strict_block_is_told_of_a_lost_lease_when_it_is_left(table: LimitTable) -> None:
     done = []
-    with pytest.raises(ConcurrencySlotAcquisitionError, match="ran out while they were in use"):
-        with concurrency("one", strict=True):
-            lose(table)
-            done.append("all")
+    with (
+        pytest.raises(ConcurrencySlotAcquisitionError, match="ran out while they were in use"),
+        concurrency("one", strict=True),
+    ):
+        lose(table)
+        done.append("all")
     assert done == ["all"]
     with pytest.raises(ValueError, match="its own"), concurrency("one", strict=True):
         lose(table)

@@ -192,9 +192,9 @@ class SqliteLimits:
                     office.end(wish)
         return Exchanged(answers, office.granted, office.due_us)
 
-    def look(self, process: int, is_gone: IsGone) -> Seen:
+    def look(self, process: int, is_gone: IsGone | None) -> Seen:
         due_us = None
-        if self._is_something_to_do(is_gone):
+        if is_gone is not None and self._is_something_to_do(is_gone):
             with self._transaction() as rows:
                 office = Office(rows, clock.now_us())
                 office.sweep(is_gone)
@@ -211,6 +211,11 @@ class SqliteLimits:
             if connection.execute(f"{_DECAYING} LIMIT 1").fetchone() is not None:
                 return True
             return bool(over(_Rows(connection), clock.now_us(), is_gone))
+
+    def version(self) -> int:
+        with self._connections.reading() as connection:
+            version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+            return version
 
     def renew(self, process: int) -> set[int]:
         with self._transaction() as rows:
