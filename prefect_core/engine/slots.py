@@ -36,7 +36,11 @@ class TagSlots:
         self._desk: Desk = desk()
         asked = Asked(names, 1, run.uid, run.name, run.uid, around - {run.uid}, lease_us=LEASE_US)
         here = loops.running_loop()
-        self.ticket: Ticket = self._desk.ask(asked, loop=call.loop_needed if call.is_submitted else lambda: here)
+        self.ticket = Ticket(asked, loop=call.loop_needed if call.is_submitted else lambda: here)
+
+    def ask(self) -> None:
+        """Ask for the slots."""
+        self._desk.ask(self.ticket)
 
     def give_back(self, _: Signal | None = None) -> None:
         """Give the slots back, or wait no longer for them; harmless to say twice."""
@@ -55,6 +59,7 @@ def taking(call: TaskCall) -> Life[State | None]:
 def _take(call: TaskCall, names: tuple[str, ...]) -> Life[State | None]:
     slots = call.slots = TagSlots(call, names)
     ticket = slots.ticket
+    slots.ask()
     yield Wait([ticket])
     if ticket.error is not None:
         raise ticket.error

@@ -118,11 +118,12 @@ class LimitTable(Protocol):
         """Take requests, and end those whose keys are given, in order and all at once."""
         ...
 
-    def look(self, process: int, is_gone: IsGone | None) -> Seen:
-        """Tell how the requests of a process stand, once those of processes that are gone have been ended, and what is free given out.
+    def look(self, process: int, is_gone: IsGone) -> Seen:
+        """End the requests of processes that are gone, give out what is free, and tell how the requests of a process stand."""
+        ...
 
-        With None that is left out, and nothing is written.
-        """
+    def held(self, process: int) -> set[int]:
+        """Return the keys of the requests of a process that hold slots."""
         ...
 
     def version(self) -> int:

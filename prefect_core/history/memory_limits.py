@@ -183,16 +183,20 @@ class MemoryLimits:
                     office.end(wish)
         return Exchanged(answers, office.granted, office.due_us)
 
-    def look(self, process: int, is_gone: IsGone | None) -> Seen:
+    def look(self, process: int, is_gone: IsGone) -> Seen:
         with self._lock:
             rows = self._rows
             office = Office(rows, clock.now_us())
-            if is_gone is not None:
-                office.sweep(is_gone)
-                office.settle(Pool(name) for name, limit in rows.limits.items() if limit.decay_per_second)
+            office.sweep(is_gone)
+            office.settle(Pool(name) for name, limit in rows.limits.items() if limit.decay_per_second)
             mine = {key: one.granted_us is not None for key, one in rows.requests.items() if one.process == process}
         held = {key for key, is_held in mine.items() if is_held}
         return Seen(held, mine.keys() - held, office.due_us)
+
+    def held(self, process: int) -> set[int]:
+        with self._lock:
+            rows = self._rows.requests.items()
+            return {key for key, one in rows if one.process == process and one.granted_us is not None}
 
     def version(self) -> int:
         return self._rows.changes

@@ -222,8 +222,12 @@ class Office:
             limit = self._ledger.limit(pool.name) if not pool.lender else None
             if limit is None or not limit.decay_per_second:
                 continue
-            lacking = occupy - (limit.slots - limit.level_at(self._now_us) - self._ledger.taken(pool))
-            due_us = self._now_us + math.ceil(1_000_000 * max(0.0, lacking) / limit.decay_per_second)
+            free = limit.slots - self._ledger.taken(pool)
+            if occupy > free:
+                # Somebody has to give slots back first.
+                continue
+            lacking = max(0.0, occupy + limit.level_at(self._now_us) - free)
+            due_us = self._now_us + math.ceil(1_000_000 * lacking / limit.decay_per_second)
             self.due_us = due_us if self.due_us is None else min(self.due_us, due_us)
 
 

@@ -66,8 +66,9 @@ class Slots:
             self._desk = desk()
         except HistoryError as error:
             raise _out_of_reach(self._asked, error) from error
-        ticket = self.ticket = self._desk.ask(self._asked, self._patience.until(), lambda: loop)
+        ticket = self.ticket = Ticket(self._asked, self._patience.until(), lambda: loop)
         try:
+            self._desk.ask(ticket)
             yield ticket
             self._check(ticket)
         except BaseException:
@@ -217,10 +218,10 @@ class concurrency:
         slots = self._new_slots()
         try:
             moments.run(slots.taking())
+            self._entered(slots)
         except BaseException:
             self._left()
             raise
-        self._entered(slots)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -234,10 +235,10 @@ class concurrency:
         slots = self._new_slots()
         try:
             await moments.arun(slots.taking())
+            self._entered(slots)
         except BaseException:
             self._left()
             raise
-        self._entered(slots)
         if self._is_strict and slots.ticket is not None:
             scope = self._scope = anyio.CancelScope()
             scope.__enter__()

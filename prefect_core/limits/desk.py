@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from prefect_core import clock, history
 from prefect_core.errors import HistoryError
-from prefect_core.history.limits import Answer, Asked, LimitTable, Seen
+from prefect_core.history.limits import Answer, Asked, LimitTable
 from prefect_core.history.process import is_gone
 from prefect_core.locking.renewing import Renewer
 from prefect_core.waiting import Signal, block_until_done
@@ -35,11 +35,13 @@ log = logging.getLogger("prefect_core.concurrency")
 class Ticket(Signal):
     """A request on its way; fires when it is decided: it has its slots, won't get them, or was ended. `lost` fires if it loses them."""
 
-    __slots__ = ("answer", "asked", "error", "is_ended", "is_late", "key", "loop", "lost", "until")
+    __slots__ = ("answer", "asked", "error", "is_ended", "key", "loop", "lost", "until")
 
     is_hurried = True
 
-    def __init__(self, asked: Asked, until: float | None, loop: Callable[[], object | None] | None) -> None:
+    def __init__(
+        self, asked: Asked, until: float | None = None, loop: Callable[[], object | None] | None = None
+    ) -> None:
         super().__init__()
         self.asked = asked
         self.until = until
@@ -49,7 +51,6 @@ class Ticket(Signal):
         self.key: int | None = None
         self.answer: Answer | None = None
         self.error: HistoryError | None = None
-        self.is_late = False
         self.is_ended = False
         self.lost = Signal()
 
@@ -77,8 +78,11 @@ class Desk:
     def __init__(self, table: LimitTable, process: int) -> None:
         self.table = table
         self._process = process
+        self._pid = os.getpid()
         self._incoming: deque[Ticket | Mark] = deque()
         self._waiting: dict[int, Ticket] = {}
+        self._timed: dict[int, Ticket] = {}
+        """Those of them whose time will be up."""
         self.held: dict[int, Ticket] = {}
         self._lock = threading.Lock()
         self._bell = threading.Event()
@@ -89,14 +93,15 @@ class Desk:
         """Requests that are to be ended."""
         self._renewer = Renewer(self._renew, "prefect-core-limits")
 
-    def ask(self, asked: Asked, until: float | None = None, loop: Callable[[], object | None] | None = None) -> Ticket:
-        """Ask for slots, at most until a monotonic moment; returns what fires when that is decided."""
-        ticket = Ticket(asked, until, loop)
+    def ask(self, ticket: Ticket) -> None:
+        """Ask for the slots of a ticket, which fires when that is decided. Whoever asks has it by then, so that no interrupt loses it."""
         self._put(ticket)
-        return ticket
 
     def end(self, ticket: Ticket) -> None:
         """Give the slots of a ticket back, or wait no longer for them; again is harmless."""
+        if self._pid != os.getpid():
+            # They are the parent's, and so is this desk.
+            return
         with self._lock:
             if ticket.is_ended:
                 return
@@ -138,7 +143,7 @@ class Desk:
             pause = _LINGER_SECONDS
             if self._waiting:
                 now = clock.current().monotonic()
-                moments = [one.until for one in self._waiting.values() if one.until is not None]
+                moments = [one.until for one in self._timed.values() if one.until is not None]
                 moments += [self._due] if self._due is not None else []
                 pause = min([GLANCE_SECONDS, *(max(moment - now, _LEAST_SECONDS) for moment in moments)])
             if not self._bell.wait(pause) and not self._waiting:
@@ -176,6 +181,8 @@ class Desk:
             if answer.key is not None and not answer.is_granted:
                 ticket.answer = answer
                 self._waiting[answer.key] = ticket
+                if ticket.until is not None:
+                    self._timed[answer.key] = ticket
                 self._renew_often_enough(ticket)
             else:
                 self._decide(ticket, answer)
@@ -187,15 +194,12 @@ class Desk:
         version = self.table.version()
         if version != self._version:
             self._version = version
-            self._take_note(self.table.look(self._process, None))
+            for key in self.table.held(self._process) & self._waiting.keys():
+                self._grant(key)
 
     def _look(self) -> None:
-        seen = self.table.look(self._process, is_gone)
+        held, waiting, due_us = self.table.look(self._process, is_gone)
         self._due = None
-        self._take_note(seen)
-
-    def _take_note(self, seen: Seen) -> None:
-        held, waiting, due_us = seen
         self._expect(due_us)
         for key in held & self._waiting.keys():
             self._grant(key)
@@ -219,9 +223,11 @@ class Desk:
 
     def _give_up(self, now: float) -> None:
         """Let go of tickets whose time is up."""
-        for ticket in [one for one in self._waiting.values() if one.until is not None and one.until <= now]:
-            ticket.is_late = True
-            self.end(ticket)
+        for key, ticket in list(self._timed.items()):
+            if key not in self._waiting:
+                del self._timed[key]
+            elif ticket.until is not None and ticket.until <= now:
+                self.end(ticket)
 
     def _expect(self, due_us: int | None) -> None:
         if due_us is not None:

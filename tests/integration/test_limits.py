@@ -233,3 +233,16 @@ def test_a_forked_child_asks_for_itself(path: str) -> None:
         assert os.waitpid(pid, 0)[1] == 0
         assert Path(path).read_text(encoding="utf-8") == "2 in the child\n"
         assert [row.name for row in requests()] == ["one"]
+
+
+def test_a_forked_child_that_leaves_its_parents_block_gives_nothing_back(path: str) -> None:
+    pid = 0
+    with concurrency("one"):
+        pid = os.fork()
+        if pid:
+            assert os.waitpid(pid, 0)[1] == 0
+            assert [row.name for row in requests()] == ["one"]
+    if not pid:
+        os._exit(0)
+    desk().flush()
+    assert requests() == []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LIMIT = "SELECT name, slots, decay_per_second, level, level_us, created_us FROM concurrency_limit"
 _PROCESS = "process.host, process.boot_id, process.pid, process.pid_started"
+_HELD = "SELECT key FROM slot_request WHERE process = ? AND granted_us IS NOT NULL"
 _DECAYING = """SELECT DISTINCT name FROM slot_claim JOIN concurrency_limit USING (name)
     WHERE is_waiting AND lender = 0 AND decay_per_second > 0"""
 
@@ -192,9 +193,9 @@ class SqliteLimits:
                     office.end(wish)
         return Exchanged(answers, office.granted, office.due_us)
 
-    def look(self, process: int, is_gone: IsGone | None) -> Seen:
+    def look(self, process: int, is_gone: IsGone) -> Seen:
         due_us = None
-        if is_gone is not None and self._is_something_to_do(is_gone):
+        if self._is_something_to_do(is_gone):
             with self._transaction() as rows:
                 office = Office(rows, clock.now_us())
                 office.sweep(is_gone)
@@ -212,6 +213,10 @@ class SqliteLimits:
                 return True
             return bool(over(_Rows(connection), clock.now_us(), is_gone))
 
+    def held(self, process: int) -> set[int]:
+        with self._connections.reading() as connection:
+            return {key for (key,) in connection.execute(_HELD, (process,)).fetchall()}
+
     def version(self) -> int:
         with self._connections.reading() as connection:
             version: int = connection.execute("PRAGMA data_version").fetchone()[0]
@@ -220,10 +225,7 @@ class SqliteLimits:
     def renew(self, process: int) -> set[int]:
         with self._transaction() as rows:
             rows._execute("UPDATE slot_request SET renewed_us = ? WHERE process = ?", (clock.now_us(), process))
-            found = rows._execute(
-                "SELECT key FROM slot_request WHERE process = ? AND granted_us IS NOT NULL", (process,)
-            )
-            return {key for (key,) in found.fetchall()}
+            return {key for (key,) in rows._execute(_HELD, (process,)).fetchall()}
 
     def close(self) -> None:
         """Close the connections."""

@@ -39,4 +39,5 @@ CREATE TABLE slot_claim (
     PRIMARY KEY (request, name)
 ) WITHOUT ROWID;
 CREATE INDEX slot_claim_in_order ON slot_claim (name, lender, is_waiting, rank, request, occupy);
+CREATE INDEX slot_claim_held ON slot_claim (name, request) WHERE is_waiting = 0;
 CREATE INDEX slot_claim_by_lender ON slot_claim (lender, name) WHERE lender;
