@@ -14,6 +14,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from prefect_core import clock, history
 from prefect_core.errors import HistoryError
@@ -56,8 +57,8 @@ class Ticket(Signal):
 
     @property
     def is_granted(self) -> bool:
-        """Whether it has its slots."""
-        return self.answer is not None and self.answer.is_granted
+        """Whether it has its slots; it has none any more that were given to it as its time ran out."""
+        return not self.is_ended and self.answer is not None and self.answer.is_granted
 
     def __repr__(self) -> str:
         return f"a slot of {', '.join(map(repr, self.asked.names))}"
@@ -119,7 +120,7 @@ class Desk:
         with self._lock:
             self._incoming.append(what)
             self._bell.set()
-            if self._clerk is None:
+            if self._clerk is None or not self._clerk.is_alive():
                 self._clerk = threading.Thread(target=self._serve, name="prefect-core-slots", daemon=True)
                 self._clerk.start()
 
@@ -208,6 +209,10 @@ class Desk:
             ticket = self._waiting.pop(key)
             ticket.key = None
             self._put(ticket)
+        strays = (held | waiting) - self._waiting.keys() - self.held.keys()
+        if strays:
+            # Of a commit that failed, as it seemed.
+            self.table.exchange(self._process, sorted(strays))
 
     def _grant(self, key: int) -> None:
         ticket = self._waiting.pop(key, None)
@@ -262,6 +267,8 @@ class Desk:
 
 
 _here: tuple[LimitTable, Desk] | None = None
+_desks: WeakValueDictionary[LimitTable, Desk] = WeakValueDictionary()
+"""One for each history, while somebody has slots of it or wants some."""
 _opening = threading.Lock()
 
 
@@ -275,7 +282,10 @@ def desk() -> Desk:
             if _here is None:
                 atexit.register(_leave)
             if _here is None or _here[0] is not table:
-                _here = (table, Desk(table, process))
+                found = _desks.get(table)
+                if found is None:
+                    found = _desks[table] = Desk(table, process)
+                _here = (table, found)
             here = _here
     return here[1]
 
@@ -310,6 +320,7 @@ def _loop_that_has(asked: Asked) -> object | None:
 def _begin_anew() -> None:
     global _here, _opening
     _here, _opening = None, threading.Lock()
+    _desks.clear()
 
 
 os.register_at_fork(after_in_child=_begin_anew)

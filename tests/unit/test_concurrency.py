@@ -444,6 +444,15 @@ def test_what_could_not_be_given_back_is_given_back_later(monkeypatch, table: Li
         pass
 
 
+def test_what_a_failed_commit_left_behind_is_found(table: LimitTable) -> None:
+    with concurrency("two"):
+        _, process = history.current().limits()
+        key = table.exchange(process, [Asked(("one",), 1, 7, "left behind")]).answers[0].key
+        assert key in table.held(process)
+        with concurrency("one", timeout_seconds=PATIENCE):
+            assert len(holders(table, "one")) == 1
+
+
 def test_the_errors_stand_in_the_tree_and_travel() -> None:
     error = pickle.loads(pickle.dumps(AcquireConcurrencySlotTimeoutError("late")))
     assert isinstance(error, ConcurrencySlotAcquisitionError)
