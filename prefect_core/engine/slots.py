@@ -7,7 +7,7 @@ it as well (`limits.around`): they take turns at its slots, and so never wait fo
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prefect_core import logs, loops
 from prefect_core.engine import transitions
@@ -19,10 +19,25 @@ from prefect_core.state_kinds import FAILED
 from prefect_core.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from prefect_core.context import TaskRunContext
     from prefect_core.engine.task_call import TaskCall
+    from prefect_core.payload import Payload
+    from prefect_core.runs import TaskRun
     from prefect_core.waiting import Signal
 
 LEASE_US = 60_000_000
+
+
+class Holder(Protocol):
+    """A call that takes slots: of a task, or one that makes a lost value again."""
+
+    run: TaskRun
+    context: TaskRunContext
+    payload: Payload | None
+    slots: TagSlots | None
 
 
 class TagSlots:
@@ -30,13 +45,13 @@ class TagSlots:
 
     __slots__ = ("_desk", "ticket")
 
-    def __init__(self, call: TaskCall, names: tuple[str, ...]) -> None:
-        run = call.run
-        around = blocks_among(call.variables) | frozenset(runs_around(run))
+    def __init__(
+        self, run: TaskRun, names: tuple[str, ...], variables: Context | None, loop: Callable[[], object | None]
+    ) -> None:
+        around = blocks_among(variables) | frozenset(runs_around(run))
         self._desk: Desk = desk()
         asked = Asked(names, 1, run.uid, run.name, run.uid, around - {run.uid}, lease_us=LEASE_US)
-        here = loops.running_loop()
-        self.ticket = Ticket(asked, loop=call.loop_needed if call.is_submitted else lambda: here)
+        self.ticket = Ticket(asked, loop=loop)
 
     def ask(self) -> None:
         """Ask for the slots."""
@@ -51,21 +66,37 @@ def taking(call: TaskCall) -> Life[State | None]:
     """Take the slots of a run's tags, if some have a limit; returns the state of a run that can never have them."""
     try:
         names = limited(call.run.tags)
-        return (yield from _take(call, names)) if names else None
+        if not names:
+            return None
+        here = loops.running_loop()
+        loop = call.loop_needed if call.is_submitted else lambda: here
+        call.slots = TagSlots(call.run, names, call.variables, loop)
+        refusal = yield from _take(call, call.slots)
     except HistoryError as error:
         return _refuse(call, f"Its concurrency limits could not be asked: {describe(error)}", error)
+    return None if refusal is None else _refuse(call, _never(refusal))
 
 
-def _take(call: TaskCall, names: tuple[str, ...]) -> Life[State | None]:
-    slots = call.slots = TagSlots(call, names)
+def taking_again(again: Holder, variables: Context | None) -> Life[None]:
+    """Do so for a value that is made again. Raises `ConcurrencySlotAcquisitionError`."""
+    names = limited(again.run.tags)
+    if names:
+        again.slots = TagSlots(again.run, names, variables, lambda: None)
+        refusal = yield from _take(again, again.slots)
+        if refusal is not None:
+            raise ConcurrencySlotAcquisitionError(_never(refusal))
+
+
+def _take(call: Holder, slots: TagSlots) -> Life[Refusal | None]:
     ticket = slots.ticket
     slots.ask()
     yield Wait([ticket])
     if ticket.error is not None:
         raise ticket.error
     if ticket.answer is not None and ticket.answer.refusal is not None:
-        return _refuse(call, _never(ticket.answer.refusal))
-    if call.run.state.is_final():
+        return ticket.answer.refusal
+    if not ticket.is_granted:
+        # Somebody has ended it.
         raise transitions.RunIsOver
     ticket.lost.add_done_callback(partial(_tell_lost, call))
     return None
@@ -82,7 +113,7 @@ def _refuse(call: TaskCall, message: str, cause: Exception | None = None) -> Sta
     return transitions.enter(call.run, State(FAILED, None, message, data=error))
 
 
-def _tell_lost(call: TaskCall, _: Signal) -> None:
+def _tell_lost(call: Holder, _: Signal) -> None:
     logs.note(
         call.context,
         logs.WARNING,
@@ -90,7 +121,7 @@ def _tell_lost(call: TaskCall, _: Signal) -> None:
     )
 
 
-def giving_back(call: TaskCall) -> None:
+def giving_back(call: Holder) -> None:
     """Give the slots of an attempt back that has ended, or, if it only ran out of time, when its body has."""
     slots, call.slots = call.slots, None
     assert slots is not None
