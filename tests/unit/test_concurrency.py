@@ -24,6 +24,7 @@ from prefect_core.errors import BlockingWaitError
 from prefect_core.history.limits import Asked, LimitTable
 from prefect_core.limits import desk
 from prefect_core.limits.names import make, remove
+from prefect_core.task_runners import ConcurrentTaskRunner
 from tests.unit.recorded import Recorded
 
 PATIENCE = 30
@@ -266,6 +267,25 @@ def test_tasks_called_and_submitted_in_a_block_are_inside_of_it() -> None:
             return [inner(), inner.submit().result()]
 
     assert outer() == ["in", "in"]
+
+
+def test_a_body_that_waits_for_a_slot_lets_others_have_its_place_in_the_runner(table: LimitTable) -> None:
+    stranger = Stranger(table, "one")
+
+    @task
+    def waits() -> str:
+        with concurrency("one"):
+            return "late"
+
+    @flow(task_runner=ConcurrentTaskRunner(max_workers=1))
+    def both() -> list[str]:
+        late = waits.submit()
+        await_that(lambda: bool(waiters(table, "one")))
+        free = task(lambda: "free").submit().result()
+        stranger.leave()
+        return [free, late.result()]
+
+    assert both() == ["free", "late"]
 
 
 def test_code_beside_a_block_is_not_inside_of_it(table: LimitTable) -> None:
