@@ -56,6 +56,13 @@ def goes_in(path: str, name: str = "three") -> None:
 
 
 @task(tags=["one"])
+def tagged(path: str) -> None:
+    """For worker processes, with a slot that the flow takes."""
+    log(path, "in")
+    log(path, "out")
+
+
+@task(tags=["one"])
 def leaf(path: str) -> int:
     """A task of the same tag as the one around it."""
     log(path, "in")

@@ -189,6 +189,16 @@ def test_a_slot_goes_from_one_process_to_another_soon(path: str, start: Any) -> 
     assert min(waits) < 0.25
 
 
+def test_tasks_in_worker_processes_are_limited_by_their_flow(path: str) -> None:
+    @flow(task_runner="processes:3")
+    def workers() -> None:
+        limited.tagged.map([path] * 12).result()
+
+    workers()
+    assert Path(path).read_text(encoding="utf-8").count("in") == 12
+    assert most_inside(path) == 1
+
+
 def test_blocks_in_worker_processes_are_limited(path: str) -> None:
     @flow(task_runner="processes:4")
     def workers() -> None:

@@ -21,7 +21,7 @@ from prefect_core.task_runners import ConcurrentTaskRunner
 from tests.unit.recorded import Recorded
 
 PATIENCE = 30
-RUNNERS = ["sequential", "concurrent", "concurrent:2", "processes:2"]
+RUNNERS = ["sequential", "concurrent", "concurrent:2"]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ class Inside:
             self._now -= 1
 
 
-@pytest.mark.parametrize("runner", ["sequential", "concurrent", "concurrent:2"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_no_more_run_than_there_are_slots(runner: str) -> None:
     inside = Inside()
 
@@ -95,21 +95,6 @@ def test_no_more_run_than_there_are_slots(runner: str) -> None:
     assert crowd() == list(range(20))
     assert inside.times == 21
     assert inside.most == (1 if runner == "sequential" else 2)
-
-
-def pid_after(seconds: float) -> tuple[float, float]:
-    began = time.time()
-    time.sleep(seconds)
-    return began, time.time()
-
-
-def test_tasks_in_worker_processes_are_limited_by_their_flow() -> None:
-    @flow(task_runner="processes:3")
-    def crowd() -> list[tuple[float, float]]:
-        return task(pid_after, tags=["one"]).map([0.01] * 6).result()
-
-    times = sorted(crowd())
-    assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
