@@ -27,6 +27,8 @@
     │   ├── ObjectMissing                       it holds no object of that key
     │   ├── ObjectDamaged                       what it holds is not what was written
     │   └── OutOfReach(url)                     a task's place does not have it: its input has to travel
+    ├── ConcurrencySlotAcquisitionError         slots of a concurrency limit can't be had, or were lost
+    │   └── AcquireConcurrencySlotTimeoutError (TimeoutError)    they could not be had in time
     ├── RunnerError                             a runner that can't take or finish work
     │   └── WorkerLost                          the process that ran an attempt is gone
     ├── RemoteError                             stands in for an exception that could not leave its process
@@ -204,6 +206,14 @@ class OutOfReach(StorageError):
 
     def __str__(self) -> str:
         return f"A value in the storage {self.url} can't be had from here. {self.reason}"
+
+
+class ConcurrencySlotAcquisitionError(PrefectException):
+    """Slots of a concurrency limit can't be had, or were lost while they were in use."""
+
+
+class AcquireConcurrencySlotTimeoutError(TimeoutError, ConcurrencySlotAcquisitionError):
+    """Slots of a concurrency limit could not be had in time."""
 
 
 class RunnerError(PrefectException):

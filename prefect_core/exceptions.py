@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from prefect_core.errors import (
+    AcquireConcurrencySlotTimeoutError,
     BlockingWaitError,
     CancelledRun,
+    ConcurrencySlotAcquisitionError,
     ConfigurationError,
     CrashedRun,
     FailedRun,
@@ -43,8 +45,10 @@ from prefect_core.errors import (
 )
 
 __all__ = [
+    "AcquireConcurrencySlotTimeoutError",
     "BlockingWaitError",
     "CancelledRun",
+    "ConcurrencySlotAcquisitionError",
     "ConfigurationError",
     "CrashedRun",
     "FailedRun",

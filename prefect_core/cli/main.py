@@ -13,6 +13,7 @@ COMMANDS = {
     "flow-run": ("flow_run:flow_run", "List, inspect, retry and delete flow runs, and read their logs."),
     "task-run": ("task_run:task_run", "List and inspect task runs, and explain why they ran."),
     "flow": ("flow:flow", "List the flows that ran."),
+    "limit": ("limit:limit", "Make, list and remove concurrency limits, and see who holds slots."),
     "results": ("results:results", "List stored results, and drop those that are no longer wanted."),
     "config": ("config:config", "Show the settings and where they come from."),
     "db": ("db:db", "Measure, prune, copy and check the history."),

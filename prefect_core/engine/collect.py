@@ -13,15 +13,18 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect_core import context, history
+from prefect_core import context, history, settings
 from prefect_core.engine.outline import outline
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import HistoryError
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED, UNSUCCESSFUL
 from prefect_core.states import State
+
+if TYPE_CHECKING:
+    from prefect_core.history.limits import LimitTable
 
 CREATED, ENTERED, RENAMED, LOGGED, SHOWN, COUNTED = range(6)
 """(CREATED, outline, state), (ENTERED, uid, state, course, error), (RENAMED, uid, name, parameters of a flow run or None),
@@ -78,6 +81,10 @@ class WorkerRecorder:
         self.behind: history.Recorder | None = None
         self.collectors: dict[Run, Collector] = {}
         """By the run of the attempt."""
+        self.origin = ""
+        """The process that attempts come from, as host:pid."""
+        self._limits: dict[str, tuple[LimitTable, int]] = {}
+        self._opening_limits = threading.Lock()
 
     def collector_of(self, run: Run | None) -> Collector | None:
         """Return the collector of the attempt that a run is inside of; None if that has ended, or there is none."""
@@ -157,6 +164,18 @@ class WorkerRecorder:
 
     def stored(self) -> history.HistoryStore:
         return self._behind().stored()
+
+    def limits(self) -> tuple[LimitTable, int]:
+        """Those of the main process's history, where that is on this machine."""
+        if self.behind is not None:
+            return self.behind.limits()
+        if self.origin.rpartition(":")[0] != os.uname().nodename:
+            raise HistoryError(f"The history is that of process {self.origin}, on another machine.")
+        home = str(settings.current().home)
+        with self._opening_limits:
+            if home not in self._limits:
+                self._limits[home] = history.limits_nearby()
+            return self._limits[home]
 
     def durable(self) -> history.Durable:
         return self._behind().durable()

@@ -18,7 +18,8 @@ from typing import Any
 
 from prefect_core import pickling
 from prefect_core.engine import remote
-from prefect_core.engine.workplace import Parcel, Reply, Workplace
+from prefect_core.engine.parcels import Parcel, Reply
+from prefect_core.engine.workplace import Workplace
 from prefect_core.errors import describe
 from prefect_core.payload import PLAIN, Receipt
 from prefect_core.states import State, is_collection_of_states

@@ -128,13 +128,14 @@ class Flight:
             elif payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
             bundle = call.bundle
-            if (
-                not runner.takes_chunks
-                or payload.attempt > 1
-                or payload.resources
+            is_alone = (
+                payload.attempt > 1
                 or payload.isolated
+                or payload.resources
+                or call.slots is not None
                 or call.has_natives
-            ):
+            )
+            if not runner.takes_chunks or is_alone:
                 runner.submit(payload, done)
             elif bundle is not None:
                 bundle.add(runner, payload, done)

@@ -18,7 +18,7 @@ from weakref import ref
 
 from prefect_core import inputs, logs
 from prefect_core.context import TaskRunContext
-from prefect_core.engine import transitions
+from prefect_core.engine import slots, transitions
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.steps import Block, Call, Life, Wait
 from prefect_core.errors import ValueLost, describe
@@ -194,6 +194,7 @@ class _Again:
         self.run = self.context.task_run
         self.runner: Any = None
         self.payload: Payload | None = None
+        self.slots: slots.TagSlots | None = None
         self.is_hurried = False
 
     def life(self) -> Life[State]:
@@ -205,6 +206,8 @@ class _Again:
         except Exception as error:
             self._making.failure = self._origin.lost(f"It could not be made again: {describe(error)}")
         finally:
+            if self.slots is not None:
+                slots.giving_back(self)
             self.payload = None
         return self.run.state
 
@@ -243,7 +246,11 @@ class _Again:
         payload = self.payload = Payload.of_task(args, kwargs, self.context, self._origin.variables)
         payload.started, payload.is_again = self._begin, True
         self._has_begun = False
+        if self.run.tags:
+            yield from slots.taking_again(self, self._origin.variables)
         receipt: Receipt = yield Call(payload)
+        if self.slots is not None:
+            slots.giving_back(self)
         return receipt
 
     def _begin(self, started_us: int) -> None:
@@ -267,6 +274,8 @@ class _Again:
     def end(self, state: State) -> bool:
         """Give up."""
         self._making.failure = self._origin.lost(state.message or f"{state}.")
+        if self.slots is not None and not self._has_begun:
+            self.slots.give_back()
         try:
             if self._told_us:
                 self._note(state)

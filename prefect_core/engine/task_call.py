@@ -15,6 +15,7 @@ from prefect_core.engine.remaking import Remaking
 from prefect_core.engine.transitions import enter
 from prefect_core.engine.upstreams import HeldInputs, Promised, held_inputs, of_call
 from prefect_core.futures import PrefectFuture
+from prefect_core.limits import limited
 from prefect_core.payload import Payload
 from prefect_core.results.rules import outermost
 from prefect_core.runs import FlowRun, TaskRun
@@ -24,6 +25,7 @@ from prefect_core.transactions import RunTransaction, enclosing
 
 if TYPE_CHECKING:
     from prefect_core.engine.bundles import Bundle
+    from prefect_core.engine.slots import TagSlots
     from prefect_core.references import Reference
     from prefect_core.task_runners import TaskRunner
     from prefect_core.tasks import Task
@@ -50,6 +52,7 @@ class TaskCall:
         "payload",
         "run",
         "runner",
+        "slots",
         "task",
         "upstreams",
         "variables",
@@ -78,6 +81,8 @@ class TaskCall:
         self.runner: Any = None
         self.payload: Payload | None = None
         self.bundle: Bundle | None = None
+        self.slots: TagSlots | None = None
+        """What the attempt under way holds, or waits for, since its tags have a limit."""
         self.held: HeldInputs | None = None
         self.origin: Remaking | None = None
         """How its value is made again, should the runner that holds it lose it."""
@@ -198,8 +203,15 @@ class TaskCall:
 
     @property
     def waits_for_all(self) -> bool:
-        """Whether the call goes to no runner before its inputs have ended: it is looked for among earlier ones then, or joins a chunk."""
-        return self.keeping is not None or self.bundle is not None
+        """Whether the call goes to no runner before its inputs have ended.
+
+        It is looked for among earlier ones then, or joins a chunk, or needs slots that it should not hold while it waits.
+        """
+        return (
+            self.keeping is not None
+            or self.bundle is not None
+            or (bool(self.run.tags) and bool(limited(self.run.tags)))
+        )
 
     def settle_home(self) -> None:
         """Have the inputs here after all, if a value that is kept can only be told from others by theirs. All have ended."""
@@ -224,6 +236,7 @@ class TaskCall:
 
     def end(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""
+        has_body = self.run.state.type is RUNNING
         try:
             if self.keeping is None or not self.keeping.leave(state):
                 enter(self.run, state)
@@ -231,6 +244,8 @@ class TaskCall:
             return False
         if self.caching is not None:
             self.caching.let_go()
+        if self.slots is not None and not has_body:
+            self.slots.give_back()
         logs.task_finished(self.context, state)
         return True
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
 from prefect_core.context import TaskRunContext
-from prefect_core.engine import deadlines, portal, transitions
+from prefect_core.engine import deadlines, portal, slots, transitions
 from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.isolation import isolate
+from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -84,6 +85,8 @@ def _end(call: TaskCall) -> Life[bool]:
         logs.task_finished(call.context, state)
         return known is None
     finally:
+        if call.slots is not None:
+            slots.giving_back(call)
         # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
         call.payload = None
         if taker is not None:
@@ -175,9 +178,13 @@ def _attempts(call: TaskCall) -> Life[State]:
     run, task = call.run, call.task
     unready = 0
     while True:
+        if run.tags and (refused := (yield from slots.taking(call))) is not None:
+            return refused
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
+        if call.slots is not None:
+            slots.giving_back(call)
         if receipt.unready:
             run.attempt -= 1
             unready += 1
@@ -195,9 +202,7 @@ def _attempts(call: TaskCall) -> Life[State]:
         if receipt.ended_us:
             state.timestamp_us = receipt.ended_us
         if call.keeping is not None and state.type is COMPLETED:
-            state = yield from call.keeping.keep(state, receipt.stored)
-            if call.caching is not None and isinstance(state.kept, KeptValue):
-                call.caching.mark(state.kept)
+            state = yield from _keep(call, call.keeping, state, receipt)
         if (state.type is FAILED or receipt.lost) and receipt.began:
             delay = yield from _retry_delay(call, state, is_crash=receipt.lost)
             if delay is not None:
@@ -205,10 +210,21 @@ def _attempts(call: TaskCall) -> Life[State]:
                 continue
         enter(run, state)
         if call.keeping is not None:
-            yield from call.keeping.settled(state, payload.over)
-        if call.caching is not None and isinstance(state.kept, KeptValue):
-            yield from call.caching.settled(state.kept)
+            yield from _settle(call, call.keeping, state, payload)
         return state
+
+
+def _keep(call: TaskCall, keeping: Keeping, state: State, receipt: Receipt) -> Life[State]:
+    state = yield from keeping.keep(state, receipt.stored)
+    if call.caching is not None and isinstance(state.kept, KeptValue):
+        call.caching.mark(state.kept)
+    return state
+
+
+def _settle(call: TaskCall, keeping: Keeping, state: State, payload: Payload) -> Life[None]:
+    yield from keeping.settled(state, payload.over)
+    if call.caching is not None and isinstance(state.kept, KeptValue):
+        yield from call.caching.settled(state.kept)
 
 
 def _after_unready(call: TaskCall, times: int) -> Life[State | None]:

@@ -24,12 +24,13 @@ from prefect_core import clock, context, ids, options, pickling, references, set
 from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
 from prefect_core.engine.outline import lineage, outline
+from prefect_core.engine.parcels import Call, Parcel, Reply, Surroundings
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
 from prefect_core.engine.travelling_errors import load_error
-from prefect_core.engine.workplace import Call, Parcel, Reply, Surroundings
 from prefect_core.errors import OutOfReach, RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
+from prefect_core.limits import blocks_among
 from prefect_core.payload import PLAIN, Payload, Receipt
 from prefect_core.references import Reference
 
@@ -104,7 +105,10 @@ def _dump_call(payload: Payload, around: TaskRunContext, home: object, order: tu
         parent = parent.parent
     tags = context.tags_among(payload.variables)
     args, kwargs = payload.args, payload.kwargs
-    call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order))
+    blocks = blocks_among(payload.variables)
+    call = tuple(
+        Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order, blocks)
+    )
     if all(type(value) in PLAIN or _is_held_by(home, value) for value in (*args, *kwargs.values())):
         return pickle.dumps(call)
     try:

@@ -12,15 +12,16 @@ import pickle
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect_core import context, history, pickling, references, settings, unpicklable, waiting
+from prefect_core import context, history, limits, pickling, references, settings, unpicklable, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import drive, late_bodies, remote, storing_afar
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
 from prefect_core.engine.nested import Children, run_attempt
 from prefect_core.engine.outline import Known, revive
+from prefect_core.engine.parcels import Call, FlowOutline, Parcel, Reply, Surroundings
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import OutOfReach, SerializationError, describe
 from prefect_core.payload import PLAIN, Payload, Receipt
@@ -32,67 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_LOADED = 64
 """How many tasks and surroundings a worker keeps at most; when there are more, it starts anew."""
-
-
-class Parcel(NamedTuple):
-    """A payload as bytes. Surroundings and task are the same for many payloads: a worker that has them by number needs no bytes again."""
-
-    surroundings: int
-    surroundings_bytes: bytes | None
-    task: int
-    task_bytes: bytes | None
-    call: bytes
-
-
-class Surroundings(NamedTuple):
-    """What holds for all payloads of one runner: the process they come from, its settings, and the flow run."""
-
-    origin: str
-    settings: Settings
-    level: int
-    lineage: list[Any]
-    flow: tuple[str | None, str | None, bool] | None
-
-
-class FlowOutline(NamedTuple):
-    """What a worker knows of the flow around a task, as `FlowRunContext.flow`."""
-
-    name: str
-    version: str | None
-
-
-class Call(NamedTuple):
-    """What is particular to one payload."""
-
-    lineage: list[Any]
-    depth: int
-    log_prints: bool
-    tags: frozenset[str]
-    timeout_seconds: float | None
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    order: tuple[Any, ...] | None = None
-    """Where a large value is to be stored (`storing_afar.Order`)."""
-
-
-class Reply(NamedTuple):
-    """A receipt but for its value, and what happened. `unloadable` says why the payload could not even be unpickled."""
-
-    started_us: int
-    ended_us: int
-    timed_out: bool
-    worker: str
-    error: bytes | None
-    events: list[Any]
-    unloadable: str | None = None
-    is_kept: bool = False
-    """The value stays where it was made (see `in_place`)."""
-    is_unready: bool = False
-    """A value that the payload refers to was never made."""
-    unreached: tuple[str, str] | None = None
-    """A storage that a value of the payload can't be had from, and why; it then is unready."""
-    stored: Any = None
-    """What was stored of a value that is kept (`storing_afar.Made`)."""
 
 
 def work(parcel: Parcel) -> bytes:
@@ -206,6 +146,7 @@ class Workplace:
             self._end()
         self._dedicated_to = now if self._is_dedicated else None
         self._recorder.behind = history.install(self._recorder)
+        self._recorder.origin = attempt.surroundings.origin
         self._is_away = not attempt.is_at_home
         if self._is_away:
             # Read, if they have not been: between attempts they would be each time.
@@ -318,6 +259,8 @@ class _Attempt:
         payload.timeout_seconds = call.timeout_seconds
         payload.variables = _variables_here()
         payload.variables.run(context.set_tags, call.tags)
+        if call.blocks:
+            payload.variables.run(limits.enter, call.blocks)
         payload.started = self._begin
         self._children.place = waiting.current_slot()
         with waiting.holding(self._children):

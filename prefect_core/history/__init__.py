@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect_core import settings
+from prefect_core.errors import HistoryError
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.recording import Durable, Recorder
 from prefect_core.history.store import HistoryStore
@@ -28,11 +29,13 @@ __all__ = [
     "accompany",
     "current",
     "install",
+    "limits_nearby",
     "open_store",
     "reading",
 ]
 
 if TYPE_CHECKING:
+    from prefect_core.history.limits import LimitTable
     from prefect_core.history.sqlite.writer import SqliteWriter
 
 _companions: list[Callable[[StoreRecorder], object]] = []
@@ -66,6 +69,23 @@ def open_store(home: Path | None = None) -> HistoryStore:
     )  # loads sqlite3, which only the first use of a history should
 
     return SqliteStore(home if home is not None else settings.current().home)
+
+
+def limits_nearby() -> tuple[LimitTable, int]:
+    """Return the limits of the history in PREFECT_CORE_HOME for a process that does not record there, and the number it gets there.
+
+    Raises `HistoryError` if there is no history.
+    """
+    from prefect_core.history.sqlite.store import SqliteStore  # as above
+
+    home = settings.current().home
+    if not SqliteStore.is_in(home):
+        raise HistoryError(f"There is no history in {home}.")
+    store = SqliteStore(home)
+    try:
+        return store.limits_alone(), store.next_key() >> 32
+    finally:
+        store.close()
 
 
 @contextmanager

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from prefect_core.history.process import ProcessIdentity
+from prefect_core.history.process import IsGone, ProcessIdentity, is_over
 
 LEASE_US = 60_000_000
 """How long a lock is taken for held, after its holder last said so, by somebody who can't see whether the holder's process lives."""
-
-IsGone = Callable[[ProcessIdentity], bool | None]
 
 
 class LockRow(NamedTuple):
@@ -26,8 +23,7 @@ class LockRow(NamedTuple):
         """Tell whether somebody else may take the lock although nobody has released it."""
         if self.expires_us is not None and self.expires_us <= now_us:
             return True
-        gone = is_gone(self.process) if self.process is not None else None
-        return gone if gone is not None else self.renewed_us + LEASE_US <= now_us
+        return is_over(self.process, self.renewed_us + LEASE_US, now_us, is_gone)
 
 
 class LockTable(Protocol):

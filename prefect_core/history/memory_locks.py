@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from prefect_core import clock
-from prefect_core.history.locks import IsGone, LockRow
-from prefect_core.history.process import this_process
+from prefect_core.history.locks import LockRow
+from prefect_core.history.process import IsGone, this_process
 
 
 class MemoryLocks:

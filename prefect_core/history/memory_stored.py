@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from prefect_core.errors import NotRunnableAgain
 from prefect_core.history.memory_housekeeping import MemoryHousekeeping
+from prefect_core.history.memory_limits import MemoryLimits
 from prefect_core.history.memory_locks import MemoryLocks
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import TaskRunRow
@@ -47,6 +48,7 @@ class MemoryStoredResults(MemoryHousekeeping):
     def __init__(self) -> None:
         super().__init__()
         self._locks = MemoryLocks()
+        self._limits = MemoryLimits()
 
     def _task_run_rows(self, root: int | None = None) -> list[TaskRunRow]:
         """Return the task runs of a flow run and all flow runs in it, by key; all that there are without one."""
@@ -110,6 +112,9 @@ class MemoryStoredResults(MemoryHousekeeping):
 
     def locks(self) -> MemoryLocks:
         return self._locks
+
+    def limits(self) -> MemoryLimits:
+        return self._limits
 
     def cached(self, key: str) -> CacheRow | None:
         row = self._of_results["cache"].get((key,))

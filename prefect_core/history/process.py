@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ class ProcessIdentity(NamedTuple):
     """Clock ticks from the machine's start to the process's."""
     pid_namespace: str = ""
     """In which the number counts."""
+
+
+IsGone = Callable[[ProcessIdentity], bool | None]
+"""Tells of a process whether it has ended, None if that can't be known."""
 
 
 def this_process() -> ProcessIdentity:
@@ -71,6 +76,12 @@ def pid_namespace() -> str:
         )
     except OSError:
         return ""
+
+
+def is_over(process: ProcessIdentity | None, expires_us: int, now_us: int, is_gone: IsGone) -> bool:
+    """Tell whether what a process held is free, since it has ended; or, where that can't be seen, since it has been silent too long."""
+    gone = is_gone(process) if process is not None else None
+    return gone if gone is not None else expires_us <= now_us
 
 
 def boot_id() -> str:

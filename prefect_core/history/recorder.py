@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prefect_core.history.batch import Batch, Row
+    from prefect_core.history.limits import LimitTable
     from prefect_core.history.store import HistoryStore, HistoryWriter
     from prefect_core.states import State
 
@@ -169,6 +170,9 @@ class StoreRecorder:
                 if self._stored is None:
                     self._stored = self._open_reader()
         return self._stored
+
+    def limits(self) -> tuple[LimitTable, int]:
+        return self.stored().limits(), self.process
 
     def durable(self) -> Durable:
         return Durable(self)

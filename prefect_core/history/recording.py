@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from prefect_core.errors import HistoryError
     from prefect_core.history.batch import Row
+    from prefect_core.history.limits import LimitTable
     from prefect_core.history.store import HistoryStore
     from prefect_core.runs import Run
     from prefect_core.states import State
@@ -45,6 +46,10 @@ class Recorder(Protocol):
 
     def stored(self) -> HistoryStore:
         """Return the history for reading; what was recorded last may be missing until a flush."""
+        ...
+
+    def limits(self) -> tuple[LimitTable, int]:
+        """Return the concurrency limits, and the number that this process has there. Raises `HistoryError` where they are out of reach."""
         ...
 
     @property

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from prefect_core.history.batch import Batch
     from prefect_core.history.control import Control
+    from prefect_core.history.limits import LimitTable
     from prefect_core.history.locks import LockTable
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
@@ -156,6 +157,10 @@ class StoredResults(Protocol):
 
     def locks(self) -> LockTable:
         """Return the locks that are kept here."""
+        ...
+
+    def limits(self) -> LimitTable:
+        """Return the concurrency limits that are kept here."""
         ...
 
     def cached(self, key: str) -> CacheRow | None:

@@ -1,4 +1,4 @@
-"""Says of the locks of this process, again and again, that they are still held."""
+"""Says of what this process holds for a time, again and again, that it is still held."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ _EVERY_SECONDS = LEASE_US / 4 / 1_000_000
 
 
 class Renewer:
-    """A daemon thread, there while there are locks to be renewed."""
+    """A daemon thread, there while there is something to be renewed."""
 
-    def __init__(self, renew: Callable[[], int]) -> None:
+    def __init__(self, renew: Callable[[], int], name: str = "prefect-core-locks") -> None:
         """`renew` renews all and returns how many there are; the thread ends when there are none, or it raises."""
         self._renew = renew
+        self._name = name
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._pause = threading.Event()
+        self._bell = threading.Event()
+        self._every_seconds = _EVERY_SECONDS
 
-    def begin(self) -> None:
-        """Take note that there is a lock."""
+    def begin(self, every_seconds: float = _EVERY_SECONDS) -> None:
+        """Take note that there is something, which has to be renewed so often."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._go_on, name="prefect-core-locks", daemon=True)
+                self._every_seconds = every_seconds
+                self._thread = threading.Thread(target=self._go_on, name=self._name, daemon=True)
                 self._thread.start()
+            elif every_seconds < self._every_seconds:
+                self._every_seconds = every_seconds
+                self._bell.set()
 
     def _go_on(self) -> None:
         while True:
-            self._pause.wait(_EVERY_SECONDS)
+            self._bell.clear()
+            if self._bell.wait(self._every_seconds):
+                # There is less time now than it set out to wait.
+                continue
             with self._lock:
                 try:
                     held = self._renew()

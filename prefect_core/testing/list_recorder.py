@@ -10,6 +10,7 @@ from typing import NamedTuple
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Row
 from prefect_core.history.memory import MemoryStore
+from prefect_core.history.memory_limits import MemoryLimits
 from prefect_core.history.recording import Durable
 from prefect_core.runs import Run
 from prefect_core.states import State
@@ -37,6 +38,7 @@ class ListRecorder:
         self.flushes = 0
         self.flush_error: BaseException | None = None
         self._keys = itertools.count(1)
+        self._limits = MemoryLimits()
         self._lock = threading.Lock()
 
     def created(self, run: Run) -> None:
@@ -61,6 +63,9 @@ class ListRecorder:
     def stored(self) -> MemoryStore:
         """Return an empty history: what this recorder is told is never asked for."""
         return MemoryStore()
+
+    def limits(self) -> tuple[MemoryLimits, int]:
+        return self._limits, self.process
 
     def durable(self) -> Durable:
         done = Durable(None)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from prefect_core.engine.in_place import CUT
-from prefect_core.engine.workplace import Parcel
+from prefect_core.engine.parcels import Parcel
 from prefect_core.errors import RunnerError
 
 

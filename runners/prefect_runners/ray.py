@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from prefect_core.context import TaskRunContext
+from prefect_core.engine.parcels import Parcel
 from prefect_core.engine.transport import Delivery, Transport
-from prefect_core.engine.workplace import Parcel
 from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from prefect_core import waiting
 from prefect_core.engine import in_place
-from prefect_core.engine.workplace import Parcel
+from prefect_core.engine.parcels import Parcel
 from prefect_runners import ray_begun
 from prefect_runners.chunk_places import ChunkPlaces
 from prefect_runners.ray_seat import Seat

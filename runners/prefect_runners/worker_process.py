@@ -20,7 +20,8 @@ from multiprocessing import Pipe
 from typing import NamedTuple
 from weakref import WeakSet
 
-from prefect_core.engine.workplace import MOST_LOADED, Parcel
+from prefect_core.engine.parcels import Parcel
+from prefect_core.engine.workplace import MOST_LOADED
 from prefect_core.errors import RunnerError
 from prefect_runners.worker_main import FAILED, READY
 

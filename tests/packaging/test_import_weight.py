@@ -42,6 +42,7 @@ def loaded_by(statement: str) -> set[str]:
         "from prefect_core import flow, task, unmapped, State",
         "from prefect_core import task; task(lambda x: x)",
         "import prefect_core.cli.main",
+        "from prefect_core.concurrency import concurrency, rate_limit",
         "import prefect_core.serializers, prefect_core.storage; prefect_core.storage.resolve_storage('/tmp/x')",
     ],
 )

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect_core import clock
-from prefect_core.history.locks import IsGone, LockRow
-from prefect_core.history.process import ProcessIdentity
+from prefect_core.history.locks import LockRow
+from prefect_core.history.process import IsGone, ProcessIdentity
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.migrate import migrations
 

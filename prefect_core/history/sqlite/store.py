@@ -9,8 +9,10 @@ from pathlib import Path
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import AttemptRow, FlowRow, FlowRunRow, LogRow, StateRow, TaskRunRow
 from prefect_core.history.sqlite import read, reopen, stored, upkeep
+from prefect_core.history.sqlite.connection import FILE_NAME
 from prefect_core.history.sqlite.control import SqliteControl
 from prefect_core.history.sqlite.housekeeping import SqliteHousekeeping
+from prefect_core.history.sqlite.limits import SqliteLimits
 from prefect_core.history.sqlite.locks import SqliteLocks
 from prefect_core.history.sqlite.migrate import Migration
 from prefect_core.history.sqlite.writer import SqliteWriter
@@ -36,6 +38,7 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
 
     def _prepare_rooms(self) -> None:
         self._locks: SqliteLocks | None = None
+        self._limits: SqliteLimits | None = None
         self._opening_locks = threading.Lock()
         self._control = SqliteControl(self._connections)
 
@@ -138,12 +141,29 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
     def control(self) -> SqliteControl:
         return self._control
 
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Tell whether a folder holds a history."""
+        return (folder / FILE_NAME).is_file()
+
+    def limits_alone(self) -> SqliteLimits:
+        """Return the limits for who keeps them open when this store is closed."""
+        return SqliteLimits(self._connections.folder)
+
+    def limits(self) -> SqliteLimits:
+        with self._opening_locks:
+            if self._limits is None:
+                self._limits = SqliteLimits(self._connections.folder)
+            return self._limits
+
     def close(self) -> None:
         self._control.close()
         with self._opening_locks:
-            locks, self._locks = self._locks, None
-        if locks is not None:
-            locks.close()
+            opened = (self._locks, self._limits)
+            self._locks = self._limits = None
+        for one in opened:
+            if one is not None:
+                one.close()
         super().close()
 
     def cached(self, key: str) -> CacheRow | None:

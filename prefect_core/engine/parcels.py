@@ -1,0 +1,70 @@
+"""What travels between the process of a flow and the far end: payloads on their way there (`Parcel`), and what comes back (`Reply`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from prefect_core.settings import Settings
+
+
+class Parcel(NamedTuple):
+    """A payload as bytes. Surroundings and task are the same for many payloads: a worker that has them by number needs no bytes again."""
+
+    surroundings: int
+    surroundings_bytes: bytes | None
+    task: int
+    task_bytes: bytes | None
+    call: bytes
+
+
+class Surroundings(NamedTuple):
+    """What holds for all payloads of one runner: the process they come from, its settings, and the flow run."""
+
+    origin: str
+    settings: Settings
+    level: int
+    lineage: list[Any]
+    flow: tuple[str | None, str | None, bool] | None
+
+
+class FlowOutline(NamedTuple):
+    """What a worker knows of the flow around a task, as `FlowRunContext.flow`."""
+
+    name: str
+    version: str | None
+
+
+class Call(NamedTuple):
+    """What is particular to one payload."""
+
+    lineage: list[Any]
+    depth: int
+    log_prints: bool
+    tags: frozenset[str]
+    timeout_seconds: float | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    order: tuple[Any, ...] | None = None
+    """Where a large value is to be stored (`storing_afar.Order`)."""
+    blocks: frozenset[int] = frozenset()
+
+
+class Reply(NamedTuple):
+    """A receipt but for its value, and what happened. `unloadable` says why the payload could not even be unpickled."""
+
+    started_us: int
+    ended_us: int
+    timed_out: bool
+    worker: str
+    error: bytes | None
+    events: list[Any]
+    unloadable: str | None = None
+    is_kept: bool = False
+    """The value stays where it was made (see `in_place`)."""
+    is_unready: bool = False
+    """A value that the payload refers to was never made."""
+    unreached: tuple[str, str] | None = None
+    """A storage that a value of the payload can't be had from, and why; it then is unready."""
+    stored: Any = None
+    """What was stored of a value that is kept (`storing_afar.Made`)."""
