@@ -258,15 +258,19 @@ class Task(TaskSettings, Generic[P, R]):
         `window` or `chunk`, those are meant.
         """
         key, window, chunk = map(self._take, ("key", "window", "chunk"), repeat(kwargs)) if kwargs else (None,) * 3
-        bundle = None if chunk is None else Bundle(_checked_chunk(chunk))
+        bundle = None if chunk is None else Bundle(_checked_chunk(chunk), is_filling=window is None)
         calls = (expand if window is None else expand_one_by_one)(self.binder, args, kwargs)
         submissions = (
             self._submit(positional, named, wait_for, key and key(*positional, **named), bundle)
             for positional, named in map(self.binder.unbind, calls)
         )
-        submitted: Any = PrefectFutureList(submissions) if window is None else self._stream(submissions, window, bundle)
-        if bundle is not None:
-            bundle.flush()
+        try:
+            submitted: Any = (
+                PrefectFutureList(submissions) if window is None else self._stream(submissions, window, bundle)
+            )
+        finally:
+            if bundle is not None:
+                bundle.flush()
         return submitted.wait() if return_state else submitted
 
     def _stream(

@@ -76,17 +76,21 @@ class _Item:
 class Bundle:
     """Gathers payloads until there are enough for a chunk, or nothing more comes for some milliseconds.
 
-    One that `loosens` hands on singly what is stuck in a chunk behind a body that takes longer: for chunks that nobody asked for.
+    One that `loosens` hands on singly what is stuck in a chunk behind a body that takes longer: for chunks that nobody asked for. One that
+    `is_filling` waits for more until it is flushed.
     """
 
-    def __init__(self, size: ChunkSize, pace: Pace | None = None, *, loosens: bool = False) -> None:
+    def __init__(
+        self, size: ChunkSize, pace: Pace | None = None, *, loosens: bool = False, is_filling: bool = False
+    ) -> None:
         self._size = None if size == "auto" else size
         self._pace = (pace or Pace()) if size == "auto" else None
         self._loosens = loosens
         self._lock = threading.Lock()
         self._items: list[_Item] = []
         self._runner: TaskRunner | None = None
-        self._is_timed = False
+        self._is_timed = is_filling
+        """Whether somebody will flush it."""
 
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
@@ -101,11 +105,12 @@ class Bundle:
         if chunk:
             self._hand_over(runner, chunk)
         elif is_alone:
-            timers.after(_WAIT_SECONDS, self._time_is_up)
+            timers.after(_WAIT_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Hand over what there is."""
+        """Hand over what there is, and from now on also what has waited for long enough."""
         with self._lock:
+            self._is_timed = False
             chunk, runner = self._take(), self._runner
         if chunk and runner is not None:
             self._hand_over(runner, chunk)
@@ -121,11 +126,6 @@ class Bundle:
         runner.submit_chunk([(item.payload, item) for item in chunk])
         if self._loosens:
             timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
-
-    def _time_is_up(self) -> None:
-        with self._lock:
-            self._is_timed = False
-        self.flush()
 
     def _take(self) -> list[_Item]:
         chunk, self._items = self._items, []

@@ -264,7 +264,10 @@ class TaskCall:
         payload = self.payload  # let go by the lifecycle when it ends, like below
         if kind is RUNNING or kind is SCHEDULED or payload is None or self.runner is None:
             return None
-        return None if self.bundle is not None and self.bundle.withdraw(payload) else payload
+        if self.bundle is not None and self.bundle.withdraw(payload):
+            self.payload = None
+            return None
+        return payload
 
     def cancel_unstarted(self, reason: str) -> None:
         """Do nothing: what its body submits is in the dispatcher that asks."""

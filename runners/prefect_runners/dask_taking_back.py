@@ -53,6 +53,8 @@ class TakingBack:
         return [id(one) in taken for one in handles]
 
     def _ask(self, client: Any, groups: dict[str, list[Attempt]]) -> set[int]:
+        # As they are known now: what is handed over again in the meantime is not what is asked about.
+        asked = {one.key: one for group in groups.values() for one in group}
         members = {
             native: [dask_worker.chunk_and_place(one.key)[1] for one in group]
             for native, group in groups.items()
@@ -67,9 +69,9 @@ class TakingBack:
             return set()
         begun = {key for answer in answers.values() for key in answer}
         whole = {native: group for native, group in groups.items() if native not in begun}
-        taken = [one for group in groups.values() for one in group if one.native in whole or one.key not in begun]
-        taken = [one for one in taken if self._attempts.take(one.key) is not None]
-        futures = [group[0].future for group in whole.values()]
+        unbegun = [key for key, one in asked.items() if one.native in whole or key not in begun]
+        taken = [asked[key] for key in unbegun if self._attempts.take(key) is not None]
+        futures = [group[0].future for native, group in whole.items() if group[0].native == native]
         self._withhold(whole.keys() & members)
         client.cancel([future for future in futures if future is not None])
         return {id(one) for one in taken}

@@ -6,11 +6,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefect_core import context, flow, task
+from prefect_core.engine import bundles
+from prefect_core.testing.contract.journal import Journal
 from prefect_core.testing.surroundings import Harness, harness
 from tests.contract.holding import HoldingTaskRunner
 
@@ -42,10 +45,7 @@ def test_items_travel_together_and_are_runs_of_their_own(world: Harness) -> None
 
     values, sizes = chunked()
     assert values == [number * 2 for number in range(100)]
-    # What has waited for some milliseconds goes before a chunk is full.
-    assert sum(sizes) == 100
-    assert max(sizes) == 30
-    assert len(sizes) < 10
+    assert sizes == [30, 30, 30, 10]
     runs = {row.name: row for row in world.store.task_runs()}
     assert len(runs) == 100
     assert {row.state_type for row in runs.values()} == {"COMPLETED"}
@@ -131,6 +131,32 @@ def test_dependents_and_nested_calls_in_a_chunk() -> None:
         return outer.map(double.map(range(20), chunk=10), chunk=10).result()
 
     assert chunked() == [number * 2 + 1 for number in range(20)]
+
+
+def test_what_waits_for_company_is_cancelled_with_its_flow(
+    world: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bundles, "_WAIT_SECONDS", 60.0)
+    journal = Journal(tmp_path / "journal")
+
+    @task
+    def held() -> int:
+        journal.wait_for("go")
+        return 1
+
+    @flow(task_runner=HoldingTaskRunner())
+    def run() -> None:
+        first = held.submit()
+        late = double.map([first] * 3, chunk=10)
+        journal.note("go")
+        first.wait()
+        assert not any(one.done() for one in late)
+        raise KeyError("enough")
+
+    begun = time.monotonic()
+    assert run(return_state=True).is_failed()
+    assert time.monotonic() - begun < 15
+    assert [world.state_names(f"double-{number}")[-1] for number in range(3)] == ["Cancelled"] * 3
 
 
 def test_other_runners_take_no_notice(world: Harness) -> None:
