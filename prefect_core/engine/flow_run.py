@@ -24,6 +24,7 @@ from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
 from prefect_core.engine.outside import outside
+from prefect_core.engine.owing import are_claimed
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -66,7 +67,7 @@ def flow_life(call: FlowCall) -> Life[State]:
     yield from _acknowledge()
     logs.flow_finished(call.context, state)
     hooks = call.flow.hooks_for(state.type)
-    if hooks:
+    if hooks and (yield from are_claimed(call.run, state)):
         # The run's own runner has stopped: what a hook submits runs where tasks outside of flows do.
         around = copy.copy(call.context)
         around.dispatcher = outside()
