@@ -78,7 +78,7 @@ def obstacle(stored: HistoryStore, row: FlowRunRow) -> str | None:
         )
     place = row.entrypoint.rpartition(":")[0]
     if place.endswith(".py") and not Path(place).is_file():
-        return f"{row.name} can't be run again from here: its file {place} is gone."
+        return f"{row.name} can't be run again from here: There is no file {place!r} any more."
     unheld = stored.unheld(row.key)
     if unheld is None or (unheld.result is not None and stored.result(unheld.result) is not None):
         return None
