@@ -385,7 +385,8 @@ def flow(fn: Callable[P, R] | None = None, /, **given: Unpack[FlowOptions]) -> A
     Options (each also of `with_options`): `name`, `description`, `version`; `flow_run_name`, a template over the parameters or a callable;
     `retries` and `retry_delay_seconds`; `timeout_seconds` of one attempt; `task_runner`, an instance, class or name such as
     "concurrent:8"; `validate_parameters`; `log_prints`; `final_state_from`, "children" or "return_value": what decides a run that
-    returns None; `on_crash`, "resume" to have `prefect-core recover` run it again; the hooks `on_completion`, `on_failure`, `on_cancellation`, `on_crashed`, `on_running`.
+    returns None; `on_crash`, "resume" to have `prefect-core recover` run it again; the hooks `on_completion`,
+    `on_failure`, `on_cancellation`, `on_crashed`, `on_running`.
     """
     if fn is None:
         return lambda function: Flow(function, **given)

@@ -172,8 +172,10 @@ def final_state_source(value: Any) -> FinalStateFrom:
 
 def on_crash(value: Any) -> OnCrash | None:
     """Return what is done about a flow run that crashed. Raises `ValueError`."""
-    if value is None or value == "resume":
-        return value
+    if value is None:
+        return None
+    if value == "resume":
+        return "resume"
     raise ValueError(f"'on_crash' must be 'resume' or None; got {value!r}.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_core import logs
 from prefect_core.context import FlowRunContext
@@ -49,7 +49,9 @@ def _found(stored: HistoryStore, flow_run: int | None) -> Iterator[tuple[OwedRow
             continue
         state = next((one for one in stored.states(owed.run) if one.timestamp_us == owed.at_us), None)
         if state is not None:
-            lack = f"its flow {row.flow_name!r} stands in no file, or inside a function." if not row.entrypoint else None
+            lack = (
+                f"its flow {row.flow_name!r} stands in no file, or inside a function." if not row.entrypoint else None
+            )
             yield owed, OwedHooks(row, state, lack)
 
 

@@ -69,7 +69,13 @@ def _of_hooks(hooks: OwedHooks, *, dry_run: bool) -> str:
 
 def _tell(report: Report, *, dry_run: bool) -> None:
     hooks = [
-        (one.row.name, one.row.flow_name, f"hooks of {one.state.name}", _of_hooks(one, dry_run=dry_run), str(one.row.id))
+        (
+            one.row.name,
+            one.row.flow_name,
+            f"hooks of {one.state.name}",
+            _of_hooks(one, dry_run=dry_run),
+            str(one.row.id),
+        )
         for one in report.hooks
     ]
     runs = [(one.row.name, one.row.flow_name, "run", _of_run(one), str(one.row.id)) for one in report.runs]

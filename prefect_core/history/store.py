@@ -173,8 +173,8 @@ class StoredResults(Protocol):
     ) -> Reopened:
         """Let `process` run a flow run again that did not complete, and end what its last process left open.
 
-        Of several that ask at once, one gets it; with `as_of_us`, the moment of the state that they all saw, one and no other later. Raises `NotRunnableAgain` for a run that completed, is paused, or may still be under way:
-        `is_gone` tells of its last process whether it has ended, None if that can't be known.
+        Of several that ask at once, one gets it; with `as_of_us`, the moment of the state that they all saw, no other later. Raises
+        `NotRunnableAgain` for a run that completed, is paused, or may still be under way: `is_gone` tells of its last process whether it has ended, None if that can't be known.
         """
         ...
 

@@ -54,9 +54,7 @@ def owed_of(store: HistoryStore, run: FlowRun) -> OwedRow:
     return OwedRow(run.key, store.states(run.key)[-1].timestamp_us)
 
 
-@pytest.mark.parametrize(
-    ("kind", "is_owed"), [(FAILED, True), (CRASHED, True), (COMPLETED, False), (CANCELLED, False)]
-)
+@pytest.mark.parametrize(("kind", "is_owed"), [(FAILED, True), (CRASHED, True), (COMPLETED, False), (CANCELLED, False)])
 def test_hooks_of_a_state_are_owed_once_their_process_is_lost(
     store: HistoryStore, recorder: StoreRecorder, kind: Any, is_owed: bool
 ) -> None:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
 _THESE = "(SELECT value FROM json_each(?))"
-_ROOTS = (
-    f"SELECT key FROM flow_run WHERE key IN {_THESE} AND parent_flow_run IS NULL AND state_type <> 'CANCELLING' ORDER BY key"
-)
+_ROOTS = f"SELECT key FROM flow_run WHERE key IN {_THESE} AND parent_flow_run IS NULL AND state_type <> 'CANCELLING' ORDER BY key"
 _KEPT = f"""{TREE} SELECT count(*) FROM call WHERE result IS NOT NULL
     AND run IN (SELECT task_run.key FROM task_run JOIN tree ON task_run.flow_run = tree.key)"""
 _COUNT = """INSERT INTO loss (run, times, kept) VALUES (?, 1, ?) ON CONFLICT (run) DO UPDATE SET

@@ -40,9 +40,7 @@ CLAIMER = Path(__file__).parent / "claimer.py"
 def claim_all(flows: Flows, count: int) -> Counter[tuple[str, ...]]:
     """Let two processes claim one crashed run after the other at the same time; returns what both said, counted."""
     flows.write(WORK)
-    subprocess.run(
-        [sys.executable, "work.py", str(count)], cwd=flows.folder, check=True, stderr=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "work.py", str(count)], cwd=flows.folder, check=True, stderr=subprocess.DEVNULL)
     store = history.open_store()
     try:
         rows = [store.flow_run(run) for run in store.resumable()]

@@ -85,7 +85,9 @@ def crash(flows: Flows, flow: str, point: str) -> str:
 
 
 def listed(flows: Flows, *options: str) -> list[tuple[str, str, str]]:
-    return [(one["flow_name"], one["state"]["name"], one["outcome"]) for one in flows.json("recover", *options)["hooks"]]
+    return [
+        (one["flow_name"], one["state"]["name"], one["outcome"]) for one in flows.json("recover", *options)["hooks"]
+    ]
 
 
 def test_the_hooks_of_a_killed_run_are_called_once_by_who_recovers(flows: Flows) -> None:
