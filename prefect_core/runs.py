@@ -89,6 +89,7 @@ class FlowRun(_Run):
         "flow_name",
         "flow_version",
         "name",
+        "owes_hooks",
         "parameters",
         "parent_task_run",
         "runner_name",
@@ -112,6 +113,8 @@ class FlowRun(_Run):
         self.entrypoint: str | None = None
         self.runner_name: str = ""
         self.at_end: AtEnd | None = None
+        self.owes_hooks = True
+        """Whether the process that records the run, and not a worker, is to call its hooks."""
 
     @property
     def parent_flow_run(self) -> FlowRun | None:

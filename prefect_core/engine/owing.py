@@ -29,7 +29,8 @@ def at_end(flow: Flow[Any, Any], is_new: bool) -> AtEnd | None:
 
 def are_claimed(run: FlowRun, state: State) -> Life[bool]:
     """Tell whether the hooks of a state are this process's to call, and make that durable if others may call them where it is lost."""
-    if run.at_end is None or state.type.value not in run.at_end[0]:
+    if run.at_end is None or state.type.value not in run.at_end[0] or not run.key:
+        # A run without a key is one in a worker, which has no history; what that calls is not owed.
         return True
     claimed: bool = yield Block(partial(_claim, run, state.timestamp_us))
     return claimed

@@ -129,7 +129,7 @@ class Fold:
         """Add what is to be done at the end, and that it is to be done where that has come: in one transaction with the state."""
         batch.of_results.setdefault("ending", []).append((run.key, *at_end))
         for event in group:
-            if event[0] != RENAMED and event[2].value in at_end[0]:
+            if run.owes_hooks and event[0] != RENAMED and event[2].value in at_end[0]:
                 batch.of_results.setdefault("owed", []).append((run.key, event[5], self._process))
 
     def _begin(self, run: Run, group: list[Event]) -> _Trace:

@@ -174,7 +174,8 @@ class StoredResults(Protocol):
         """Let `process` run a flow run again that did not complete, and end what its last process left open.
 
         Of several that ask at once, one gets it; with `as_of_us`, the moment of the state that they all saw, no other later. Raises
-        `NotRunnableAgain` for a run that completed, is paused, or may still be under way: `is_gone` tells of its last process whether it has ended, None if that can't be known.
+        `NotRunnableAgain` for a run that completed, is paused, or may still be under way: `is_gone` tells of its last process whether it
+        has ended, None if that can't be known.
         """
         ...
 

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.retrying import COMMAND, Flows
 
 WORK = """
-import os, threading
+import os, signal, threading
 from prefect_core import flow, task
 
 def note(*words):
@@ -55,6 +55,21 @@ def clumsy():
 @flow(flow_run_name="plain", on_completion=[hook])
 def plain():
     come_here()
+
+@task
+def in_worker(how):
+    return in_task(how)
+
+@flow(on_crashed=[hook], on_failure=[hook])
+def in_task(how: str):
+    if how == "fails":
+        raise ValueError("on purpose")
+    os.kill(os.getpid() if how == "kills its worker" else os.getppid(), signal.SIGKILL)
+    threading.Event().wait(30)
+
+@flow(task_runner="processes:1")
+def of_worker(how: str):
+    in_worker.submit(how).wait()
 
 def count_me(task, run, state):
     note("of-task", state.name)
@@ -173,6 +188,23 @@ def test_a_hook_that_fails_or_exits_is_not_called_again(flows: Flows) -> None:
     assert "A hook asked Python to exit" in flows.call("flow-run", "logs", run).stdout
 
 
+@pytest.mark.parametrize(
+    ("how", "by_worker", "owed"),
+    [
+        ("fails", 1, []),
+        ("kills its worker", 0, [("in-task", "Crashed", "called")]),
+        ("kills all", 0, [("in-task", "Crashed", "called")]),
+    ],
+)
+def test_hooks_of_a_run_in_a_worker_are_owed_when_that_is_lost(
+    flows: Flows, how: str, by_worker: int, owed: list[tuple[str, str, str]]
+) -> None:
+    flows.run("of_worker", "-p", f"how={how}")
+    assert len(flows.bodies()) == by_worker
+    assert listed(flows) == owed
+    assert len(flows.bodies()) == len(owed)
+
+
 def test_only_hooks_of_the_state_that_came_are_owed(flows: Flows) -> None:
     flows.killed("plain")
     assert listed(flows) == []
@@ -183,5 +215,5 @@ def test_hooks_of_tasks_end_with_their_process_and_come_again_with_the_task(flow
     assert flows.bodies() == ["of-task/Failed"]
     assert listed(flows) == []
     flows.touch("go")
-    assert flows.call("flow-run", "retry", run).returncode == 0
+    flows.call("flow-run", "retry", run)
     assert flows.bodies() == ["of-task/Failed"]
