@@ -27,17 +27,20 @@ def at_end(flow: Flow[Any, Any], is_new: bool) -> AtEnd | None:
     return " ".join(kind.value for kind in OWED_KINDS if flow.hooks_for(kind)), flow.on_crash
 
 
-def are_claimed(run: FlowRun, state: State) -> Life[bool]:
-    """Tell whether the hooks of a state are this process's to call, and make that durable if others may call them where it is lost."""
+def are_claimed(run: FlowRun, state: State, is_durable: bool) -> Life[bool]:
+    """Tell whether the hooks of a state are this process's to call, and make that durable if others may call them where it is lost.
+
+    `is_durable` says whether the state is. One that is, with hooks that can't be claimed, leaves them to others.
+    """
     if run.at_end is None or state.type.value not in run.at_end[0] or not run.key:
         # A run without a key is one in a worker, which has no history; what that calls is not owed.
         return True
-    claimed: bool = yield Block(partial(_claim, run, state.timestamp_us))
+    claimed: bool = yield Block(partial(_claim, run, state.timestamp_us, is_durable))
     return claimed
 
 
 @crash_points_around("engine.claim")
-def _claim(run: FlowRun, at_us: int) -> bool:
+def _claim(run: FlowRun, at_us: int, is_durable: bool) -> bool:
     recorder = history.current()
     recorder.noted([("called", (run.key, at_us, this_user(), clock.now_us()))])
     try:
@@ -46,6 +49,10 @@ def _claim(run: FlowRun, at_us: int) -> bool:
         # Whoever declared this process dead has them called.
         return False
     except HistoryError as error:
-        # Where nothing can be written, nobody else learns of the state either.
-        logs.engine_line(None, logs.WARNING, f"That hooks are called could not be recorded: {error}")
+        if is_durable:
+            logs.engine_line(
+                run, logs.WARNING, f"Hooks are left to `prefect-core recover`, since they can't be claimed: {error}"
+            )
+        # Of a state that could not be written, nobody else learns.
+        return not is_durable
     return True

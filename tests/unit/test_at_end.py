@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from prefect_core import flow, history
-from prefect_core.errors import LeaseLost
+from prefect_core.errors import HistoryError, LeaseLost
 from prefect_core.testing.list_recorder import ListRecorder
 from tests.unit.recorded import Recorded
 
@@ -66,21 +68,40 @@ def test_no_commit_is_added_for_a_run_that_ends_well() -> None:
     assert flushes[0] == flushes[1]
 
 
-def test_who_was_declared_dead_calls_no_hooks() -> None:
+class Troubled(ListRecorder):
+    """A recorder whose flushes fail from a certain one on."""
+
+    def __init__(self, error: HistoryError, first: int) -> None:
+        super().__init__()
+        self._error = error
+        self._first = first
+
+    def flush(self) -> None:
+        self.flush_error = self._error if self.flushes + 1 >= self._first else None
+        super().flush()
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "are_called"),
+    [
+        # The flushes are those of the start, of the end, and of the claim.
+        (LeaseLost("taken"), 2, False),
+        (LeaseLost("taken"), 3, False),
+        # Nobody else learns that it failed.
+        (HistoryError("full"), 2, True),
+        # Whoever recovers does.
+        (HistoryError("full"), 3, False),
+        (HistoryError("full"), 4, True),
+    ],
+)
+def test_in_trouble_hooks_are_called_where_nobody_else_could(error: HistoryError, first: int, are_called: bool) -> None:
     seen: list[Any] = []
-    recorder = ListRecorder()
-    before = history.install(recorder)
-
-    @flow(on_failure=[lambda *_: seen.append(1)])
-    def failing() -> None:
-        recorder.flush_error = LeaseLost("taken")
-        raise ValueError
-
+    before = history.install(Troubled(error, first))
     try:
-        failing(return_state=True)
+        flow(lambda: 1 / 0, on_failure=[lambda *_: seen.append(1)])(return_state=True)
     finally:
         history.install(before)
-    assert seen == []
+    assert seen == [1] * are_called
 
 
 def test_hooks_that_came_after_the_start_are_called_too(recorded: Recorded) -> None:
