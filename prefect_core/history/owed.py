@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from prefect_core.history.requests import LOST
 from prefect_core.state_kinds import CANCELLED, CRASHED, FAILED
 
 OWED_KINDS = (FAILED, CANCELLED, CRASHED)
@@ -48,11 +47,6 @@ class Endings(Protocol):
     def claim_owed(self, owed: OwedRow, called_by: str) -> bool:
         """Note that the caller calls these hooks; durable when this returns. False if somebody else does, or their process lives."""
         ...
-
-
-def is_loss(state_name: str, state_message: str | None) -> bool:
-    """Tell whether a state says that the process of its run was lost."""
-    return state_name == KEEPS_CRASHING or state_message == LOST
 
 
 def left_alone_message(times: int) -> str:
