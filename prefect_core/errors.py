@@ -21,6 +21,7 @@
     │   └── LeaseLost                           others took this process for dead: it may not write any more
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
+    ├── NotPausedError                          a flow run that can't be resumed, since it isn't paused
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
     ├── StorageError                            the storage of results can't be read or written
@@ -164,6 +165,10 @@ class ObjectNotFound(PrefectException):
 
 class NotRunnableAgain(PrefectException):
     """A flow run can't be run again: it completed, is paused, or may still be under way."""
+
+
+class NotPausedError(PrefectException):
+    """A flow run can't be resumed: it is not paused."""
 
 
 class SerializationError(PrefectException):

@@ -24,7 +24,7 @@ from prefect_core.futures import PrefectFlowRunFuture, PrefectFutureList
 from prefect_core.importable import reduce_decorated
 from prefect_core.mapping import expand
 from prefect_core.module_names import marked, module_name_of
-from prefect_core.options import FinalStateFrom, Hook, SharedOptions
+from prefect_core.options import FinalStateFrom, Hook, OnCrash, SharedOptions
 from prefect_core.parameters import Binder, check_reserved
 from prefect_core.results.rules import rules_of
 from prefect_core.settings import current as settings
@@ -52,6 +52,7 @@ class FlowOptions(SharedOptions, total=False):
     task_runner: RunnerSpec | None
     validate_parameters: bool
     final_state_from: FinalStateFrom | None
+    on_crash: OnCrash | None
     on_cancellation: Iterable[Hook] | None
     on_crashed: Iterable[Hook] | None
 
@@ -82,6 +83,7 @@ class Flow(Generic[P, R]):
         self.log_prints = given.get("log_prints")
         self.should_validate_parameters = given.get("validate_parameters", True)
         self.final_state_from = options.final_state_source(given.get("final_state_from") or settings().final_state_from)
+        self.on_crash = options.on_crash(given.get("on_crash"))
         self._set_retries(given)
         self.result_rules = rules_of(given)
         self.flow_key = f"{module_name_of(options.underlying(fn))}.{getattr(fn, '__qualname__', self.name)}"
@@ -383,7 +385,8 @@ def flow(fn: Callable[P, R] | None = None, /, **given: Unpack[FlowOptions]) -> A
     Options (each also of `with_options`): `name`, `description`, `version`; `flow_run_name`, a template over the parameters or a callable;
     `retries` and `retry_delay_seconds`; `timeout_seconds` of one attempt; `task_runner`, an instance, class or name such as
     "concurrent:8"; `validate_parameters`; `log_prints`; `final_state_from`, "children" or "return_value": what decides a run that
-    returns None; the hooks `on_completion`, `on_failure`, `on_cancellation`, `on_crashed`, `on_running`.
+    returns None; `on_crash`, "resume" to have `prefect-core recover` run it again; the hooks `on_completion`,
+    `on_failure`, `on_cancellation`, `on_crashed`, `on_running`.
     """
     if fn is None:
         return lambda function: Flow(function, **given)

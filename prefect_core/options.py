@@ -23,6 +23,7 @@ TransactionHook = Callable[[Any], Any]
 """Called with the transaction; may be async."""
 
 FinalStateFrom = Literal["children", "return_value"]
+OnCrash = Literal["resume"]
 
 
 class _NotSet:
@@ -167,6 +168,15 @@ def final_state_source(value: Any) -> FinalStateFrom:
     if value == "return_value":
         return "return_value"
     raise ValueError(f"'final_state_from' must be 'children' or 'return_value'; got {value!r}.")
+
+
+def on_crash(value: Any) -> OnCrash | None:
+    """Return what is done about a flow run that crashed. Raises `ValueError`."""
+    if value is None:
+        return None
+    if value == "resume":
+        return "resume"
+    raise ValueError(f"'on_crash' must be 'resume' or None; got {value!r}.")
 
 
 def kind_of(function: Any) -> tuple[bool, bool]:

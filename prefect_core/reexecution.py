@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_core import history, logs
@@ -15,15 +16,18 @@ from prefect_core.context import tags
 from prefect_core.control.reaping import reap
 from prefect_core.engine.ledger import Ledger, flow_run_of, reopening
 from prefect_core.entrypoints import load_flow
-from prefect_core.errors import NotRunnableAgain, describe
+from prefect_core.errors import NotPausedError, NotRunnableAgain, describe
 from prefect_core.flows import Flow
 from prefect_core.history.process import ProcessIdentity, is_gone, this_user
 from prefect_core.history.rows import FlowRunRow
 from prefect_core.history.verdicts import DROPPED
+from prefect_core.owed_hooks import call_owed
 from prefect_core.results.kept import KeptValue
+from prefect_core.state_kinds import PAUSED, UNSUCCESSFUL, StateType
 
 if TYPE_CHECKING:
     from prefect_core.history import HistoryStore
+    from prefect_core.history.stored import Reopened
 
 
 class Again(NamedTuple):
@@ -45,30 +49,55 @@ def find(name: str | int, *, force: bool = False) -> Again:
         reap(stored.control())
         row = stored.flow_run(name)
         stored.check_runnable(row.key, _is_gone_or_forced if force else is_gone)
-        if row.entrypoint is None:
-            raise NotRunnableAgain(
-                f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it "
-                "to the top level of a file."
-            )
+        reason = obstacle(stored, row)
+        if reason is not None or row.entrypoint is None:
+            raise NotRunnableAgain(reason)
         flow = load_flow(row.entrypoint)
-        parameters = _parameters(stored, row)
+        parameters = recorded_parameters(stored, row)
     return Again(row, flow, *_arguments(row, flow, parameters))
 
 
-def _parameters(stored: HistoryStore, row: FlowRunRow) -> dict[str, Any]:
-    unheld = stored.unheld(row.key)
-    if unheld is None:
-        return row.parameters
-    kept = stored.result(unheld.result) if unheld.result is not None else None
-    if kept is None:
-        are_dropped = any(verdict.verdict == DROPPED for verdict in stored.verdicts(row.key))
-        which = f"JSON can't hold its parameter{'s' if len(unheld.names) > 1 else ''} {', '.join(unheld.names)}"
-        what = (
-            "and what was stored of them was dropped"
-            if are_dropped
-            else "and they were not stored. Set persist_result=True on the flow to store them, or pass plain data"
+def refuse_unpaused(row: FlowRunRow) -> None:
+    """Raise `NotPausedError`, with advice, if a flow run is not paused."""
+    if row.state_type == PAUSED.value:
+        return
+    advice = f" To run it again, call `prefect-core flow-run retry {row.name}`." if _is_unsuccessful(row) else ""
+    raise NotPausedError(f"Cannot resume a run that isn't paused! {row.name} is {row.state_name}.{advice}")
+
+
+def _is_unsuccessful(row: FlowRunRow) -> bool:
+    return StateType(row.state_type) in UNSUCCESSFUL
+
+
+def obstacle(stored: HistoryStore, row: FlowRunRow) -> str | None:
+    """Return why a flow run can't be run again, as far as that is known without loading anything of the user's; else None."""
+    if row.entrypoint is None:
+        return (
+            f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it "
+            "to the top level of a file."
         )
-        raise NotRunnableAgain(f"{row.name} can't be run again in another process: {which}, {what}.")
+    place = row.entrypoint.rpartition(":")[0]
+    if place.endswith(".py") and not Path(place).is_file():
+        return f"{row.name} can't be run again from here: There is no file {place!r} any more."
+    unheld = stored.unheld(row.key)
+    if unheld is None or (unheld.result is not None and stored.result(unheld.result) is not None):
+        return None
+    are_dropped = any(verdict.verdict == DROPPED for verdict in stored.verdicts(row.key))
+    which = f"JSON can't hold its parameter{'s' if len(unheld.names) > 1 else ''} {', '.join(unheld.names)}"
+    what = (
+        "and what was stored of them was dropped"
+        if are_dropped
+        else "and they were not stored. Set persist_result=True on the flow to store them, or pass plain data"
+    )
+    return f"{row.name} can't be run again in another process: {which}, {what}."
+
+
+def recorded_parameters(stored: HistoryStore, row: FlowRunRow) -> dict[str, Any]:
+    """Return the parameters of a flow run as they were recorded, those that were stored too. Raises `NotRunnableAgain`."""
+    unheld = stored.unheld(row.key)
+    kept = stored.result(unheld.result) if unheld is not None and unheld.result is not None else None
+    if kept is None:
+        return row.parameters
     try:
         return {**row.parameters, **KeptValue.of_row(kept).load()}
     except Exception as error:
@@ -89,19 +118,31 @@ def _arguments(row: FlowRunRow, flow: Flow[..., Any], parameters: dict[str, Any]
 
 
 @contextmanager
-def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
+def reopened(again: Again, *, force: bool = False, as_of_us: int | None = None) -> Iterator[None]:
     """Claim the run for this process; the first flow that is called in the block goes on with it, with the tags that it had.
 
-    `force` is that of `find`. Raises `NotRunnableAgain`.
+    Hooks of earlier states, of this run and those in it, that a lost process could not call are called first. `force` is that of `find`.
+    `as_of_us` is the moment of the state that the run must still be in. Raises `NotRunnableAgain`.
     """
     recorder = history.current()
-    stored = recorder.stored()
     # With a connection of its own: that of the recorder may be in the middle of a transaction.
     own = history.open_store()
     try:
-        claimed = own.reopen_run(again.row.key, recorder.process, this_user(), _is_gone_or_forced if force else is_gone)
+        gone = _is_gone_or_forced if force else is_gone
+        claimed = own.reopen_run(again.row.key, recorder.process, this_user(), gone, as_of_us)
     finally:
         own.close()
+    with going_on(again, claimed):
+        yield
+
+
+@contextmanager
+def going_on(again: Again, claimed: Reopened) -> Iterator[None]:
+    """Let the first flow that is called in the block go on with a run that this process has claimed."""
+    stored = history.current().stored()
+    for hooks in call_owed(stored, again.row.key):
+        if hooks.obstacle is not None:
+            logs.engine_line(None, logs.WARNING, f"Hooks of {hooks.row.name} are still owed: {hooks.obstacle}")
     run = flow_run_of(claimed.run, None, claimed.attempts)
     before, now = run.flow_version, again.flow.version
     if before is not None and before != now:

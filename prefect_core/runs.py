@@ -22,6 +22,10 @@ Edge = tuple[str, str, int]
 """One input of a task run: parameter name (or "wait_for"), kind of the source ("task_run" or "flow_run"), its uid."""
 
 
+AtEnd = tuple[str, str | None]
+"""What is to be done when a flow run ends: the kinds of states that have hooks, apart by spaces, and the flow's `on_crash`."""
+
+
 class _Run:
     """What flow runs and task runs have in common."""
 
@@ -80,10 +84,12 @@ class FlowRun(_Run):
     """One execution of a flow."""
 
     __slots__ = (
+        "at_end",
         "entrypoint",
         "flow_name",
         "flow_version",
         "name",
+        "owes_hooks",
         "parameters",
         "parent_task_run",
         "runner_name",
@@ -106,6 +112,9 @@ class FlowRun(_Run):
         self.parameters: dict[str, Any] = {}
         self.entrypoint: str | None = None
         self.runner_name: str = ""
+        self.at_end: AtEnd | None = None
+        self.owes_hooks = True
+        """Whether the process that records the run, and not a worker, is to call its hooks."""
 
     @property
     def parent_flow_run(self) -> FlowRun | None:

@@ -22,7 +22,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_NAMES = {name.lower(): name for name in ("AwaitingRetry", "Late", "NotReady", "Retrying", "Suspended", "TimedOut")}
+_NAMES = {
+    name.lower(): name
+    for name in ("AwaitingRetry", "KeepsCrashing", "Late", "NotReady", "Retrying", "Suspended", "TimedOut")
+}
 
 
 if TYPE_CHECKING:

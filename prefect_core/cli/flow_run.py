@@ -21,7 +21,7 @@ from prefect_core.state_kinds import FINAL, StateType
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@click.group("flow-run", cls=Group, late={"retry": "retry:retry"})
+@click.group("flow-run", cls=Group, late={"resume": "resume:resume", "retry": "retry:retry"})
 def flow_run() -> None:
     """List, inspect and delete flow runs, read their logs, and run them again.
 

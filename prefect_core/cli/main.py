@@ -11,6 +11,7 @@ NAME = "prefect-core"
 COMMANDS = {
     "run": ("run:run", "Run a flow."),
     "flow-run": ("flow_run:flow_run", "List, inspect, retry and delete flow runs, and read their logs."),
+    "recover": ("recover:recover", "Do what lost processes left undone: call hooks, run crashed runs again."),
     "task-run": ("task_run:task_run", "List and inspect task runs, and explain why they ran."),
     "flow": ("flow:flow", "List the flows that ran."),
     "limit": ("limit:limit", "Make, list and remove concurrency limits, and see who holds slots."),

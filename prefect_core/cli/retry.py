@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from functools import partial
 
 import click
 
 from prefect_core import reexecution
 from prefect_core.cli import output
+from prefect_core.cli.again import run_again
 from prefect_core.cli.commands import Command
-from prefect_core.cli.execution import carry_out, exit_code_of, stdout_as_stderr
-from prefect_core.cli.progress import shown_progress
-from prefect_core.cli.run import replaced_runners, tell
 
 
 @click.command("retry", cls=Command)
@@ -32,16 +30,9 @@ def retry(run: str, runners: tuple[str, ...], force: bool, progress: bool, as_js
     """Run a failed, crashed or cancelled flow run again, in this process.
 
     RUN is an id, the unique start of one, or a name. The flow is loaded from where it was, and called with the same parameters. Calls that
-    completed, and whose results were stored, are taken over; the rest runs. Exit codes are those of `prefect-core run`.
+    completed, and whose results were stored, are taken over; the rest runs. Hooks that the last process could not call are called first.
+    Exit codes are those of `prefect-core run`.
     """
-    with ExitStack() as around:
-        if as_json:
-            around.enter_context(stdout_as_stderr())
-        again = reexecution.find(run, force=force)
-        subflows = around.enter_context(replaced_runners(runners))
-        if progress:
-            around.enter_context(shown_progress())
-        around.enter_context(reexecution.reopened(again, force=force))
-        ended = carry_out(again.flow, again.args, again.kwargs)
-    tell(ended, subflows, as_json)
-    return exit_code_of(ended)
+    find = partial(reexecution.find, run, force=force)
+    claim = partial(reexecution.reopened, force=force)
+    return run_again(find, claim, runners, progress=progress, as_json=as_json)

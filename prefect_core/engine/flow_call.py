@@ -14,6 +14,7 @@ from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.kept_calls import default_scope, keeping_of_flow
 from prefect_core.engine.ledger import Ledger, take_reopened
+from prefect_core.engine.owing import at_end
 from prefect_core.engine.paths import ledger_of
 from prefect_core.engine.steps import Life
 from prefect_core.engine.upstreams import of_call
@@ -125,6 +126,7 @@ class FlowCall:
         again = take_reopened() if self.parent is None else None
         earlier = again.run if again is not None else self._earlier_run()
         run = earlier or self._new_run(parameters)
+        run.at_end = at_end(self.flow, earlier is None)
         self.context = FlowRunContext(self.flow, run, parameters, self.flow.logs_prints(self.parent), self.parent)
         self.context.ledger = ledger_of(self.parent) or (again.ledger if again is not None else Ledger())
         self.context.scope = self._scope()

@@ -24,6 +24,7 @@ from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
 from prefect_core.engine.outside import outside
+from prefect_core.engine.owing import are_claimed
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -63,10 +64,10 @@ def flow_life(call: FlowCall) -> Life[State]:
     if not state.is_final() or (call.keeping is not None and call.keeping.was_taken):
         return state
     # A crash may mean that the process is on its way out: recorded at once, on this thread.
-    yield from _acknowledge()
+    is_durable = yield from _acknowledge()
     logs.flow_finished(call.context, state)
     hooks = call.flow.hooks_for(state.type)
-    if hooks:
+    if hooks and (yield from are_claimed(call.run, state, is_durable)):
         # The run's own runner has stopped: what a hook submits runs where tasks outside of flows do.
         around = copy.copy(call.context)
         around.dispatcher = outside()
@@ -92,12 +93,14 @@ def _flush() -> None:
     history.current().flush()
 
 
-def _acknowledge() -> Life[None]:
-    """Make the end durable; a history that can't be written is a warning here, since the work is done."""
+def _acknowledge() -> Life[bool]:
+    """Make the end durable, and tell whether it is; a history that can't be written is a warning here, since the work is done."""
     try:
         yield Block(_flush)
     except HistoryError as error:
         logs.engine_line(None, logs.WARNING, f"The end of a flow run could not be recorded: {error}")
+        return False
+    return True
 
 
 def _prepare(call: FlowCall) -> Life[State | None]:

@@ -41,6 +41,7 @@ def outline(run: Run) -> Outline:
             run.entrypoint,
             run.parameters,
             run.runner_name,
+            run.at_end,
         )
     return (
         _TASK,
@@ -93,9 +94,10 @@ def revive(outlines: Iterable[Outline], known: Known) -> None:
 
 
 def _flow_run(state: State, tags: frozenset[str], parent: TaskRun | None, own: list[Any]) -> FlowRun:
-    name, flow_name, version, entrypoint, parameters, runner_name = own
+    name, flow_name, version, entrypoint, parameters, runner_name, at_end = own
     run = FlowRun(state, name, flow_name, tags, parent)
     run.flow_version, run.entrypoint, run.parameters, run.runner_name = version, entrypoint, parameters, runner_name
+    run.at_end, run.owes_hooks = at_end, False
     if parent is not None:
         parent.child_flow_run = run
     return run

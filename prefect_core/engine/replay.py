@@ -64,6 +64,9 @@ class Replay:
         for uid in reversed(list(self._open)):
             run = self._known[uid]
             state = State(CRASHED, None, reason)
+            if isinstance(run, FlowRun):
+                # Its worker would have called them.
+                run.owes_hooks = True
             place = run.runner_name if isinstance(run, FlowRun) else run.worker
             self._enter(run, state, (run.attempt, run.run_count, run.started_us, place))
             if isinstance(run, TaskRun) and run.flow_run is self._around.task_run.flow_run:

@@ -69,6 +69,14 @@ OF_RESULTS: dict[str, tuple[str, ...]] = {
     "verdict": ("run", "at_us", "verdict", "reason"),
 }
 """What is known of stored results, each kind with its columns."""
+OF_ENDS: dict[str, tuple[str, ...]] = {
+    "ending": ("run", "hooks", "on_crash"),
+    "owed": ("run", "at_us", "process"),
+    "called": ("run", "at_us", "called_by", "called_us"),
+}
+"""What is to be done at the ends of flow runs, and who does it (see `owed`)."""
+NOTED = {**OF_RESULTS, **OF_ENDS}
+"""What is written as it was told. What refers to something comes behind it."""
 BEGUN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "created_us")
 """Columns of a task run without tags, name or parent task run of its own, that is Pending."""
 ENDED = ("key", "started_us", "ended_us", "worker")
@@ -93,7 +101,7 @@ class Batch:
         self.begun: list[Row] = []
         self.ended: list[Row] = []
         self.of_results: dict[str, list[Row]] = {}
-        """Rows of the tables in `OF_RESULTS`."""
+        """Rows of the tables in `NOTED`."""
         self.incomplete: tuple[int, int] | None = None
         """Since when (wall microseconds, which tells one loss from another) rows are missing, and how many went missing since."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from prefect_core.history import plain
 from prefect_core.history.batch import Batch, Row
 from prefect_core.history.plain import CREATED, ENTERED, RENAMED, Event, inputs_text
-from prefect_core.runs import FlowRun, Run, TaskRun
+from prefect_core.runs import AtEnd, FlowRun, Run, TaskRun
 from prefect_core.state_kinds import FINAL, RUNNING, SCHEDULED
 
 
@@ -44,9 +44,13 @@ class _Trace:
 class Fold:
     """The recorder's memory of unfinished runs. Used by the writer's thread alone."""
 
-    def __init__(self, recall: Callable[[int], tuple[int, int] | None]) -> None:
-        """`recall` gives the last state's number and the first start of a run that this process did not create, or has let go."""
+    def __init__(self, recall: Callable[[int], tuple[int, int] | None], process: int = 0) -> None:
+        """`recall` gives the last state's number and the first start of a run that this process did not create, or has let go.
+
+        `process` is the number of this process, which calls the hooks of the states that it enters.
+        """
         self._recall = recall
+        self._process = process
         self._traces: dict[Run, _Trace] = {}
         self._begun: dict[Run, Event] = {}
         self._ended: list[Run] = []
@@ -116,8 +120,17 @@ class Fold:
         if not trace.last:
             trace.last, trace.ended_us = _present(run), run.ended_us
         _add_run(batch, run, trace)
+        if type(run) is FlowRun and run.at_end is not None:
+            self._add_ending(batch, run, group, run.at_end)
         if trace.last[2] in FINAL:
             self._ended.append(run)
+
+    def _add_ending(self, batch: Batch, run: FlowRun, group: list[Event], at_end: AtEnd) -> None:
+        """Add what is to be done at the end, and that it is to be done where that has come: in one transaction with the state."""
+        batch.of_results.setdefault("ending", []).append((run.key, *at_end))
+        for event in group:
+            if run.owes_hooks and event[0] != RENAMED and event[2].value in at_end[0]:
+                batch.of_results.setdefault("owed", []).append((run.key, event[5], self._process))
 
     def _begin(self, run: Run, group: list[Event]) -> _Trace:
         if group[0][0] == CREATED:

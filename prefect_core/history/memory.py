@@ -15,7 +15,7 @@ from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
 from prefect_core.history.memory_control import MemoryControl
 from prefect_core.history.memory_lost import course_of, ended_row, is_open, lost_state
-from prefect_core.history.memory_stored import MemoryStoredResults
+from prefect_core.history.memory_owed import MemoryEndings
 from prefect_core.history.rows import (
     AttemptRow,
     FlowRow,
@@ -32,7 +32,7 @@ from prefect_core.state_kinds import FINAL, PAUSED, StateType
 RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 
 
-class MemoryStore(MemoryStoredResults):
+class MemoryStore(MemoryEndings):
     """A `HistoryStore` in dictionaries."""
 
     def __init__(self) -> None:
@@ -200,9 +200,12 @@ class MemoryStore(MemoryStoredResults):
             ended = [row for row in its_runs if not (keeps_paused and row.state_type == PAUSED.value)]
             for row in ended:
                 state = lost_state(row, self.states(row.key)[-1])
+                if isinstance(row, FlowRunRow):
+                    state = self._named_loss(row, state)
                 self._states[row.key][state.seq] = state
                 if isinstance(row, FlowRunRow):
                     self._flow_runs[row.key] = replace(row, **course_of(state))
+                    self._owe_hooks(state)
                 else:
                     self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
                 for attempt in self.attempts(row.key):
@@ -225,6 +228,7 @@ class MemoryStore(MemoryStoredResults):
             self._task_runs.pop(key, None)
             self._states.pop(key, None)
             self._attempts.pop(key, None)
+            self._losses_of.pop(key, None)
         self._forget_of_results(keys)
         self._control.forget(keys)
         self._logs = {key: log for key, log in self._logs.items() if log.run not in keys}

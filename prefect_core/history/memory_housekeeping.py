@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect_core import clock
 from prefect_core.errors import NotRunnableAgain
-from prefect_core.history.batch import OF_RESULTS, Row
+from prefect_core.history.batch import NOTED, OF_ENDS, OF_RESULTS, Row
 from prefect_core.history.housekeeping import ResultStats
 from prefect_core.history.process import this_process
 from prefect_core.history.stored import DoomedRow, Holders, ReopeningRow
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prefect_core.history.housekeeping import IsGone
 
 KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2, "borrowed": 1}
+KEY_COLUMNS |= {"ending": 1, "owed": 2, "called": 2}
 _RESULT = {table: OF_RESULTS[table].index("result") for table in ("kept", "cache", "unheld")}
 """The column with the result that a row refers to."""
 _CACHE_RUN = OF_RESULTS["cache"].index("run")
@@ -38,20 +39,20 @@ class MemoryHousekeeping:
         raise AssertionError("the store knows its runs")
 
     def _take_of_results(self, rows: dict[str, list[Row]]) -> None:
-        for table in OF_RESULTS:
+        for table in NOTED:
             for row in rows.get(table, ()):
                 key = row[: KEY_COLUMNS[table]]
                 before = self._of_results[table].get(key)
                 is_of_nothing = table in ("kept", "cache") and (row[_RESULT[table]],) not in self._of_results["result"]
                 if is_of_nothing:
                     self._of_results[table].pop(key, None)
-                elif before is None or table not in ("result", "verdict"):
+                elif before is None or table not in ("result", "verdict", "owed", "called"):
                     self._of_results[table][key] = row
                 if before is not None and table in _RESULT:
                     self._drop_unless_referenced(before[_RESULT[table]])
 
     def _forget_of_results(self, runs: set[int]) -> None:
-        for table in ("identity", "kept", "unheld", "verdict"):
+        for table in ("identity", "kept", "unheld", "verdict", *OF_ENDS):
             for row in [row for row in self._of_results[table].values() if row[0] in runs]:
                 self._remove(table, row)
         for row in [row for row in self._of_results["cache"].values() if row[_CACHE_RUN] in runs]:

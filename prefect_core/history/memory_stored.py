@@ -138,6 +138,11 @@ class MemoryStoredResults(MemoryHousekeeping):
         return [replace(row, value=None) for row in newest_first[:limit]]
 
     def reopen_run(
-        self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
+        self,
+        run: int,
+        process: int,
+        asked_by: str,
+        is_gone: Callable[[ProcessIdentity], bool | None],
+        as_of_us: int | None = None,
     ) -> Reopened:
         raise NotRunnableAgain("A history in memory ends with its process, so no other can run its runs again.")

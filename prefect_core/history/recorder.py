@@ -109,7 +109,7 @@ class StoreRecorder:
         """What a turn could not bring to an end."""
         self._closing = False
         self._told_full = False
-        self._fold = Fold(store.recall)
+        self._fold = Fold(store.recall, self.process)
         self._writing = PersistentWriter(store, retry_seconds)
         self.on_lease_lost: Callable[[LeaseLost], object] | None = None
         """Called once, on whatever thread finds that others took this process for dead; it must return at once."""

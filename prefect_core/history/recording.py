@@ -37,7 +37,7 @@ class Recorder(Protocol):
         ...
 
     def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Record what is known of stored results: tables of `batch.OF_RESULTS`, with a row each, all in one transaction."""
+        """Record what is known of stored results, or of ends: tables of `batch.NOTED`, with a row each, all in one transaction."""
         ...
 
     def new_key(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.housekeeping import ResultsHousekeeping
+from prefect_core.history.owed import Endings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -168,12 +169,18 @@ class StoredResults(Protocol):
         ...
 
     def reopen_run(
-        self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
+        self,
+        run: int,
+        process: int,
+        asked_by: str,
+        is_gone: Callable[[ProcessIdentity], bool | None],
+        as_of_us: int | None = None,
     ) -> Reopened:
         """Let `process` run a flow run again that did not complete, and end what its last process left open.
 
-        Of several that ask at once, one gets it. Raises `NotRunnableAgain` for a run that completed, is paused, or may still be under way:
-        `is_gone` tells of its last process whether it has ended, None if that can't be known.
+        Of several that ask at once, one gets it; with `as_of_us`, the moment of the state that they all saw, no other later. Raises
+        `NotRunnableAgain` for a run that completed, is paused, or may still be under way: `is_gone` tells of its last process whether it
+        has ended, None if that can't be known.
         """
         ...
 
@@ -182,7 +189,7 @@ class StoredResults(Protocol):
         ...
 
 
-class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Protocol):
+class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Endings, Protocol):
     """A history."""
 
     def control(self) -> Control:

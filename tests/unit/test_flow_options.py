@@ -304,3 +304,15 @@ def test_a_flow_survives_cloudpickle_with_its_options_and_hooks() -> None:
 def test_a_flow_has_no_other_attributes() -> None:
     with pytest.raises(AttributeError, match="'Flow' object has no attribute 'nothing_hooks'"):
         _ = flow(my_body).nothing_hooks
+
+
+def test_on_crash_is_resume_or_nothing() -> None:
+    assert flow(lambda: 1).on_crash is None
+    resuming = flow(lambda: 1, on_crash="resume")
+    assert resuming.on_crash == "resume"
+    assert resuming.with_options(name="other").on_crash == "resume"
+    assert resuming.with_options(on_crash=None).on_crash is None
+    with pytest.raises(ValueError, match=r"'on_crash' must be 'resume' or None; got 'restart'\."):
+        flow(lambda: 1, on_crash="restart")
+    with pytest.raises(ValueError, match="'on_crash'.*got True"):
+        resuming.with_options(on_crash=True)

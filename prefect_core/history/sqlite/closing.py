@@ -9,8 +9,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefect_core import clock
+from prefect_core.history.owed import KEEPS_CRASHING, left_alone_message
 from prefect_core.history.requests import LOST, OVER
-from prefect_core.history.sqlite import read
+from prefect_core.history.sqlite import lost, read
 from prefect_core.state_kinds import FINAL, PAUSED, StateType
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ def open_of_process(connection: sqlite3.Connection, number: int, *, keeps_paused
 
 
 def end_lost(connection: sqlite3.Connection, runs: OpenRuns) -> None:
-    """End open runs: Cancelled where that had been asked, or as the subflow run that one stands for, else Crashed."""
+    """End open runs: Cancelled where that had been asked, or as the subflow run that one stands for, else Crashed.
+
+    Their hooks are owed, and the loss of the process is counted for root flow runs.
+    """
     at_us = clock.now_us()
     left: list[int] = []
     for task_run in runs.task_runs:
@@ -104,10 +108,14 @@ def end_lost(connection: sqlite3.Connection, runs: OpenRuns) -> None:
             left.append(task_run)
         else:
             enter(connection, "task_run", task_run, end)
-    for table, keys in (("task_run", left), ("flow_run", runs.flow_runs)):
+    again = lost.count_losses(connection, runs.flow_runs)
+    for flow_run, times in again.items():
+        enter(connection, "flow_run", flow_run, Move("CRASHED", KEEPS_CRASHING, left_alone_message(times), at_us))
+    for table, keys in (("task_run", left), ("flow_run", [key for key in runs.flow_runs if key not in again])):
         values = {"keys": json.dumps(keys), "message": LOST, "now": at_us}
         for statement in _ENDS[table]:
             connection.execute(statement, values)
+    lost.owe_hooks(connection, runs.flow_runs)
 
 
 _ENDS = {

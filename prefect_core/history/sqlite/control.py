@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock
@@ -44,6 +45,12 @@ class SqliteControl:
         if self._own is None:
             self._own = Connections(self._reading.folder, migrations())
         return self._own.transaction(rows)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Begin a transaction of few rows beside what the recorder writes, and commit it at the end of the block."""
+        with self._lock, self._transaction() as connection:
+            yield connection
 
     def leases(self) -> list[LeaseRow]:
         with self._reading.reading() as connection:

@@ -20,7 +20,7 @@ from prefect_core.history.batch import (
     ENDED,
     FLOW_RUN,
     LOG,
-    OF_RESULTS,
+    NOTED,
     PLAIN,
     STATE,
     TASK_RUN,
@@ -41,7 +41,7 @@ _CHANGING = {
     "flow_run": ("name", "tags", "runner", *_COURSE),
     "task_run": ("name", "tags", "inputs", "worker", *_COURSE),
     "attempt": ("ended_us", "state_type", "state_name", "worker"),
-    **{table: OF_RESULTS[table][1:] for table in ("identity", "cache", "unheld")},
+    **{table: NOTED[table][1:] for table in ("identity", "cache", "unheld", "ending")},
 }
 _KEYS = {
     "flow_run": "key",
@@ -50,6 +50,7 @@ _KEYS = {
     "identity": "run",
     "cache": "key",
     "unheld": "run",
+    "ending": "run",
 }
 
 # By what a call is known, and what was kept of it, stand in one row.
@@ -115,8 +116,7 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "attempt", ATTEMPT, batch.attempts)
     _insert(connection, "state", STATE, batch.states)
     _insert(connection, "log", LOG, batch.logs)
-    for table, columns in OF_RESULTS.items():
-        # In this order: what refers to a result comes behind it.
+    for table, columns in NOTED.items():
         _insert(connection, table, columns, batch.of_results.get(table, []))
     if batch.incomplete is not None:
         since_us, rows = batch.incomplete

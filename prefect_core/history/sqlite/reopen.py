@@ -11,6 +11,7 @@ from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.requests import ENDED
 from prefect_core.history.sqlite import closing, read
 from prefect_core.history.sqlite.connection import Connections
+from prefect_core.history.sqlite.lost import forget_losses
 from prefect_core.history.stored import Reopened
 from prefect_core.state_kinds import COMPLETED, FINAL, PAUSED, StateType
 
@@ -25,12 +26,15 @@ def reopen(
     process: int,
     asked_by: str,
     is_gone: Callable[[ProcessIdentity], bool | None],
+    as_of_us: int | None = None,
 ) -> Reopened:
-    """Give a flow run to `process` to run it again. Raises `NotRunnableAgain`."""
+    """Give a flow run to `process` to run it again, if it is in the state that it entered at that moment. Raises `NotRunnableAgain`."""
     # Under the write lock all through, so that of two processes the second sees what the first did.
     with connections.transaction(100) as connection:
         check(connection, run, is_gone)
+        _check_unmoved(connection, run, as_of_us)
         _end_last(connection, run, asked_by)
+        forget_losses(connection, run)
         attempts: int = connection.execute(
             # One that was asked for and killed before its body began counts too.
             "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = :run), 0), "
@@ -50,6 +54,12 @@ def reopen(
         again = closing.Move("PENDING", "Pending", f"Run again, asked for by {asked_by}.", at_us)
         closing.enter(connection, "flow_run", run, again)
         return Reopened(read.flow_run(connection, run), attempts)
+
+
+def _check_unmoved(connection: sqlite3.Connection, run: int, as_of_us: int | None) -> None:
+    row = read.flow_run(connection, run)
+    if as_of_us is not None and row.state_us != as_of_us:
+        raise NotRunnableAgain(f"{row.name} is {row.state_name} by now: somebody else has run it again.")
 
 
 def _end_last(connection: sqlite3.Connection, run: int, taken_by: str) -> None:

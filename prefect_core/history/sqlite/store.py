@@ -15,6 +15,7 @@ from prefect_core.history.sqlite.housekeeping import SqliteHousekeeping
 from prefect_core.history.sqlite.limits import SqliteLimits
 from prefect_core.history.sqlite.locks import SqliteLocks
 from prefect_core.history.sqlite.migrate import Migration
+from prefect_core.history.sqlite.owed import SqliteEndings
 from prefect_core.history.sqlite.writer import SqliteWriter
 from prefect_core.history.store import EVERY_RUN, HistoryStats, RunFilter
 from prefect_core.history.stored import (
@@ -29,7 +30,7 @@ from prefect_core.history.stored import (
 )
 
 
-class SqliteStore(SqliteHousekeeping, SqliteWriter):
+class SqliteStore(SqliteHousekeeping, SqliteEndings, SqliteWriter):
     """A `HistoryStore` in the file `history.db` of a folder."""
 
     def __init__(self, folder: Path, known_migrations: list[Migration] | None = None) -> None:
@@ -175,9 +176,14 @@ class SqliteStore(SqliteHousekeeping, SqliteWriter):
             return stored.results(connection, flow_run, limit)
 
     def reopen_run(
-        self, run: int, process: int, asked_by: str, is_gone: Callable[[ProcessIdentity], bool | None]
+        self,
+        run: int,
+        process: int,
+        asked_by: str,
+        is_gone: Callable[[ProcessIdentity], bool | None],
+        as_of_us: int | None = None,
     ) -> Reopened:
-        return reopen.reopen(self._connections, run, process, asked_by, is_gone)
+        return reopen.reopen(self._connections, run, process, asked_by, is_gone, as_of_us)
 
     def delete_flow_run(self, key: int) -> int:
         return upkeep.delete_flow_run(self._connections, key)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect_core.errors import HistoryError
+from prefect_core.history.batch import OF_ENDS
 from prefect_core.history.sqlite import driver
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.insert import MISSING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _STEP = 2000
 _TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log", "result")
-_OF_RUNS = ("log", "state", "attempt", "call", "verdict", "reopened", "unheld", "cache", "request")
+_OF_RUNS = ("log", "state", "attempt", "call", "verdict", "reopened", "unheld", "cache", "request", *OF_ENDS, "loss")
 """Tables whose rows go with their run; what they refer to goes with the last of them (see the triggers of the schema)."""
 _FEW = 20
 _LOSSES = f"SELECT name, value FROM meta WHERE name LIKE '{MISSING}%'"
