@@ -1,6 +1,7 @@
 """What commands print: tables and records for people, JSON for programs, messages on standard error.
 
-A terminal gets a table with colours, drawn by rich, unless NO_COLOR is set; everything else gets plain columns, never cut.
+A terminal gets a table with colours, drawn by rich, if that is installed and NO_COLOR is not set; everything else gets plain columns,
+never cut.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from importlib.util import find_spec
+from typing import Any, Self, TextIO, TypeVar
 
 import click
 
@@ -102,7 +104,7 @@ def size(count: int) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their columns. The last column is left out on a terminal that is too narrow for all."""
-    if not _is_terminal():
+    if not can_draw(sys.stdout):
         _plain_table(columns, rows)
         return
     from rich.console import Console  # only terminals need it
@@ -135,7 +137,7 @@ def heading(text: str, *, end: str = "\n", style: str = "bold") -> None:
 
 def _write(text: str, end: str = "\n") -> None:
     style = getattr(text, "style", "")
-    if not style or not _is_terminal():
+    if not style or not can_draw(sys.stdout):
         click.echo(text + end, nl=False)
         return
     from rich.console import Console  # only terminals need it
@@ -150,5 +152,6 @@ def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
+def can_draw(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal, and there is something to draw on it with."""
+    return stream.isatty() and find_spec("rich") is not None

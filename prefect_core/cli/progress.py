@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefect_core.cli.output import STATE_STYLES
+from prefect_core.cli.output import STATE_STYLES, can_draw
 from prefect_core.cli.tallies import Tallies, Tally
 from prefect_core.cli.watching import watched
 
@@ -29,7 +29,7 @@ MOST_BARS = 12
 def shown_progress() -> Iterator[None]:
     """Show the progress of the flow that runs in the block."""
     tallies = Tallies()
-    show = _bars if sys.stderr.isatty() else _lines
+    show = _bars if can_draw(sys.stderr) else _lines
     with watched(tallies.listen), show(tallies):
         yield
 

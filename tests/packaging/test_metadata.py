@@ -17,7 +17,8 @@ SERIALIZERS = entry_points(group="prefect_core.serializers")
 
 def test_the_oldest_dependencies_under_test_are_the_lower_bounds() -> None:
     # Of the extras, only what the tests of every Python use.
-    bounds = dict(line.split(">=") for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["remote"]])
+    extras = PROJECT["optional-dependencies"]
+    bounds = dict(line.split(">=") for line in [*PROJECT["dependencies"], *extras["remote"], *extras["terminal"]])
     text = (ROOT / "tests" / "packaging" / "oldest.txt").read_text(encoding="utf-8")
     pins = dict(re.findall(r"^([a-z]+)==([\d.]+)$", text, re.MULTILINE))
     assert pins == {name: version if version.count(".") == 2 else version + ".0" for name, version in bounds.items()}
