@@ -21,6 +21,7 @@
     │   └── LeaseLost                           others took this process for dead: it may not write any more
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
+    ├── NotCancellable                          a run that has ended, or whose process does not answer
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
     ├── StorageError                            the storage of results can't be read or written
@@ -162,6 +163,10 @@ class ObjectNotFound(PrefectException):
 
 class NotRunnableAgain(PrefectException):
     """A flow run can't be run again: it completed, is paused, or may still be under way."""
+
+
+class NotCancellable(PrefectException):
+    """A run can't be cancelled: it has ended, or its process can't be reached."""
 
 
 class SerializationError(PrefectException):

@@ -34,7 +34,8 @@ class Payload:
     for a body that may outlive its attempt, and fires when the body has ended. `after` are references to values that the body doesn't
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
     attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
-    values; `storage` is the storage that the user named for the value, if there is one.
+    values; `storage` is the storage that the user named for the value, if there is one. `scope` is what an async body can be cancelled by while
+    it runs: a function to be called on the event loop beside it.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Payload:
         "over",
         "priority",
         "resources",
+        "scope",
         "started",
         "storage",
         "storing",
@@ -81,6 +83,7 @@ class Payload:
         self.priority = 0
         self.storage: StorageSpec | None = None
         self.handle: Any = None
+        self.scope: tuple[Callable[[], object], object] | None = None
         self.is_again = False
         """Whether the run has ended before, and makes a value again that was lost since."""
 

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_core import loops, waiting
+from prefect_core.engine import cancels
 from prefect_core.engine.deadlines import forget_frame, may_interrupt
 from prefect_core.errors import TerminationSignal
 
@@ -131,6 +132,7 @@ def _begin() -> None:
         if before is signal.SIG_DFL or (number == signal.SIGINT and before not in (signal.SIG_IGN, None)):
             _before[number] = before
             signal.signal(number, handler)
+    cancels.begin_hearing()
 
 
 def _end() -> None:
@@ -139,6 +141,7 @@ def _end() -> None:
         if signal.getsignal(number) in (_on_interrupt, _on_terminate):
             signal.signal(number, before)
     _before.clear()
+    cancels.end_hearing()
     forget_frame()
 
 
