@@ -78,7 +78,9 @@ def cancel_task_run(task_run_id: UUID | str, grace_seconds: float | None = None)
         if row.flow_run is None:
             process = stored.control().process(row.process)
             where = f" {process.host}:{process.pid}" if process is not None else ""
-            raise _unable(row, f"A task run outside of flows hears of nothing; what ends it is the end of its process{where}.")
+            raise _unable(
+                row, f"A task run outside of flows hears of nothing; what ends it is the end of its process{where}."
+            )
         return _ask(stored, row, _root(stored, row.flow_run).key, grace_seconds)
 
 
@@ -175,7 +177,9 @@ def _without_answer(stored: HistoryStore, row: Row, whom: int, lease: LeaseRow |
         )
     outermost = stored.flow_run(whom)
     if process.pid == os.getpid() or StateType(outermost.state_type) in {PENDING, SCHEDULED}:
-        raise _unable(row, "Its process lives, and does not hear of it yet: the request stays, and is heard when the run begins.")
+        raise _unable(
+            row, "Its process lives, and does not hear of it yet: the request stays, and is heard when the run begins."
+        )
     if not isinstance(row, FlowRunRow) or row.parent_flow_run is not None:
         raise _unable(row, f"Process {process.pid} does not answer. Cancelling the flow run '{outermost.id}' ends it.")
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core.errors import OutOfReach
 from prefect_core.state_kinds import FINAL
@@ -26,6 +26,27 @@ PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Types of values that are pickled without a look at what they refer to."""
 
 
+class Isolated(Protocol):
+    """An attempt whose body runs in a worker process beside its runner (`engine.isolation`)."""
+
+    def run(self, payload: Payload) -> Receipt:
+        """Block this thread until the attempt has ended. Never raises."""
+        ...
+
+    async def arun(self, payload: Payload) -> Receipt:
+        """Do the same on an event loop, which goes on meanwhile."""
+        ...
+
+    def end(self, within_seconds: float) -> None:
+        """End it, after some seconds by force; from any thread."""
+        ...
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the body is `async def`."""
+        ...
+
+
 class Payload:
     """One attempt of a task run.
 
@@ -34,8 +55,9 @@ class Payload:
     for a body that may outlive its attempt, and fires when the body has ended. `after` are references to values that the body doesn't
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
     attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
-    values; `storage` is the storage that the user named for the value, if there is one. `scope` is what an async body can be cancelled by while
-    it runs: a function to be called on the event loop beside it.
+    values; `storage` is the storage that the user named for the value, if there is one. `isolated` is set for a body that is to run in a
+    worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks. `scope` is what
+    an async body, or the delay behind it, can be cancelled by: a function to be called on the event loop beside it (None: on any thread).
     """
 
     __slots__ = (
@@ -47,6 +69,7 @@ class Payload:
         "handle",
         "is_again",
         "is_async",
+        "isolated",
         "kwargs",
         "over",
         "priority",
@@ -84,6 +107,7 @@ class Payload:
         self.storage: StorageSpec | None = None
         self.handle: Any = None
         self.scope: tuple[Callable[[], object], object] | None = None
+        self.isolated: Isolated | None = None
         self.is_again = False
         """Whether the run has ended before, and makes a value again that was lost since."""
 

@@ -3,7 +3,7 @@
 A runner decides *where* attempts run; it knows nothing of retries, dependencies, states or the history. The engine hands it a payload
 when all inputs are there and calls are made in this order, from any thread:
 
-    start(host) → submit(payload, done)*, cancel/interrupt/abandon(payload)* → stop()
+    start(host) → submit(payload, done)*, cancel/interrupt/end_within/abandon(payload)* → stop()
 
 An instance given to a flow is a description: every flow run starts a duplicate of its own and stops it when the run ends, however it
 ends.
@@ -58,7 +58,8 @@ class TaskRunner(ABC):
     """Where task bodies run.
 
     What a runner can and can't do it declares: `shares_memory` (payloads need no pickling; bodies see the flow's objects), `runs_on_submit`
-    (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped), `holds_values` (its engine keeps
+    (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped), `can_kill` (it can be stopped
+    whatever it does, since each runs in a process that the runner may kill), `holds_values` (its engine keeps
     values where they were made: receipts bring references, and payloads may hold such references of this very runner), `takes_chunks`
     (many small payloads cost less when they are handed over together).
     """
@@ -66,6 +67,7 @@ class TaskRunner(ABC):
     shares_memory: bool = True
     runs_on_submit: bool = False
     can_cancel_running: bool = False
+    can_kill: bool = False
     holds_values: bool = False
     takes_chunks: bool = False
 
@@ -128,6 +130,14 @@ class TaskRunner(ABC):
 
     def interrupt(self, payload: Payload) -> None:
         """Stop an attempt that runs or is about to, if this runner can. Its `done` may still be called."""
+
+    def end_within(self, payload: Payload, seconds: float) -> bool:
+        """Have an attempt that runs, or is about to, end within some seconds; return whether it will, whatever its body does.
+
+        Where time is given, the body may use it to clean up. `done` is called as ever.
+        """
+        self.interrupt(payload)
+        return self.can_kill
 
     def abandon(self, payload: Payload) -> None:
         """Give the place of an attempt that is late to others. Its `done` may still be called."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_core import options
 from prefect_core.cache_policies import CacheKeyFn, CachePolicy, checked_expiration, chosen_policy, is_real
@@ -39,6 +39,7 @@ class TaskOptions(SharedOptions, total=False):
     resources: Mapping[str, float | str] | None
     priority: int | None
     task_runner: RunnerSpec | None
+    isolation: Literal["process"] | None
     cache_policy: CachePolicy | None
     cache_key_fn: CacheKeyFn | None
     cache_expiration: timedelta | None
@@ -62,6 +63,7 @@ class TaskSettings(TaskHooks):
         self.tags = _checked_tags(given.get("tags"))
         self.task_run_name = options.run_name("task_run_name", given.get("task_run_name"))
         self.task_runner: RunnerSpec | None = check_runner(given.get("task_runner"))
+        self.isolation = self._checked_isolation(given.get("isolation"))
         self.resources = checked_resources(given.get("resources"))
         self.priority = checked_priority(given.get("priority"))
         self.log_prints = given.get("log_prints")
@@ -77,6 +79,18 @@ class TaskSettings(TaskHooks):
         unknown = sorted(set(given) - set(TaskOptions.__annotations__) - set(SharedOptions.__annotations__))
         if unknown:
             raise TypeError(f"@task takes no option {', '.join(map(repr, unknown))}.")
+
+    def _checked_isolation(self, isolation: Any) -> Literal["process"] | None:
+        if isolation is None:
+            return None
+        if isolation != "process":
+            raise ValueError(f"'isolation' must be \"process\" or None; got {isolation!r}.")
+        if self.is_generator:
+            raise ValueError(
+                f"'isolation' can't be {isolation!r} for a generator task: a value that it yields would have to leave a body that goes on "
+                "in another process. Return a list."
+            )
+        return "process"
 
     def _set_retries(self, given: TaskOptions) -> None:
         retries = given.get("retries")

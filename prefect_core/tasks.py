@@ -166,7 +166,12 @@ class Task(TaskSettings, Generic[P, R]):
     ) -> TaskCall:
         if parent is not None and parent.depth > 20:
             _check_depth(self.name, parent)
-        return TaskCall(self, args, kwargs, wait_for, parent, key)
+        call = TaskCall(self, args, kwargs, wait_for, parent, key)
+        if self.isolation is not None and call.context.dispatcher is None:
+            call.context.outside = (
+                parent.dispatcher if parent is not None and parent.dispatcher is not None else outside()
+            )
+        return call
 
     def _take(self, option: str, kwargs: dict[str, Any]) -> Any:
         """Take an option out of the arguments, unless the function has a parameter of that name."""
@@ -315,10 +320,12 @@ def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> A
     a callable; `retries`, with `retry_delay_seconds` (a number, a list, or a callable from the number of retries to a list, such as
     `exponential_backoff(2)`), `retry_jitter_factor` and `retry_condition_fn(task, task_run, state)`; `retries_on_crash`, how often an
     attempt whose worker was lost is made again, without it as often as any other (`retries`); `timeout_seconds` of one attempt;
-    `log_prints`; `task_runner`, where submitted runs of this task run; what such a run needs there, `resources` such as
-    {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner knows of them; `cache_policy` or
-    `cache_key_fn`, by which results of earlier calls stand for new ones, with `cache_expiration` and `refresh_cache`; `persist_result`
-    and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit` and `on_rollback`.
+    `log_prints`; `task_runner`, where submitted runs of this task run; `isolation="process"`, a worker process for each body, which its
+    timeout and its cancellation end for certain, on local runners and in direct calls; what a submitted run needs where it runs,
+    `resources` such as {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner knows of them;
+    `cache_policy` or `cache_key_fn`, by which results of earlier calls stand for new ones, with `cache_expiration` and `refresh_cache`;
+    `persist_result` and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit`
+    and `on_rollback`.
     """
     if fn is None:
         return lambda function: Task(function, **given)

@@ -10,6 +10,8 @@ from prefect_core import logs, settings
 from prefect_core.errors import LeaseLost
 
 EXIT_CODE = 128 + signal.SIGTERM
+_MORE_SECONDS = 1.0
+"""What ending needs beyond the grace period that it gives to bodies."""
 _leaving = threading.Lock()
 """Taken for good by the first who finds out."""
 
@@ -24,5 +26,5 @@ def leave(lost: LeaseLost) -> None:
 def _leave(lost: LeaseLost) -> None:
     logs.engine_line(None, logs.ERROR, f"{lost} It ends now.")
     os.kill(os.getpid(), signal.SIGTERM)
-    threading.Event().wait(settings.current().interrupt_grace_seconds)
+    threading.Event().wait(settings.current().interrupt_grace_seconds + _MORE_SECONDS)
     os._exit(EXIT_CODE)

@@ -48,8 +48,9 @@ class Delivery:
 
     def answer(self, answer: Mapping[str, Any]) -> bool:
         """Record the answer, a JSON object; durable when this returns. False if there is one already. Raises `HistoryError`."""
+        is_first = self._control.answer(self.request.key, answer)
         self._watch.open.pop(self.request.key, None)
-        return self._control.answer(self.request.key, answer)
+        return is_first
 
 
 class Watch:
@@ -80,7 +81,9 @@ class Watch:
 
     def close(self) -> None:
         """Hear nothing more; requests that are not answered yet are, by saying that the run has ended. Closing twice does nothing."""
-        self._steward.forget(self)
+        if not self._steward.forget(self):
+            # Nor is it for a child made by `fork` to answer what its parent was asked.
+            return
         for delivery in list(self.open.values()):
             try:
                 delivery.answer({OVER: ENDED})
@@ -103,6 +106,10 @@ class Steward:
     """The thread, there while there is something to be done, and what it does."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Know of nothing, and hold nothing: also in a child made by `fork`, which may have got all this in whatever condition."""
         self._lock = threading.Lock()
         self._beats: dict[StoreRecorder, _Beat] = {}
         self._watches: dict[Watch, None] = {}
@@ -148,10 +155,10 @@ class Steward:
                 self._rouse()
         return watch
 
-    def forget(self, watch: Watch) -> None:
-        """Tell a watch nothing more."""
+    def forget(self, watch: Watch) -> bool:
+        """Tell a watch nothing more; False if that was so already."""
         with self._lock:
-            self._watches.pop(watch, None)
+            return self._watches.pop(watch, self) is None
 
     def nudge(self) -> None:
         """Look for requests at once."""
@@ -177,10 +184,10 @@ class Steward:
             self._bell.wait(max(0.0, min(due) - time.monotonic()))
             self._bell.clear()
             with self._turn:
-                self._keep_leases()
+                _quietly(self._keep_leases)
                 if self._is_urgent or time.monotonic() >= self._next_look:
                     self._is_urgent = False
-                    self._look()
+                    _quietly(self._look)
                     self._next_look = time.monotonic() + POLL_SECONDS
 
     def _keep_leases(self) -> None:
@@ -260,9 +267,4 @@ def nudge() -> None:
     _steward.nudge()
 
 
-def _forget_in_child() -> None:
-    global _steward
-    _steward = Steward()
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_steward.begin_anew)

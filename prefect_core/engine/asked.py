@@ -17,7 +17,6 @@ Handler = Callable[["FlowCall", "Delivery"], Any]
 """Called on the steward's thread, which must not be kept; answers the delivery once, then or later."""
 
 
-
 def _cancel(call: FlowCall, delivery: Delivery) -> None:
     from prefect_core.engine.cancelling import deal_with  # most flow runs are never cancelled
 

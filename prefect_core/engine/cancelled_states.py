@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefect_core.engine.cancels import has_come_for
 from prefect_core.engine.deadlines import CancelHere
-from prefect_core.engine.signals import cause_of
+from prefect_core.engine.signals import cause_of, was_signalled
 from prefect_core.engine.transitions import cancelled
 from prefect_core.errors import CancelledRun
 from prefect_core.state_kinds import CANCELLING
@@ -23,7 +23,8 @@ def state_instead(around: RunContext, error: BaseException | None, *, is_lost: b
         # What ends a run around this one has to go on to there.
         return cancelled(run, data=None if error.run is run else error)
     cause = None if error is None else cause_of(error)
-    if isinstance(cause, KeyboardInterrupt | SystemExit):
+    if isinstance(cause, KeyboardInterrupt | SystemExit) and was_signalled():
+        # Ctrl-C and SIGTERM end this whole process, and have the last word.
         return None
     if run.state.type is CANCELLING:
         return cancelled(run)

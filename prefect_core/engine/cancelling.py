@@ -1,10 +1,11 @@
 """Cancelling what somebody asked this process to cancel: a flow run, one inside of it, or a task run.
 
-    asked         the run is Cancelling, durably, and who asked is told; nothing starts in it any more, and what has not begun is taken back.
-                  Event loops and the main thread are told: bodies there end by an exception, at once if they let it pass.
-    interrupted   when the grace period is over, runners stop what they can stop, worker processes of our own among it.
-    left alone    what still runs then is on a thread that nothing can stop: its place is given to others, its run is Cancelled and its hooks
-                  are called, while the body runs on. A root flow that has the main thread takes the process with it.
+    asked         The run is Cancelling, durably, and who asked is told. Nothing starts in it any more, and what has not begun is taken
+                  back. The main thread, event loops and our own worker processes are told: bodies there end by an exception, at once if
+                  they let it pass.
+    interrupted   When the grace period is over, runners stop what they can stop; worker processes of our own are killed.
+    left alone    What still runs then is on a thread that nothing can stop. Its place is given to others, its run is Cancelled and the
+                  hooks are called, while the body runs on. A root flow that has the main thread takes the process with it.
 
 Each cancellation has a thread of its own while it lasts. It ends no run that its lifecycle ends in time, and so with all that belongs to
 that: what was submitted in it wound up, runners stopped, hooks called.
@@ -30,6 +31,7 @@ from prefect_core.errors import HistoryError, describe
 from prefect_core.history.requests import ENDED, OVER
 from prefect_core.state_kinds import CANCELLED, CANCELLING, FINAL, PENDING, RUNNING
 from prefect_core.states import State
+from prefect_core.task_runners import TaskRunner
 
 if TYPE_CHECKING:
     from prefect_core.control.steward import Delivery
@@ -57,7 +59,9 @@ def _deal_with(root: FlowCall, delivery: Delivery) -> None:
     try:
         _cancel(root, delivery)
     except Exception as error:
-        logs.engine_line(root.run, logs.ERROR, "A cancellation met an unexpected error; it may be asked for again", error)
+        logs.engine_line(
+            root.run, logs.ERROR, "A cancellation met an unexpected error; it may be asked for again", error
+        )
         delivery.answer({"error": describe(error)})
 
 
@@ -241,6 +245,10 @@ class _FlowLadder(_Ladder):
         call.cancel_unstarted(CHILDREN_UNSTARTED)
         if call.dispatcher is not None:
             call.dispatcher.hurry()
+        for one in _tree(call):
+            for inner in one.dispatcher.calls() if one.dispatcher is not None else ():
+                if isinstance(inner, TaskCall):
+                    _ask_body(inner, self.by)
         self._cancel_scope()
 
     def _interrupt(self) -> None:
@@ -288,13 +296,23 @@ def _tree(call: FlowCall) -> list[FlowCall]:
 
 def _end_process(call: FlowCall) -> None:
     logs.engine_line(
-        call.run, logs.ERROR, f"{call.run.name} was cancelled and its body could not be stopped, so its process ends now."
+        call.run,
+        logs.ERROR,
+        f"{call.run.name} was cancelled and its body could not be stopped, so its process ends now.",
     )
     recorder = history.current()
     closing = threading.Thread(target=recorder.close, daemon=True)
     closing.start()
     closing.join(_AFTER_STOP_SECONDS)
     os._exit(EXIT_CODE)
+
+
+def _ask_body(call: TaskCall, by: float) -> None:
+    """Have a body in a worker process end, by force when the time is up, where the runner can ask it to."""
+    payload, runner = call.payload, call.runner
+    can_ask = runner is not None and type(runner).end_within is not TaskRunner.end_within
+    if payload is not None and (payload.isolated is not None or can_ask):
+        call.end_body(max(0.0, by - time.monotonic()))
 
 
 class _TaskLadder(_Ladder):
@@ -317,15 +335,12 @@ class _TaskLadder(_Ladder):
         return True
 
     def _ask(self) -> None:
-        call, payload = self.call, self.call.payload
-        if payload is not None and payload.is_async and call.runner is not None and call.runner.shares_memory:
-            call.runner.interrupt(payload)
+        self.call.hurry()
+        _ask_body(self.call, self.by)
         self._cancel_scope()
 
     def _interrupt(self) -> None:
-        payload, runner = self.call.payload, self.call.runner
-        if payload is not None and runner is not None:
-            runner.interrupt(payload)
+        self.call.end_body(0)
 
     def _leave_alone(self) -> None:
         call, payload = self.call, self.call.payload

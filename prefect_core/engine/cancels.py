@@ -1,12 +1,12 @@
 """What of a cancellation reaches bodies: whether one has come for a run, and the exception that ends a body on the main thread.
 
-A run that is being cancelled is in the state Cancelling, which is all that lifecycles and bodies need to know; where nobody cancels, nothing
-is asked but that, and only at ends that are no successes.
+A run that is being cancelled is in the state Cancelling, which is all that lifecycles and bodies need to know. Where nobody cancels,
+nothing is asked but that, and only at ends that are no successes.
 
-A body on the main thread is interrupted like one that is late (`deadlines`), sleeps and waits included, by an exception that ends the bodies
-inside of the run with it and goes no further. The signal for it is SIGURG, which does nothing to a program that does not ask for it. Its
-handler looks at the stack: the body that is interrupted must be that of the run, or of one inside of it. In any other thread nothing
-can interrupt Python code for certain: there a body ends at its next call of a task or a flow.
+A body on the main thread is interrupted like one that is late (`deadlines`), sleeps and waits included, by an exception that ends the
+bodies inside of the run with it and goes no further. The signal for it is SIGURG, which does nothing to a program that does not ask for
+it. Its handler looks at the stack: the body that is interrupted must be that of the run, or of one inside of it. In any other thread
+nothing can interrupt Python code for certain: there a body ends at its next call of a task or a flow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefect_core.runs import Run
 
 NUMBER = signal.SIGURG
-_LOOP_FILES = (os.path.join("asyncio", "base_events.py"), os.path.join("trio", "_core", "_run.py"))
+_LOOP_FILES = (f"{os.sep}asyncio{os.sep}base_events.py", f"{os.sep}trio{os.sep}_core{os.sep}_run.py")
 _BODIES = {
     ("prefect_core.engine.remote", "_perform"): "payload",
     ("prefect_core.engine.remote", "_inside"): "payload",
@@ -107,7 +107,7 @@ def end_hearing() -> None:
 
 
 def _on_signal(_number: int, frame: FrameType | None) -> None:
-    for strike in list(_wanted):
+    for strike in tuple(_wanted):
         if strike.has_struck or strike.run.state.type is not CANCELLING or not _is_inside(strike.run, frame):
             continue
         if not may_interrupt(frame):

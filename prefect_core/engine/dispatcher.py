@@ -22,6 +22,7 @@ from prefect_core.engine.gathering import Gathering
 from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
+from prefect_core.errors import RunnerError
 from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
@@ -43,6 +44,9 @@ _MANY_OPEN = 200
 _GIVE_WAY_EVERY = 8
 _GIVE_WAY_SECONDS = 0.0005
 _MOST_VAIN_PAUSES = 16
+
+_ISOLATING = "processes:10000"
+"""More than there are ever places: what bounds isolated bodies is the runner that has their places."""
 
 
 class OpenCall(Protocol):
@@ -138,6 +142,7 @@ class Dispatcher:
         self.gone: str | None = None
         """Why nothing more can come of a runner."""
         self._to_stop = [runner]
+        self._has_stopped = False
 
     def _lines(self, parent: RunContext | None) -> Any:
         return logs.TaskLines() if parent is None else logs.lines_around(parent)
@@ -150,6 +155,8 @@ class Dispatcher:
         """Stop each of its runners, once; errors are logged, since the run has ended by then."""
         if self._refusal is None:
             self._refusal = RUN_HAS_ENDED
+        with self._lock:
+            self._has_stopped = True
         while self._to_stop:
             runner = self._to_stop.pop()
             try:
@@ -184,12 +191,19 @@ class Dispatcher:
     def runner_for(self, task: Task[Any, Any]) -> TaskRunner:
         """Return the started runner of a task: the flow run's, or one that the task chose."""
         spec = task.task_runner
-        if spec is None:
-            return self.runner
+        return self.runner if spec is None else self._further_runner(spec)
+
+    def isolating(self) -> TaskRunner:
+        """Return the started runner of isolated bodies, which have their places in other runners. Raises `RunnerError` after `stop`."""
+        return self._further_runner(_ISOLATING)
+
+    def _further_runner(self, spec: RunnerSpec) -> TaskRunner:
         with self._lock:
             # Kept with the specification, so that its id stays its own.
             known = self._further.get(id(spec))
             if known is None:
+                if self._has_stopped:
+                    raise RunnerError(RUN_HAS_ENDED)
                 runner = resolve_runner(spec).duplicate()
                 self._to_stop.append(runner)
                 runner.start(self)
@@ -345,9 +359,7 @@ class Dispatcher:
         What the flow's own body called directly is only ended with a run that is being cancelled, whose body may run on.
         """
         called = [
-            call
-            for call in list(self._inner)
-            if kind is CANCELLED or isinstance(call.parent, context.TaskRunContext)
+            call for call in list(self._inner) if kind is CANCELLED or isinstance(call.parent, context.TaskRunContext)
         ]
         for call in [*self._open, *called]:
             call.let_go(reason, kind)

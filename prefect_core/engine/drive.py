@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from prefect_core import clock, loops
 from prefect_core.blocking import on_thread
-from prefect_core.engine import cancels, deadlines, portal, remote
+from prefect_core.engine import cancels, deadlines, late_bodies, portal, remote
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Step, Wait
 from prefect_core.payload import Payload, Receipt
 from prefect_core.waiting import Signal, block_until_done, until_done
@@ -45,9 +45,12 @@ def run(life: Life[T]) -> T:
 def _perform(step: Step) -> Any:
     match step:
         case Call(payload=payload):
-            if payload.is_async or threading.current_thread() is threading.main_thread():
+            is_timed_there = payload.is_async or payload.isolated is not None
+            if is_timed_there or threading.current_thread() is threading.main_thread():
                 return remote.run_attempt(payload)
-            return run_with_deadline(payload)
+            receipt = run_with_deadline(payload)
+            late_bodies.look_at(payload)
+            return receipt
         case Block(work=work, is_async=is_async):
             return portal.run(work) if is_async else work()
         case Sleep(seconds=seconds, payload=payload):
@@ -107,6 +110,8 @@ async def _aperform(step: Step) -> Any:
         case Call(payload=payload):
             # What cancelled the run while a shielded step went on is heard before the body: it may block the loop from its first line.
             await anyio.lowlevel.checkpoint_if_cancelled()
+            if payload.isolated is not None and payload.isolated.is_async:
+                return await payload.isolated.arun(payload)
             return await remote.arun_attempt(payload) if payload.is_async else _perform(step)
         case Block(work=work, is_async=is_async):
             with anyio.CancelScope(shield=True):

@@ -98,7 +98,9 @@ class FlowCall:
         self.payload: Payload | None = None  # of the attempt under way
         self.taker: Dispatcher | None = None  # that it was submitted to
         self.thread = 0  # that runs the body, until it has ended
-        self.thread_slot: Callable[[], object] | None = None  # gives up the place of a submitted one that runs on a thread
+        self.thread_slot: Callable[[], object] | None = (
+            None  # gives up the place of a submitted one that runs on a thread
+        )
         self.over: Signal | None = None  # fires when a body has ended that may run on after its deadline
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.unheld: list[str] = []

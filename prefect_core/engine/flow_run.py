@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
-from prefect_core.engine import transitions
+from prefect_core.engine import late_bodies, transitions
 from prefect_core.engine.asked import hear
 from prefect_core.engine.cancelled_states import state_instead
 from prefect_core.engine.cancels import moment_for
@@ -229,6 +229,7 @@ def _attempt(call: FlowCall) -> Life[State]:
     receipt = yield from _bring_home(receipt)
     receipt = yield from _stop(dispatcher, receipt)
     call.over = payload.over
+    late_bodies.report(around)
     if payload.over is not None and not payload.over.done() and call.tries <= flow.retries:
         # The body that timed out may still run; two bodies of one run never run at once.
         yield Wait([payload.over])

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, endless_waits, logs
-from prefect_core.engine import deadlines, portal, timers, trampoline
+from prefect_core.engine import deadlines, isolation, late_bodies, portal, timers, trampoline
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.errors import describe
 from prefect_core.payload import Payload, Receipt
@@ -127,10 +127,18 @@ class Flight:
         try:
             call = self._call
             runner = call.runner = self._dispatcher.runner_for(call.task)
-            if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
+            if payload.isolated is not None:
+                isolation.check_runner(payload, runner)
+            elif payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
             bundle = call.bundle
-            if not runner.takes_chunks or payload.attempt > 1 or payload.resources or call.has_natives:
+            if (
+                not runner.takes_chunks
+                or payload.attempt > 1
+                or payload.resources
+                or payload.isolated
+                or call.has_natives
+            ):
                 runner.submit(payload, done)
             elif bundle is not None:
                 bundle.add(runner, payload, done)
@@ -177,6 +185,7 @@ class Flight:
         payload = self._payload
         if payload is not None and self._take(payload):
             self._call.runner.abandon(payload)
+            late_bodies.look_at(payload)
             self.resume(deadlines.late_receipt(payload, self._begun_us or clock.now_us()))
 
     def _take(self, payload: Payload) -> bool:

@@ -87,7 +87,7 @@ async def _adopt(payload: Payload, stand_ins: StandIns) -> Receipt:
 
 def _run(payload: Payload, done: Callable[[Receipt], None]) -> None:
     receipt = remote.run_attempt(payload)
-    receipt.worker = remote.worker_name()
+    receipt.worker = receipt.worker or remote.worker_name()
     done(receipt)
 
 

@@ -44,6 +44,8 @@ def process_name() -> str:
 
 def run_attempt(payload: Payload) -> Receipt:
     """Run the body on this thread and return how it ended. An async body runs on the loop in a thread."""
+    if payload.isolated is not None:
+        return payload.isolated.run(payload)
     if payload.is_async:
         receipt: Receipt = portal.run(arun_attempt, payload)
         return receipt

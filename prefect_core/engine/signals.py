@@ -242,6 +242,11 @@ def _is_in_sync_body(frame: FrameType | None) -> bool:
     return False
 
 
+def was_signalled() -> bool:
+    """Tell whether Ctrl-C or SIGTERM came since the first of the flows on the main thread began."""
+    return bool(_noted)
+
+
 def cause_of(error: BaseException) -> BaseException:
     """Return what is behind a cancellation: the signal that was noted during the watch, else the cancellation itself."""
     if not _noted or not is_cancellation(error):

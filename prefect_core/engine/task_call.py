@@ -261,9 +261,20 @@ class TaskCall:
         if payload is not None and payload.is_async and self.runner is not None and self.runner.shares_memory:
             self.runner.interrupt(payload)
 
+    def end_body(self, within_seconds: float) -> bool:
+        """Have the attempt under way end, its body given some seconds to clean up; False if it may go on all the same.
+
+        Where there is no process to be killed, a body is asked at most, and only where its runner can do so.
+        """
+        payload, runner = self.payload, self.runner
+        if payload is None:
+            return True
+        if payload.isolated is not None and (runner is None or runner.shares_memory):
+            payload.isolated.end(within_seconds)
+            return True
+        return runner is not None and runner.end_within(payload, within_seconds)
+
     def let_go(self, reason: str, kind: StateType = CRASHED) -> None:
         """Give up on a body that runs on: interrupt it where the runner can, and end its run, Crashed or in another `kind` of state."""
-        payload = self.payload
-        if payload is not None and self.runner is not None:
-            self.runner.interrupt(payload)
+        self.end_body(0)
         self.end(State(kind, None, reason))

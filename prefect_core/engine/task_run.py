@@ -8,7 +8,6 @@ Pending ─► (inputs) ─► Running ─► final              an input failed
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from prefect_core import clock, context, history, logs
 from prefect_core.engine import cancels, deadlines, portal, transitions
@@ -16,6 +15,7 @@ from prefect_core.engine.caching import Caching
 from prefect_core.engine.cancelled_states import state_instead
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
+from prefect_core.engine.isolation import isolate
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -165,7 +165,7 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
 
 def _attempts(call: TaskCall) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the final state."""
-    run, task = call.run, call.task
+    run = call.run
     unready = 0
     while True:
         run.attempt += 1
@@ -222,6 +222,8 @@ def _payload(call: TaskCall) -> Payload:
     if call.keeping is not None:
         payload.storing = call.keeping.order
         payload.storage = call.keeping.named_storage
+    if call.task.isolation is not None:
+        isolate(payload)
     return payload
 
 

@@ -14,7 +14,17 @@ from prefect_core.errors import PrefectException, TerminationSignal, describe, s
 from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
 from prefect_core.runs import FlowRun, Run
-from prefect_core.state_kinds import CANCELLED, CANCELLING, CRASHED, FAILED, FINAL, PAUSED, PENDING, RUNNING, TRANSITIONS
+from prefect_core.state_kinds import (
+    CANCELLED,
+    CANCELLING,
+    CRASHED,
+    FAILED,
+    FINAL,
+    PAUSED,
+    PENDING,
+    RUNNING,
+    TRANSITIONS,
+)
 from prefect_core.states import State
 from prefect_core.stripes import Stripes
 
@@ -31,8 +41,8 @@ _ENDS = FINAL | {PAUSED}
 def enter(run: Run, state: State) -> State:
     """Move `run` to `state` and record it; returns the state that it has then.
 
-    That is Cancelled for a run that is being cancelled and ended otherwise meanwhile. Raises `RunIsOver` if the run has ended, whoever ended
-    it, or is being cancelled and would go on.
+    That is Cancelled for a run that is being cancelled and ended otherwise meanwhile. Raises `RunIsOver` if the run has ended, whoever
+    ended it, or is being cancelled and would go on.
     """
     with _locks.of(run):
         before = run.state

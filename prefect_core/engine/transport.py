@@ -30,7 +30,7 @@ from prefect_core.engine.travelling_errors import load_error
 from prefect_core.engine.workplace import Call, Parcel, Reply, Surroundings
 from prefect_core.errors import OutOfReach, RunnerError, SerializationError, WorkerLost
 from prefect_core.importable import found_by_name
-from prefect_core.payload import Payload, Receipt
+from prefect_core.payload import PLAIN, Payload, Receipt
 from prefect_core.references import Reference
 
 _ADVICE = "Make it inside the task, or pass what it can be made from."
@@ -77,7 +77,9 @@ class Transport:
             self._surroundings = _number(), _dump_surroundings(self._around)
         task = _pickled_task(around.task)
         with references.packing(self._home, self.unreached) as packed:
-            call = _dump_call(payload, around, order_of(payload, self.unreached) if self._home is not None else None)
+            call = _dump_call(
+                payload, around, self._home, order_of(payload, self.unreached) if self._home is not None else None
+            )
         for reference in payload.after:
             packed.add(reference.native, reference)
         return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), packed)
@@ -93,7 +95,7 @@ def _dump_surroundings(around: FlowRunContext | None) -> bytes:
     return pickle.dumps(tuple(Surroundings(remote.process_name(), now, level, runs, flow)))
 
 
-def _dump_call(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] | None) -> bytes:
+def _dump_call(payload: Payload, around: TaskRunContext, home: object, order: tuple[Any, ...] | None) -> bytes:
     # The lineage begins below the flow run.
     runs = [outline(around.task_run)]
     parent = around.parent
@@ -103,7 +105,7 @@ def _dump_call(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] 
     tags = context.tags_among(payload.variables)
     args, kwargs = payload.args, payload.kwargs
     call = tuple(Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order))
-    if payload.has_plain_arguments():
+    if all(type(value) in PLAIN or _is_held_by(home, value) for value in (*args, *kwargs.values())):
         return pickle.dumps(call)
     try:
         dumped: bytes = pickling.dumps(call)
@@ -112,6 +114,10 @@ def _dump_call(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] 
     except Exception as failure:
         raise _unpicklable_arguments(payload, failure) from failure
     return dumped
+
+
+def _is_held_by(home: object, value: Any) -> bool:
+    return isinstance(value, Reference) and value.is_had_by(home)
 
 
 def _unpicklable_arguments(payload: Payload, failure: Exception) -> SerializationError:
@@ -155,6 +161,7 @@ def _pickled_task(task: Any) -> _Pickled:
             retry_delay_seconds=None,
             task_run_name=None,
             task_runner=None,
+            isolation=None,
             resources=None,
             priority=None,
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prefect_core import context, history, pickling, references, settings, unpicklable, waiting
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.engine import drive, remote, storing_afar
+from prefect_core.engine import drive, late_bodies, remote, storing_afar
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
 from prefect_core.engine.nested import Children, run_attempt
@@ -119,16 +119,20 @@ class Workplace:
         self._is_away = True
         self._settings: Settings | None = None
 
-    def run(self, parcel: tuple[Any, ...], outlet: Callable[[bytes], object] | None = None) -> bytes:
-        """Run an attempt and return the reply; events may go ahead through `outlet`. Never raises."""
+    def run(self, parcel: tuple[Any, ...], outlet: Any = None, begins: Any = None) -> bytes:
+        """Run an attempt and return the reply; events may go ahead through `outlet`; timed bodies are told of by `begins`. Never raises."""
         try:
             attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
             return not_loaded(error)
+        if attempt.has_deadline:
+            # The body may keep this process from saying anything later.
+            attempt.begins = begins
         self._enter(attempt)
         try:
             receipt = attempt.run()
-            self.is_clean = self.is_clean and attempt.is_clean
+            # What a late body started goes on, though the body may have heeded its deadline.
+            self.is_clean = self.is_clean and attempt.is_clean and not receipt.timed_out
             return attempt.reply(receipt)
         finally:
             self._leave(attempt)
@@ -275,6 +279,7 @@ class _Attempt:
         self.is_clean = True
         self._task = task
         self._call = call
+        self.has_deadline = call.timeout_seconds is not None
         self._children = Children(recorder)
         self._context = self._context_in(around)
         self.run_record = self._context.task_run
@@ -320,6 +325,7 @@ class _Attempt:
             self.is_clean = self._children.wind_up(receipt)
         if payload.over is not None and not payload.over.done():
             self.is_clean = False
+            late_bodies.look_at(payload)
         return receipt
 
     def _run_body(self, payload: Payload) -> Receipt:

@@ -10,7 +10,8 @@ A process that records has a lease from its first moment, and says every few sec
 
 So neither a clock that is set, nor a laptop that slept (the monotonic clock did, too), nor a stopped process, nor a body that holds the
 interpreter is taken for an end. SQLite's write-ahead log means that one kernel at a time has the file, so the last row is for folders
-that were moved; who saw what when stands in the history itself, so that the looks of short commands add up.
+that were moved; who saw what when stands in the history itself, so that the looks of short commands add up. A process that is there and
+not shown, since /proc hides those of other users, counts as one of an unknown namespace.
 
 A lease is taken in one transaction with the end of all runs of its process, if nobody took it before and its process did not speak up
 meanwhile; a process writes nothing without its lease (`LeaseLost`).
@@ -76,8 +77,8 @@ class Leases(Protocol):
     def take_lease(self, seen: LeaseRow, taken_by: str, cancelled: int | None = None) -> list[int] | None:
         """End what a dead process left open, and answer what was asked of it; returns the runs that were ended.
 
-        Cancelling runs, the flow run `cancelled` and those in it end Cancelled, others Crashed. Runs that are Paused by a process that let go stay so. None if somebody else was
-        first, or the lease is no longer as it was seen.
+        Cancelling runs, the flow run `cancelled` and those in it end Cancelled, others Crashed. Runs that are Paused by a process that let
+        go stay so. None if somebody else was first, or the lease is no longer as it was seen.
         """
         ...
 

@@ -46,9 +46,21 @@ def is_gone(process: ProcessIdentity) -> bool | None:
     namespace = pid_namespace()
     if not namespace or process.pid_namespace not in ("", namespace):
         return None
-    if started(process.pid) == process.pid_started:
+    now = started(process.pid)
+    if now == process.pid_started:
         return False
-    return True if process.pid_namespace else None
+    return True if process.pid_namespace and (now or not _is_hidden(process.pid)) else None
+
+
+def _is_hidden(pid: int) -> bool:
+    """Tell whether there is a process that /proc does not show, as it may keep those of other users."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False
 
 
 def pid_namespace() -> str:

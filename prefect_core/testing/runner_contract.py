@@ -6,7 +6,7 @@
             return lambda: MyTaskRunner(workers=2)
 
 Every test runs flows through the public face and looks at what they return and what the history holds. What a runner declares it can't
-do (`shares_memory`, `runs_on_submit`, `can_cancel_running`) is tested for what it then promises instead.
+do (`shares_memory`, `runs_on_submit`, `can_cancel_running`, `can_kill`) is tested for what it then promises instead.
 """
 
 from __future__ import annotations

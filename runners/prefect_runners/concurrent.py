@@ -108,7 +108,7 @@ class ConcurrentTaskRunner(TaskRunner):
 
 def _run(payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None]:
     receipt = remote.run_attempt(payload)
-    receipt.worker = remote.worker_name()
+    receipt.worker = receipt.worker or remote.worker_name()
     # The two refer to each other, and ten thousand such pairs keep the garbage collector busy.
     payload.handle = None
     return partial(done, receipt)

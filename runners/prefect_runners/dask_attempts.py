@@ -324,7 +324,10 @@ class Attempts:
                 attempt.asked = self._client.submit(dask_worker.reply_of, attempt.future, key=key, pure=False)
         elif attempt.asked.status == "finished":
             reply = attempt.asked.result(timeout=_ANSWER_SECONDS)
-            if attempt.native != attempt.key:
+            if not reply:
+                # It was taken back where it came to, by somebody who did not hear that of all workers, and so left it open.
+                self._hand_over_again([one for one in self.all_open() if one.native == attempt.native])
+            elif attempt.native != attempt.key:
                 self._settle_message((REPLY, attempt.native, pickle.loads(reply)))
             else:
                 self._settle_reply(attempt, reply)

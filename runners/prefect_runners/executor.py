@@ -108,7 +108,7 @@ class _Threads:
 def _run(payload: Payload, done: Callable[[Receipt], None], stand_ins: StandIns) -> None:
     receipt = run_attempt(payload, stand_ins)
     stand_ins.wait_ends(payload)
-    receipt.worker = remote.worker_name()
+    receipt.worker = receipt.worker or remote.worker_name()
     done(receipt)
 
 

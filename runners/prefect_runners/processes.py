@@ -31,6 +31,7 @@ class ProcessPoolTaskRunner(TaskRunner):
 
     shares_memory = False
     can_cancel_running = True
+    can_kill = True
 
     def __init__(
         self,
@@ -112,6 +113,12 @@ class ProcessPoolTaskRunner(TaskRunner):
     def interrupt(self, payload: Payload) -> None:
         if self._pool is not None and payload.handle is not None:
             self._pool.kill(payload.handle)
+
+    def end_within(self, payload: Payload, seconds: float) -> bool:
+        """End the worker process that runs the attempt with all that the body started, after some seconds for it to end by itself."""
+        if self._pool is not None and payload.handle is not None:
+            self._pool.end_within(payload.handle, seconds)
+        return True
 
     def stop(self) -> None:
         if self._pool is not None:

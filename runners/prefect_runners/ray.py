@@ -6,10 +6,12 @@ import pickle
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from prefect_core.context import TaskRunContext
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.engine.workplace import Parcel
 from prefect_core.errors import RunnerError, describe
@@ -43,6 +45,7 @@ class RayTaskRunner(TaskRunner):
 
     shares_memory = False
     can_cancel_running = True
+    can_kill = True
     holds_values = True
     takes_chunks = True
 
@@ -100,12 +103,7 @@ class RayTaskRunner(TaskRunner):
         path = [str(Path(entry).absolute()) for entry in sys.path]
         store.open(Session(path, begun.folder))
         self._preflight = Preflight(lease, self._session, path)
-        remote = lease.ray.remote
-        self._functions = {
-            0: remote(num_returns=1, max_retries=0)(execute_chunk),
-            1: remote(num_returns=1, max_retries=0)(execute_small),
-            2: remote(num_returns=2, max_retries=0)(execute),
-        }
+        self._functions = _functions_on(lease.ray, ray_cluster.connection(lease.ray))
         self._attempts = attempts = Attempts(lease.ray, self, begun, host.engine_is_gone)
         self._leave_seat = ray_seat.open_for(lease.ray, lambda: list(attempts.replies(None)))
         self._watch = Watch(self._attempts, store, partial(ray_cluster.has_own_node, lease.ray))
@@ -147,7 +145,8 @@ class RayTaskRunner(TaskRunner):
         assert self._attempts is not None
         number_of_returns = 1 if self._attempts.sizes.is_small(parcel.task) else 2
         function = self._functions[number_of_returns]
-        name = delivery.payload.run.name
+        # One name for all, by which Ray's dashboard groups them; a worker that changes its name at each task pays for that.
+        name = _task_name(delivery.payload)
         if options:
             left = function.options(name=name, **options).remote(order, *natives)
         else:
@@ -191,7 +190,7 @@ class RayTaskRunner(TaskRunner):
             (self._session, chunk.number, [(parcel.surroundings, parcel.task, parcel.call) for parcel in parcels])
         )
         payload = members[0].delivery.payload
-        name = payload.run.name if len(members) == 1 else f"{payload.run.name} and {len(members) - 1} more"
+        name = f"{_task_name(payload)} in chunks"
         try:
             chunk.reply = self._functions[0].options(name=name, **ray_options.of(payload)).remote(order)
         except Exception as error:
@@ -254,6 +253,22 @@ class RayTaskRunner(TaskRunner):
     def __reduce__(self) -> tuple[Any, ...]:
         # A task that names this runner may be mentioned by a function that travels.
         return partial(type(self), self.address, self.init_kwargs, keep_warm=self.keep_warm), ()
+
+
+def _task_name(payload: Payload) -> str:
+    around = payload.context
+    assert isinstance(around, TaskRunContext)
+    return around.task_run.task_name
+
+
+@lru_cache(maxsize=1)
+def _functions_on(ray: ModuleType, _connection: object) -> dict[int, Any]:
+    """Return what Ray calls, as in `RayTaskRunner._functions`. Each worker loads it once for all runs of this process."""
+    return {
+        0: ray.remote(num_returns=1, max_retries=0)(execute_chunk),
+        1: ray.remote(num_returns=1, max_retries=0)(execute_small),
+        2: ray.remote(num_returns=2, max_retries=0)(execute),
+    }
 
 
 def _unsent(error: Exception) -> Receipt:

@@ -21,6 +21,7 @@ from prefect_core.engine.in_place import BEGUN
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Payload, Receipt
 from prefect_runners.ray_begun import Book
+from prefect_runners.ray_cluster import connection
 from prefect_runners.ray_reference import RayReference
 
 _log = logging.getLogger("prefect_core.engine")
@@ -120,6 +121,9 @@ class Sizes:
         return self._small.get(task, 0) >= _ENOUGH
 
 
+_sizes = Sizes()
+"""Of all runs of this process: the next run of a flow calls the same tasks."""
+
 AnAttempt = TypeVar("AnAttempt", bound=Attempt)
 
 
@@ -133,10 +137,11 @@ class Attempts:
         """How often attempts, by their runs and numbers, were lost before they began."""
         self._on_death = on_death
         self._home = home
+        self._connection = connection(ray)
         self._referring = threading.Lock()
         self.lost: set[Any] = set()
         """Ray's references to values that are known to be lost."""
-        self.sizes = Sizes()
+        self.sizes = _sizes
         self.open: dict[int, Attempt] = {}
         self.dead: str | None = None
         """Why nothing can come of any attempt any more."""
@@ -150,12 +155,12 @@ class Attempts:
         with self._referring:
             made = attempt.made
             if attempt.reference is None and made is not None:
-                attempt.reference = RayReference(self._home, self.ray, made)
+                attempt.reference = RayReference(self._home, self.ray, self._connection, made)
             return attempt.reference
 
     def refer(self, native: Any, making: Any) -> RayReference:
         """Return a reference to a value that an attempt in a chunk has left."""
-        reference = RayReference(self._home, self.ray, native)
+        reference = RayReference(self._home, self.ray, self._connection, native)
         reference.making = making
         return reference
 

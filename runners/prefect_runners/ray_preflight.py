@@ -21,6 +21,8 @@ _COMPARED = ("prefect_core", "cloudpickle", "ray")
 _ANSWER_SECONDS = 60.0
 _passed: set[object] = set()
 """Rays that this process has found in order."""
+_importable: set[tuple[object, str]] = set()
+"""Modules that workers were found to have, with the Ray that these are of."""
 
 
 def check_versions(ray: ModuleType) -> None:
@@ -98,7 +100,10 @@ class Worker:
         if self._lease.is_local and PathFinder.find_spec(top, self._path) is not None:
             # They have this very Python, and look where this process looked.
             return False
-        return bool(self.run(modules_by_value.failures_of_imports, [module]))
+        this = connection(self._lease.ray), module
+        if this not in _importable and not self.run(modules_by_value.failures_of_imports, [module]):
+            _importable.add(this)
+        return this not in _importable
 
 
 class Preflight:

@@ -16,10 +16,11 @@ class RayReference(Reference):
 
     __slots__ = ("_connection", "_ray", "making")
 
-    def __init__(self, home: object, ray: ModuleType, native: Any) -> None:
+    def __init__(self, home: object, ray: ModuleType, connection: object, native: Any) -> None:
+        """`connection` is that of `ray_cluster` in which the value is made."""
         super().__init__(home, native)
         self._ray = ray
-        self._connection = ray_cluster.connection(ray)
+        self._connection = connection
         self.making: Any = None
         """That of `Kept`, once it is known."""
 

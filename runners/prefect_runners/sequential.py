@@ -19,5 +19,5 @@ class SequentialTaskRunner(TaskRunner):
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
         receipt = remote.run_attempt(payload)
-        receipt.worker = remote.worker_name()
+        receipt.worker = receipt.worker or remote.worker_name()
         done(receipt)

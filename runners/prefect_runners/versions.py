@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import prefect_core
 
@@ -16,14 +17,18 @@ Versions = Mapping[str, str]
 def here(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions in this process."""
     found = {"python": python_of(".".join(map(str, sys.version_info)))}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = MISSING
+    found.update((package, _installed(package)) for package in packages)
     # It may lie on the path as a checkout.
     found["prefect_core"] = prefect_core.__version__
     return found
+
+
+@cache
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return MISSING
 
 
 def python_of(full: str) -> str:

@@ -1,8 +1,10 @@
 """The program of one worker process of `ProcessPoolTaskRunner`: takes payloads from a pipe and sends receipts back.
 
 The main thread runs the bodies, so that deadlines can interrupt them and libraries that want the main thread have it. A second thread
-listens on the *lifeline*, a pipe that the main process holds open: a byte there asks how the body under way is doing, and its end means
-that the main process is gone, which ends this process at once, whatever it is doing.
+listens on the *lifeline*, a pipe that the main process holds open: a "?" there asks how the body under way is doing, and a "!" has it
+interrupted. The end of the pipe means that the main process is gone, which ends this process at once, with all that its bodies started. A
+body that holds the interpreter would keep that thread from it: where the kernel can do so (Linux), it watches a second such pipe, on which
+nothing is ever said.
 
 Messages, in bytes; the first byte is the kind. To the worker: a pickled parcel. From it: READY, FAILED and why, BEGUN and the moment,
 HAPPENED and events, RECEIPT and the reply, or LAST and the reply, after which the process is to be ended.
@@ -10,17 +12,24 @@ HAPPENED and events, RECEIPT and the reply, or LAST and the reply, after which t
 
 from __future__ import annotations
 
+import _thread
+import fcntl
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
+import time
 from io import TextIOWrapper
 from multiprocessing.connection import Connection
 from types import FrameType
 
+from prefect_core.engine.deadlines import may_interrupt
 from prefect_core.engine.workplace import Workplace
+from prefect_core.errors import TerminationSignal
 
+_AGAIN_SECONDS = 0.001
 READY, FAILED, BEGUN, HAPPENED, RECEIPT, LAST = b"Y", b"F", b"B", b"H", b"R", b"L"
 
 
@@ -33,6 +42,7 @@ class Worker:
         self._sending = threading.Lock()
         self._workplace = Workplace(is_dedicated=True)
         self._told_us = 0
+        self._is_asked_to_end = False
 
     def serve(self) -> None:
         """Run payloads until the main process closes the channel."""
@@ -44,8 +54,8 @@ class Worker:
                 parcel = self._channel.recv_bytes()
             except (EOFError, OSError):
                 return
-            reply = self._workplace.run(pickle.loads(parcel), self._happened)
-            self._send(RECEIPT if self._workplace.is_clean else LAST, reply)
+            reply = self._workplace.run(pickle.loads(parcel), self._happened, self._tell_begin)
+            self._send(RECEIPT if self._workplace.is_clean and not self._is_asked_to_end else LAST, reply)
 
     def _initialize(self) -> bool:
         argv, initializer = pickle.loads(self._channel.recv_bytes())
@@ -75,13 +85,34 @@ class Worker:
             self._send(BEGUN, str(news[0]).encode())
 
     def _listen(self) -> None:
-        while os.read(self._lifeline, 1024):
+        while asked := os.read(self._lifeline, 1024):
+            if b"!" in asked:
+                self._is_asked_to_end = True
+                _signal_main_thread()
             news = self._workplace.news()
             if news is not None:
                 self._tell_begin()
                 news[1].send_ahead()
         # Nobody is left to hear how it ends.
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
+
+    def on_terminate(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the body under way, where that does no harm, if the main process asks for it; anybody else ends this process."""
+        if not self._is_asked_to_end or self._workplace.news() is None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif may_interrupt(frame):
+            raise TerminationSignal(number)
+        else:
+            _thread.start_new_thread(_signal_main_thread, (_AGAIN_SECONDS,))
+
+
+def _signal_main_thread(after_seconds: float = 0.0) -> None:
+    time.sleep(after_seconds)
+    # By this, and not by one for the whole process, a sleep of that thread ends.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def _leave_to_the_main_process(_signum: int, _frame: FrameType | None) -> None:
@@ -91,21 +122,38 @@ def _leave_to_the_main_process(_signum: int, _frame: FrameType | None) -> None:
     """
 
 
-def main(channel: int, lifeline: int) -> None:
-    """Serve on two file descriptors that were inherited."""
-    for number in (channel, lifeline):
+def _have_kernel_watch(pipe: int) -> None:
+    """Have all processes of this group killed when the other end of a pipe is closed, whatever they are doing."""
+    if not hasattr(fcntl, "F_SETSIG"):
+        return
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:
+        # It was closed before there was a watch.
+        os.killpg(0, signal.SIGKILL)
+
+
+def main(channel: int, lifeline: int, silent: int) -> None:
+    """Serve on file descriptors that were inherited; nothing is ever said on the last."""
+    for number in (channel, lifeline, silent):
         os.set_inheritable(number, False)
-    os.register_at_fork(after_in_child=lambda: _close(channel, lifeline))
+    if os.getpgrp() == os.getpid():
+        _have_kernel_watch(silent)
+    worker = Worker(Connection(channel), lifeline)
+    os.register_at_fork(after_in_child=lambda: _begin_anew(channel, lifeline, silent))
     signal.signal(signal.SIGINT, _leave_to_the_main_process)
+    signal.signal(signal.SIGTERM, worker.on_terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # What a body printed is not lost with the process.
             stream.reconfigure(line_buffering=True)
-    Worker(Connection(channel), lifeline).serve()
+    worker.serve()
 
 
-def _close(*numbers: int) -> None:
-    """Let a child made by a body hold no end of the pipes: it would keep them open beyond this process."""
+def _begin_anew(*numbers: int) -> None:
+    """Let a child made by a body hold no end of the pipes, which it would keep open beyond this process, and end as others do."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in numbers:
         try:
             os.close(number)

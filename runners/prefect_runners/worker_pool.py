@@ -15,9 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakSet
 
 from prefect_core import clock, waiting
+from prefect_core.engine import timers
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Receipt
@@ -79,15 +81,27 @@ class Pool:
             return True
 
     def kill(self, job: Job) -> None:
-        """End the process that runs a job, if one does."""
-        if self._seat_of(job) is None:
+        """End the process that runs a job, if one does, and keep one that is about to from doing so."""
+        self.end_within(job, 0)
+
+    def end_within(self, job: Job, seconds: float) -> None:
+        """Do the same, but first ask the body to end, and give it some seconds for it."""
+        with self._arrival:
+            job.is_stopped = True
+            seat = self._seat_of(job)
+        if seat is None:
             return
         # The process may have been about to say so.
         job.delivery.begun(job.delivery.sent_us)
+        if seconds:
+            timers.after(seconds, partial(self._end_job, job))
+        self._end_job(job, by_force=not seconds)
+
+    def _end_job(self, job: Job, *, by_force: bool = True) -> None:
         with self._arrival:
             seat = self._seat_of(job)
             if seat is not None:
-                seat.end_job("was stopped on request")
+                seat.end_job("was stopped on request", by_force=by_force)
 
     def _seat_of(self, job: Job) -> Seat | None:
         return next((seat for seat in list(self._seats) if seat.job is job), None)
@@ -121,10 +135,12 @@ class Pool:
                 self._arrival.wait()
                 self._idle -= 1
 
-    def hold(self, seat: Seat, job: Job | None) -> None:
-        """Say which job a seat's process has, so that `kill` finds it, and never kills for another."""
+    def hold(self, seat: Seat, job: Job | None) -> bool:
+        """Say which job a seat's process has, so that `kill` finds it, and never kills for another; False if it came before."""
         with self._arrival:
-            seat.job = job
+            may_begin = job is None or not job.is_stopped
+            seat.job = job if may_begin else None
+        return may_begin
 
     def give_up(self, reason: str) -> None:
         """Fail what is queued and what will be: processes can't be started."""
@@ -142,12 +158,13 @@ class Pool:
 class Job:
     """One payload that waits for a process, or has one."""
 
-    __slots__ = ("delivery", "done", "is_queued", "priority")
+    __slots__ = ("delivery", "done", "is_queued", "is_stopped", "priority")
 
     def __init__(self, delivery: Delivery, done: Callable[[Receipt], None]) -> None:
         self.delivery = delivery
         self.done = done
         self.is_queued = True
+        self.is_stopped = False
         self.priority = delivery.payload.priority
 
 
@@ -171,11 +188,11 @@ class Seat:
         """Have a thread serve from now on."""
         threading.Thread(target=self._serve, name="prefect-core-processes", daemon=True).start()
 
-    def end_job(self, reason: str) -> None:
-        """Kill the process of the job under way; the pool's lock is held."""
+    def end_job(self, reason: str, *, by_force: bool = True) -> None:
+        """Kill the process of the job under way, or ask it to end; the pool's lock is held."""
         if self.job is not None and self._process is not None:
             self._end_reason = reason
-            self._process.kill()
+            (self._process.kill if by_force else self._process.terminate)()
 
     def wait_until_left(self) -> None:
         """Wait until the last process is gone."""
@@ -215,7 +232,9 @@ class Seat:
             try:
                 process = self._process or self._start()
                 job.delivery.sent_us = clock.now_us()
-                self._pool.hold(self, job)
+                if not self._pool.hold(self, job):
+                    self._settle(job, job.delivery.lost("The attempt was stopped before it began.", "", began=False))
+                    return
                 process.send(job.delivery.parcel)
             except Gone:
                 # It died between two bodies. This one has not begun, and goes to the next process.
@@ -263,8 +282,8 @@ class Seat:
         except Gone:
             return self._lost(job, process)
         self._pool.hold(self, None)
-        if reply is None or reply[:1] == LAST:
-            # A body runs on there, and nothing else ends it for certain.
+        if reply is None or reply[:1] == LAST or job.is_stopped:
+            # A body runs on there, and nothing else ends it for certain; or it may yet be asked to end one, and is to ask no other.
             process.kill()
             self._drop_process()
         if reply is None:

@@ -1,5 +1,7 @@
 """One worker process as the main process sees it: started, spoken to over a pipe, asked, killed, and always reaped.
 
+It leads a process group of its own, so that what bodies start can be ended with it.
+
 It is a fresh interpreter (no `fork`, which would copy locks that other threads hold), started without `multiprocessing`, which would run
 the main script again in each worker and so demand an `if __name__ == "__main__"` guard of every program. Nothing needs the script there:
 what is defined in it travels by value.
@@ -13,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from multiprocessing import Pipe
 from typing import NamedTuple
 from weakref import WeakSet
@@ -21,7 +24,7 @@ from prefect_core.engine.workplace import MOST_LOADED, Parcel
 from prefect_core.errors import RunnerError
 from prefect_runners.worker_main import FAILED, READY
 
-_BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from prefect_runners.worker_main import main; main(*map(int, sys.argv[2:4]))"
+_BOOT = "import sys; sys.path[:] = eval(sys.argv[1]); from prefect_runners.worker_main import main; main(*map(int, sys.argv[2:5]))"
 
 
 class Gone(Exception):
@@ -41,19 +44,27 @@ class WorkerProcess:
     def __init__(self, boot: Boot) -> None:
         self._channel, theirs = Pipe()
         their_lifeline, self._lifeline = os.pipe()
+        their_silent, self._silent = os.pipe()
+        # A worker that is kept from reading must not keep who asks it.
+        os.set_blocking(self._lifeline, False)
         command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT]  # type: ignore[attr-defined]  # as multiprocessing does
-        numbers = (theirs.fileno(), their_lifeline)
+        numbers = (theirs.fileno(), their_lifeline, their_silent)
         try:
             self._process = subprocess.Popen(
-                [*command, repr(boot.path), *map(str, numbers)], stdin=subprocess.DEVNULL, pass_fds=numbers
+                [*command, repr(boot.path), *map(str, numbers)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=numbers,
+                process_group=0,
             )
         except BaseException:
             os.close(self._lifeline)
+            os.close(self._silent)
             self._channel.close()
             raise
         finally:
             theirs.close()
             os.close(their_lifeline)
+            os.close(their_silent)
         self.name = f"{os.uname().nodename}:{self._process.pid}"
         self._has: set[int] = set()
         self._poll = select.poll()
@@ -115,15 +126,24 @@ class WorkerProcess:
 
     def ask(self) -> None:
         """Have it say whether the body under way has begun, and what happened in it."""
+        self._say(b"?")
+
+    def _say(self, word: bytes) -> None:
         try:
-            os.write(self._lifeline, b"?")
+            os.write(self._lifeline, word)
         except OSError:
-            # It ended; the next `receive` finds out.
+            # It ended, which the next `receive` finds out, or it has been kept from reading for hours.
             return
 
+    def terminate(self) -> None:
+        """Ask the body that it runs to end, or itself without one, from any thread."""
+        self._say(b"!")
+
     def kill(self) -> None:
-        """End it at once, from any thread."""
-        self._process.kill()
+        """End it at once with all that its bodies started in its process group, from any thread."""
+        # While any of them lives, the number is nobody else's.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self, grace_seconds: float) -> None:
         """Let it end by itself, kill it after the grace period, and wait until it is gone."""
@@ -131,14 +151,17 @@ class WorkerProcess:
         try:
             self._process.wait(grace_seconds)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             self._process.wait()
         os.close(self._lifeline)
+        os.close(self._silent)
         _processes.discard(self)
 
     def how_it_ended(self) -> str:
         """Reap the process, which is on its way out, and say how it ended: "was killed by signal 9 (SIGKILL)"."""
         self.close(1.0)
+        # What it leaves of a body that was under way.
+        self.kill()
         code = self._process.returncode
         if code >= 0:
             return f"ended with exit code {code}"
@@ -148,7 +171,7 @@ class WorkerProcess:
     def _forget(self) -> None:
         """Let go of a process that is not this one's child: this process was made by fork."""
         self._process.returncode = 0
-        for number in (self._channel.fileno(), self._lifeline):
+        for number in (self._channel.fileno(), self._lifeline, self._silent):
             try:
                 os.close(number)
             except OSError:

@@ -17,7 +17,7 @@ from prefect_core.errors import WorkerLost
 from prefect_core.states import State
 from prefect_core.task_runners import DaskTaskRunner
 from prefect_core.testing.contract.journal import Journal
-from prefect_runners import dask_guard
+from prefect_runners import dask_guard, dask_worker
 from prefect_runners.dask_attempts import Attempts
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
@@ -207,6 +207,24 @@ def test_a_reply_that_was_lost_is_asked_for(processes: Any, journal: Journal, mo
 
     assert run() < 4
     assert lost
+
+
+def test_what_workers_keep_from_beginning_for_an_ask_of_which_nobody_heard_begins_after_all(
+    processes: Any, journal: Journal
+) -> None:
+    @flow(task_runner=DaskTaskRunner(cluster=processes))
+    def run() -> list[int]:
+        _held = [bodies.hold.submit(journal, name) for name in ("one", "two")]
+        queued = [bodies.double.submit(7), *bodies.double.map(range(4), chunk=4)]
+        with distributed.Client(processes, set_as_default=False) as client:
+            while sum(map(len, client.processing().values())) < 4:
+                time.sleep(0.01)
+            waiting = [key for keys in client.processing().values() for key in keys if not key.startswith("hold")]
+            client.run(dask_worker.take_back, waiting)
+        journal.note("go")
+        return [future.result() for future in queued]
+
+    assert run() == [14, 0, 2, 4, 6]
 
 
 def test_where_the_scheduler_takes_no_guard_a_lost_attempt_is_still_told(

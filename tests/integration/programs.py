@@ -37,7 +37,8 @@ class Program:
     """A running program that says a line for each thing that has happened in it."""
 
     def __init__(self, home: Path, code: str, **variables: str) -> None:
-        environment = {**os.environ, "PREFECT_CORE_HOME": str(home), "PYTHONPATH": str(ROOT), **variables}
+        roots = os.pathsep.join(map(str, (ROOT, ROOT / "runners", ROOT / "serializers")))
+        environment = {**os.environ, "PREFECT_CORE_HOME": str(home), "PYTHONPATH": roots, **variables}
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PREAMBLE + textwrap.dedent(code)],
             cwd=home,

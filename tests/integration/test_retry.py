@@ -201,7 +201,7 @@ def test_inspect_says_who_asked_for_which_attempt(flows: Flows) -> None:
 
 def test_a_killed_run_is_marked_crashed_and_goes_on(flows: Flows) -> None:
     run = flows.killed("waiting")
-    assert flows.state(run) == "Running"
+    assert flows.state(run) == "Crashed"
     flows.touch("go")
     assert flows.json("flow-run", "retry", run)["result"] == 3
     assert flows.bodies() == ["stored-1", "loose-2"]
@@ -217,7 +217,7 @@ def test_a_retry_that_is_killed_may_be_retried(flows: Flows) -> None:
     for _ in range(2):
         killed = flows.call("flow-run", "retry", run, PREFECT_CORE_CRASH_AT="engine.flush.before")
         assert killed.returncode == -signal.SIGKILL
-        assert flows.state(run) == "Pending"
+        assert flows.state(run) == "Crashed"
     flows.touch("go")
     assert flows.json("flow-run", "retry", run)["result"] == 32
     inspected = flows.inspect(run)
@@ -267,7 +267,9 @@ def test_a_run_under_way_in_a_live_process_is_refused_even_by_force(flows: Flows
 def test_a_run_of_another_machine_is_refused_unless_forced(flows: Flows) -> None:
     run = flows.killed("waiting")
     with flows.history() as connection:
-        connection.execute("UPDATE process SET host = 'elsewhere', pid = 17")
+        connection.execute("UPDATE process SET host = 'elsewhere', boot_id = 'another', pid = 17")
+        connection.execute("UPDATE flow_run SET state_type = 'RUNNING', state_name = 'Running', ended_us = NULL")
+        connection.execute("UPDATE lease SET taken_by = NULL")
     assert "Running in process 17 on elsewhere" in (said := refused(flows, run))
     assert "--force" in said
     flows.touch("go")

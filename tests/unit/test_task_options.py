@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from functools import partial
 
 import cloudpickle
@@ -374,3 +375,30 @@ def test_a_task_survives_cloudpickle_with_its_options_and_hooks() -> None:
     assert (loaded.name, loaded.retries, loaded.tags, loaded.retry_delay_seconds) == ("inc", 2, {"a"}, [1])
     assert len(loaded.on_failure_hooks) == 1
     assert loaded(1) == 2
+
+
+# Isolation.
+
+
+@pytest.mark.parametrize("bad", ["thread", "processes", True, 1, ""])
+def test_isolation_is_a_process_or_nothing(bad) -> None:
+    with pytest.raises(ValueError, match=r"'isolation' must be \"process\" or None; got " + re.escape(repr(bad))):
+        task(lambda: 1, isolation=bad)
+    with pytest.raises(ValueError, match="'isolation' must be"):
+        task(lambda: 1).with_options(isolation=bad)
+
+
+def test_isolation_is_kept_and_changed_like_other_options() -> None:
+    plain = task(lambda: 1)
+    isolated = plain.with_options(isolation="process")
+    assert (plain.isolation, isolated.isolation) == (None, "process")
+    assert isolated.with_options(name="renamed").isolation == "process"
+    assert isolated.with_options(isolation=None).isolation is None
+
+
+def test_a_generator_task_cannot_be_isolated() -> None:
+    def numbers():
+        yield 1
+
+    with pytest.raises(ValueError, match="'isolation' can't be 'process' for a generator task"):
+        task(numbers, isolation="process")

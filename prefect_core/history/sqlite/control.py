@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from prefect_core.history.sqlite.driver import sqlite3
 
+_CLOSE_SECONDS = 5.0
 _PROCESS = "host, boot_id, pid, pid_started, pid_namespace"
 _LEASES = f"""SELECT number, {_PROCESS}, expires_us, length_us, let_go_us, taken_by,
     seen_by, seen_us, seen_expires_us FROM lease JOIN process ON number = lease.process"""
@@ -141,9 +142,10 @@ class SqliteControl:
         return number
 
     def close(self) -> None:
-        """Close the connections that it writes with."""
-        with self._lock:
+        """Close the connections that it writes with; those of somebody who waits for the file's lock are left to the end of the process."""
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):
             own, self._own = self._own, None
+            self._lock.release()
             if own is not None:
                 own.close()
 

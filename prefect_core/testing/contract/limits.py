@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import prefect_core.task_runners as interface
 from prefect_core import flow, task
-from prefect_core.errors import SerializationError
+from prefect_core.errors import RunnerError, SerializationError
 from prefect_core.settings import temporary_settings
 from prefect_core.states import State
 from prefect_core.testing.contract.journal import Journal, MakeRunner
@@ -155,3 +156,26 @@ class Limits:
             journal.wait_for("went on")
         else:
             assert "went on" not in journal.lines()
+
+    def test_an_isolated_body_ends_at_its_deadline_whatever_it_does_or_is_not_taken(
+        self, make_runner: MakeRunner, journal: Journal
+    ) -> None:
+        @task(isolation="process", timeout_seconds=0.5)
+        def endure() -> None:
+            journal.note(str(os.getpid()))
+            while True:
+                with suppress(BaseException):
+                    journal.wait_for("go")
+
+        @flow(task_runner=make_runner())
+        def run() -> State | None:
+            return endure.submit().wait()
+
+        state = run(return_state=True).data
+        if make_runner().shares_memory or make_runner().can_kill:
+            assert state.name == "TimedOut"
+            assert len(journal.lines()) == 1
+            assert str(os.getpid()) not in journal.lines()
+        else:
+            assert isinstance(state.data, RunnerError)
+            assert journal.lines() == []

@@ -19,6 +19,7 @@ class WatchedRunner(TaskRunner):
         self.shares_memory = inner.shares_memory
         self.runs_on_submit = inner.runs_on_submit
         self.can_cancel_running = inner.can_cancel_running
+        self.can_kill = inner.can_kill
 
     def duplicate(self) -> WatchedRunner:
         return WatchedRunner(self.inner.duplicate(), self.calls, self.answered)
@@ -41,6 +42,9 @@ class WatchedRunner(TaskRunner):
 
     def interrupt(self, payload: Payload) -> None:
         self.inner.interrupt(payload)
+
+    def end_within(self, payload: Payload, seconds: float) -> bool:
+        return self.inner.end_within(payload, seconds)
 
     def abandon(self, payload: Payload) -> None:
         self.inner.abandon(payload)

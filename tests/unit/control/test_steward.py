@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -186,3 +189,48 @@ def test_a_closed_watch_keeps_nothing_alive(owner: Owner) -> None:
     # The steward's own thread may be on its way through its list for a moment more.
     while known() is not None:
         gc.collect()
+
+
+def test_a_child_made_by_fork_lets_its_parents_watches_alone(owner: Owner) -> None:
+    heard: Queue[Delivery] = Queue()
+    watch = steward.watch(owner.key, heard.put)
+    request = owner.ask()
+    heard.get(timeout=LONG_SECONDS)
+    child = os.fork()
+    if not child:
+        # What it inherited may be in whatever condition, and is not for it to answer.
+        watch.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    row = owner.outside.control().request(request.key)
+    assert row is not None
+    assert row.answer is None
+    watch.close()
+    assert owner.awaited(request) == asking.Answer({}, ENDED)
+
+
+WATCHING = """
+from prefect_core import flow, history
+from prefect_core.control import asking, steward
+
+@flow
+def once():
+    pass
+
+once()
+process = history.current().process << 32
+steward.watch(process, lambda delivery: delivery.answer({}))
+with history.reading() as store:
+    assert asking.await_answer(store, asking.ask(store, process, "pause"), 50).answer == {}
+"""
+
+
+def test_a_watch_that_was_forgotten_keeps_no_process_from_ending(home: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WATCHING], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert "Error" not in ended.stderr
+    assert "Exception" not in ended.stderr
+    store = SqliteStore(home)
+    assert store.control().leases() == []
+    store.close()
