@@ -99,7 +99,7 @@ def _show(store: HistoryStore, row: FlowRunRow) -> None:
             ("Entry point", row.entrypoint or "-"),
             ("Task runner", row.runner),
             ("Called in", make.flow_run_id(row.parent_flow_run) or "-"),
-            ("Infrastructure", make.infrastructure_pid(row) or "-"),
+            ("Process", make.infrastructure_pid(row) or "-"),
             *course(row),
             ("Task runs", counts or "none"),
         ]

@@ -46,7 +46,7 @@ _AFTER_STOP_SECONDS = 0.5
 _WINDING_UP_SECONDS = 15.0
 
 _ladders: dict[int, _Ladder] = {}
-"""The cancellations under way, by the key of the run."""
+"""The cancellations under way, by the uid of the run."""
 _lock = threading.Lock()
 
 
@@ -69,27 +69,25 @@ def _cancel(root: FlowCall, delivery: Delivery) -> None:
     key: int = delivery.detail.get("run", root.run.key)
     grace = delivery.detail.get("grace_seconds")
     by = time.monotonic() + (settings.current().cancel_grace_seconds if grace is None else grace)
+    found = _find(root, None, key)
+    if found is None:
+        delivery.answer({"refused": ELSEWHERE})
+        return
+    ladder = _of_call(*found, by)
+    uid = ladder.run.uid
     with _lock:
-        under_way = _ladders.get(key)
-        if under_way is None:
-            found = _find(root, None, key)
-            ladder = _of_call(*found, by) if found is not None else None
-            if ladder is not None:
-                _ladders[key] = ladder
-    if under_way is not None:
+        under_way = _ladders.setdefault(uid, ladder)
+    if under_way is not ladder:
         under_way.hasten(by)
         under_way.noted.wait()
         delivery.answer(under_way.answer)
-        return
-    if ladder is None:
-        delivery.answer({"refused": ELSEWHERE})
         return
     try:
         ladder.climb(delivery)
     finally:
         ladder.noted.set()
         with _lock:
-            del _ladders[key]
+            del _ladders[uid]
 
 
 def _find(call: FlowCall, taker: Dispatcher | None, key: int) -> tuple[Any, Dispatcher | None] | None:
