@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import history, logs, loops, settings
 from prefect_core.control.losing import EXIT_CODE
 from prefect_core.crash_points import crash_points_around
-from prefect_core.engine import transitions
-from prefect_core.engine.cancels import Strike
+from prefect_core.engine import cancels, transitions
 from prefect_core.engine.deadlines import CancelHere
 from prefect_core.engine.flow_call import CHILDREN_STOPPED, FlowCall
 from prefect_core.engine.task_call import TaskCall
@@ -66,6 +65,7 @@ def _deal_with(root: FlowCall, delivery: Delivery) -> None:
 
 
 def _cancel(root: FlowCall, delivery: Delivery) -> None:
+    cancels.begin()
     key: int = delivery.detail.get("run", root.run.key)
     grace = delivery.detail.get("grace_seconds")
     by = time.monotonic() + (settings.current().cancel_grace_seconds if grace is None else grace)
@@ -123,7 +123,7 @@ class _Ladder:
         self.noted = threading.Event()
         """Set when it is durable that the run is Cancelling, or why it can't be."""
         self.answer: dict[str, Any] = {OVER: ENDED}
-        self._strike = Strike(self.run)
+        self._strike = cancels.Strike(self.run)
 
     def hasten(self, by: float) -> None:
         """Have it end by another moment, if that is earlier."""

@@ -37,6 +37,10 @@ _BODIES = {
 """Functions that are on the stack while a run is under way on a thread, and the variable that tells which."""
 
 
+is_used = False
+"""Whether anything was cancelled in this process: until then, nobody pays for looking."""
+
+
 def has_come_for(around: RunContext | None) -> bool:
     """Tell whether the run of a context, or one around it, is being cancelled."""
     return exception_for(around) is not None
@@ -44,6 +48,8 @@ def has_come_for(around: RunContext | None) -> bool:
 
 def exception_for(around: RunContext | None) -> CancelHere | None:
     """Make what ends a body if its run, or one around it, is being cancelled; None if none is."""
+    if not is_used:
+        return None
     found: Run | None = None
     while around is not None:
         if around.run.state.type is CANCELLING:
@@ -87,6 +93,12 @@ class Strike:
 _wanted: list[Strike] = []
 is_heard = False
 """Whether flows on the main thread can be interrupted now."""
+
+
+def begin() -> None:
+    """Have bodies and lifecycles look whether they are being cancelled; before the first run of this process is Cancelling."""
+    global is_used
+    is_used = True
 
 
 def begin_hearing() -> None:
