@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,7 @@ def _of_call(call: FlowCall | TaskCall, taker: Dispatcher | None, by: float) -> 
     return _FlowLadder(call, taker, by) if isinstance(call, FlowCall) else _TaskLadder(call, taker, by)
 
 
-class _Ladder:
+class _Ladder(ABC):
     """One run on its way from being asked for to its end."""
 
     def __init__(self, call: Any, taker: Dispatcher | None, by: float) -> None:
@@ -194,21 +195,25 @@ class _Ladder:
             f"{self.run.name} was cancelled, and its body runs on: nothing can stop code on a thread. Its place is given to others.",
         )
 
+    @abstractmethod
     def _take_back(self) -> bool:
         """End a run that has not begun; False if it has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _enter(self, state: State) -> None:
-        raise NotImplementedError
+        """Move the run to a state. Raises `RunIsOver`."""
 
+    @abstractmethod
     def _ask(self) -> None:
-        raise NotImplementedError
+        """Tell bodies that they are to end, and take back what has not begun."""
 
+    @abstractmethod
     def _interrupt(self) -> None:
-        raise NotImplementedError
+        """Stop what can be stopped."""
 
+    @abstractmethod
     def _leave_alone(self) -> None:
-        raise NotImplementedError
+        """End a run whose body runs on."""
 
 
 class _FlowLadder(_Ladder):

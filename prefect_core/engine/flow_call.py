@@ -80,11 +80,7 @@ class FlowCall:
         parameters = flow.binder.bind(args, kwargs)
         if flow.binder.has_fields:
             args, kwargs = flow.binder.arguments(parameters, may_lack_values=flow.validates_parameters)
-        if parent is not None and parent.depth >= settings().max_nesting:
-            raise NestingTooDeep(
-                f"Flow {flow.name!r} would run {parent.depth + 1} runs deep, and max_nesting is {settings().max_nesting}. "
-                "Look for a flow or task that calls itself without an end, or raise that setting."
-            )
+        _check_depth(flow, parent)
         make_room_for_frames(parent)
         self.flow = flow
         self.args = args
@@ -98,9 +94,7 @@ class FlowCall:
         self.payload: Payload | None = None  # of the attempt under way
         self.taker: Dispatcher | None = None  # that it was submitted to
         self.thread = 0  # that runs the body, until it has ended
-        self.thread_slot: Callable[[], object] | None = (
-            None  # gives up the place of a submitted one that runs on a thread
-        )
+        self.thread_slot: Callable[[], object] | None = None  # gives up the place of a submitted one on a thread
         self.over: Signal | None = None  # fires when a body has ended that may run on after its deadline
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.unheld: list[str] = []
@@ -327,6 +321,14 @@ def _relate(state: State, mirrored: State, run: FlowRun, tracking: TaskRun) -> N
     """Let the states of a subflow run and of the task run that stands for it name each other's run."""
     state.state_details.parent_task_run_id = tracking.id
     mirrored.state_details.child_flow_run_id = run.id
+
+
+def _check_depth(flow: Flow[Any, Any], parent: RunContext | None) -> None:
+    if parent is not None and parent.depth >= settings().max_nesting:
+        raise NestingTooDeep(
+            f"Flow {flow.name!r} would run {parent.depth + 1} runs deep, and max_nesting is {settings().max_nesting}. "
+            "Look for a flow or task that calls itself without an end, or raise that setting."
+        )
 
 
 def make_room_for_frames(parent: RunContext | None) -> None:

@@ -63,7 +63,10 @@ def start_beside(call: FlowCall, taker: Dispatcher, variables: contextvars.Conte
     if call.flow.is_async:
         call.cancel = taker.spawn(_carry_out_async, call, taker)
     else:
-        carry_out = partial(variables.run, _carry_out, call, taker)
+
+        def carry_out() -> Callable[[], None]:
+            return variables.run(_carry_out, call, taker)
+
         call.thread_slot = partial(_threads.abandon, carry_out)
         _threads.submit(carry_out)
 
