@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import prefect_core.runtime as runtime
     from prefect_core.annotations import allow_failure, opaque, quote, unmapped
+    from prefect_core.cancelling import acancel_flow_run, acancel_task_run, cancel_flow_run, cancel_task_run
     from prefect_core.context import tags
     from prefect_core.flows import Flow, flow
     from prefect_core.futures import PrefectFuture, as_completed, wait
@@ -21,8 +22,12 @@ __all__ = [
     "PrefectFuture",
     "State",
     "Task",
+    "acancel_flow_run",
+    "acancel_task_run",
     "allow_failure",
     "as_completed",
+    "cancel_flow_run",
+    "cancel_task_run",
     "flow",
     "get_run_logger",
     "opaque",
@@ -40,8 +45,12 @@ _HOMES = {
     "PrefectFuture": "futures",
     "State": "states",
     "Task": "tasks",
+    "acancel_flow_run": "cancelling",
+    "acancel_task_run": "cancelling",
     "allow_failure": "annotations",
     "as_completed": "futures",
+    "cancel_flow_run": "cancelling",
+    "cancel_task_run": "cancelling",
     "flow": "flows",
     "get_run_logger": "logs",
     "opaque": "annotations",

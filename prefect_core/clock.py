@@ -69,6 +69,11 @@ def current() -> Clock:
     return _clock
 
 
+def is_real() -> bool:
+    """Tell whether time passes by itself: no test has put another clock in the place of the system's."""
+    return type(_clock) is SystemClock
+
+
 def install(clock: Clock) -> Clock:
     """Make `clock` the one in use and return the one it replaces."""
     global _clock

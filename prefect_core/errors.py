@@ -22,6 +22,7 @@
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── NotPausedError                          a flow run that can't be resumed, since it isn't paused
+    ├── NotCancellable                          a run that has ended, or whose process does not answer
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
     ├── StorageError                            the storage of results can't be read or written
@@ -169,6 +170,10 @@ class NotRunnableAgain(PrefectException):
 
 class NotPausedError(PrefectException):
     """A flow run can't be resumed: it is not paused."""
+
+
+class NotCancellable(PrefectException):
+    """A run can't be cancelled: it has ended, or its process can't be reached."""
 
 
 class SerializationError(PrefectException):

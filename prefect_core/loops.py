@@ -120,6 +120,14 @@ def _cancel_main_task() -> None:
         nursery.cancel_scope.cancel()
 
 
+def call_on(loop: Any, function: Callable[[], object]) -> None:
+    """Run a function on the thread of a loop, soon; called on any thread. Raises `RuntimeError` if the loop has ended."""
+    if hasattr(loop, "call_soon_threadsafe"):
+        loop.call_soon_threadsafe(function)
+    else:
+        loop.run_sync_soon(function)
+
+
 def is_being_cancelled() -> bool:
     """Tell whether somebody asked asyncio to cancel the running task. Trio and anyio ask again until they are heard."""
     asyncio = sys.modules.get("asyncio")

@@ -56,7 +56,8 @@ class Payload:
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
     attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
     values; `storage` is the storage that the user named for the value, if there is one. `isolated` is set for a body that is to run in a
-    worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks.
+    worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks. `scope` is what
+    an async body, or the delay behind it, can be cancelled by: a function to be called on the event loop beside it (None: on any thread).
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Payload:
         "over",
         "priority",
         "resources",
+        "scope",
         "started",
         "storage",
         "storing",
@@ -104,6 +106,7 @@ class Payload:
         self.priority = 0
         self.storage: StorageSpec | None = None
         self.handle: Any = None
+        self.scope: tuple[Callable[[], object], object] | None = None
         self.isolated: Isolated | None = None
         self.is_again = False
         """Whether the run has ended before, and makes a value again that was lost since."""

@@ -21,9 +21,13 @@ from prefect_core.state_kinds import FINAL, StateType
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@click.group("flow-run", cls=Group, late={"resume": "resume:resume", "retry": "retry:retry"})
+@click.group(
+    "flow-run",
+    cls=Group,
+    late={"cancel": "cancelling:cancel_flow_run", "resume": "resume:resume", "retry": "retry:retry"},
+)
 def flow_run() -> None:
-    """List, inspect and delete flow runs, read their logs, and run them again.
+    """List, inspect, cancel and delete flow runs, read their logs, and run them again.
 
     RUN is an id, the unique start of one, or a name (the newest run of that name).
     """
@@ -99,6 +103,7 @@ def _show(store: HistoryStore, row: FlowRunRow) -> None:
             ("Entry point", row.entrypoint or "-"),
             ("Task runner", row.runner),
             ("Called in", make.flow_run_id(row.parent_flow_run) or "-"),
+            ("Process", make.infrastructure_pid(row) or "-"),
             *course(row),
             ("Task runs", counts or "none"),
         ]

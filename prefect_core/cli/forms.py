@@ -20,6 +20,7 @@ class Forms:
     def __init__(self, store: HistoryStore) -> None:
         self._store = store
         self._known: dict[tuple[str, int], str | None] = {}
+        self._processes: dict[int, str | None] = {}
 
     def flow_run(self, row: FlowRunRow) -> Form:
         """Return the form of a flow run."""
@@ -33,8 +34,18 @@ class Forms:
             "parameters": row.parameters,
             "parent_flow_run_id": self.flow_run_id(row.parent_flow_run),
             "parent_task_run_id": self.task_run_id(row.parent_task_run),
+            "infrastructure_pid": self.infrastructure_pid(row),
             **_course(row),
         }
+
+    def infrastructure_pid(self, row: FlowRunRow) -> str | None:
+        """Return where a flow run runs or ran last, `host:pid`: the scope, and the number in it; None if that is not known."""
+        control = self._store.control()
+        number = control.owner(row.key)
+        if number not in self._processes:
+            process = control.process(number)
+            self._processes[number] = f"{process.host}:{process.pid}" if process is not None else None
+        return self._processes[number]
 
     def task_run(self, row: TaskRunRow) -> Form:
         """Return the form of a task run."""

@@ -85,7 +85,9 @@ def _packages() -> Iterator[Finding]:
     for requirement in metadata.requires("prefect_core") or ():
         matched = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?\s*(?:>=\s*([\d.]+))?", requirement)
         is_extra = "extra ==" in requirement
-        if matched is None or (is_extra and not re.search(r"extra == ['\"](dask|ray|sqlite|terminal)['\"]", requirement)):
+        if matched is None or (
+            is_extra and not re.search(r"extra == ['\"](dask|ray|sqlite|terminal)['\"]", requirement)
+        ):
             continue
         name, bound = matched.groups()
         try:

@@ -10,9 +10,9 @@ NAME = "prefect-core"
 
 COMMANDS = {
     "run": ("run:run", "Run a flow."),
-    "flow-run": ("flow_run:flow_run", "List, inspect, retry and delete flow runs, and read their logs."),
+    "flow-run": ("flow_run:flow_run", "List, inspect, cancel, retry and delete flow runs, and read their logs."),
     "recover": ("recover:recover", "Do what lost processes left undone: call hooks, run crashed runs again."),
-    "task-run": ("task_run:task_run", "List and inspect task runs, and explain why they ran."),
+    "task-run": ("task_run:task_run", "List, inspect and cancel task runs, and explain why they ran."),
     "flow": ("flow:flow", "List the flows that ran."),
     "limit": ("limit:limit", "Make, list and remove concurrency limits, and see who holds slots."),
     "results": ("results:results", "List stored results, and drop those that are no longer wanted."),

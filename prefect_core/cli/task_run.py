@@ -13,9 +13,9 @@ from prefect_core.history.rows import Input, TaskRunRow
 from prefect_core.history.store import HistoryStore, RunFilter
 
 
-@click.group("task-run", cls=Group, late={"explain": "explain:explain"})
+@click.group("task-run", cls=Group, late={"cancel": "cancelling:cancel_task_run", "explain": "explain:explain"})
 def task_run() -> None:
-    """List and inspect task runs, and explain why they ran.
+    """List, inspect and cancel task runs, and explain why they ran.
 
     RUN is an id, the unique start of one, or a name (the newest run of that name).
     """

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 Handler = Callable[["FlowCall", "Delivery"], Any]
 """Called on the steward's thread, which must not be kept; answers the delivery once, then or later."""
 
-HANDLERS: dict[str, Handler] = {}
+
+def _cancel(call: FlowCall, delivery: Delivery) -> None:
+    from prefect_core.engine.cancelling import deal_with  # most flow runs are never cancelled
+
+    deal_with(call, delivery)
+
+
+HANDLERS: dict[str, Handler] = {"cancel": _cancel}
 """Who deals with what, by the kind of request."""
 
 

@@ -23,12 +23,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_core import clock, loops, options, waiting
 from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.payload import Payload, Receipt
 from prefect_core.validation import Validator
+
+if TYPE_CHECKING:
+    from prefect_core.runs import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 _AGAIN_SECONDS = 0.001
@@ -62,6 +65,14 @@ class DeadlinePassed(BaseException):
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
         self.deadline = deadline
+
+
+class CancelHere(BaseException):
+    """Raised inside a body when `run`, its own or one around it, is being cancelled."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
 
 
 class _Deadline:
@@ -162,8 +173,11 @@ def _strike(late: _Deadline) -> None:
 
 
 def pass_on(error: Any) -> None:
-    """Raise what ended a run if it is the deadline of a run around it: handing out the inner run's state must not stop that."""
-    if type(error) is DeadlinePassed:
+    """Raise what ended a run if it is the deadline of a run around it, or the end of one that is being cancelled.
+
+    Handing out the inner run's state must not stop that.
+    """
+    if type(error) is DeadlinePassed or type(error) is CancelHere:
         raise error
 
 

@@ -55,7 +55,7 @@ class OpenCall(Protocol):
     def end(self, state: State) -> bool: ...
     def has_begun(self) -> bool: ...
     def hurry(self) -> None: ...
-    def let_go(self, reason: str) -> None: ...
+    def let_go(self, reason: str, kind: StateType = ...) -> None: ...
 
 
 class InnerCall(OpenCall, Protocol):
@@ -101,10 +101,14 @@ class Tally:
 
 
 class _Refusing(dict[Hashable, "itertools.count[int]"]):
-    """The counters of a flow run that timed out while its body runs on: the body's next call is its last."""
+    """The counters of a flow run that has ended while its body runs on: the body's next call is its last."""
+
+    def __init__(self, cancel: BaseException | None) -> None:
+        super().__init__()
+        self._cancel = cancel
 
     def get(self, name: Hashable, default: Any = None) -> Any:
-        raise TimeoutError(f"Flow run timed out, so {name!r} can't be called in it any more.")
+        raise self._cancel or TimeoutError(f"Flow run timed out, so {name!r} can't be called in it any more.")
 
 
 class Dispatcher:
@@ -133,6 +137,8 @@ class Dispatcher:
         self._idle: Signal | None = None
         self._streams: list[PrefectFutureStream[Any]] = []
         self._refusal: str | None = None
+        self.cancel_by: float = 0.0
+        """When all must have ended if the run is being cancelled, on the monotonic scale of `time`."""
         self.gone: str | None = None
         """Why nothing more can come of a runner."""
         self._to_stop = [runner]
@@ -162,9 +168,9 @@ class Dispatcher:
         """Run a coroutine function on the flow run's event loop (`task_runners.Host`)."""
         return (self._host or portal.host()).spawn(function, *args)
 
-    def refuse_late_body(self) -> None:
-        """Raise `TimeoutError` at the next call in a flow's body that its deadline did not end."""
-        self._counters = _Refusing()
+    def refuse_late_body(self, cancel: BaseException | None = None) -> None:
+        """Raise `TimeoutError`, or `cancel`, at the next call in a flow's body that its deadline, or a cancellation, did not end."""
+        self._counters = _Refusing(cancel)
 
     def loop(self) -> object:
         """Return the event loop that `spawn` runs things on (`task_runners.Host`)."""
@@ -216,7 +222,7 @@ class Dispatcher:
             Flight(task_life(call), call, self).resume()
             if len(self._open) > self._many and not len(self._open) % _GIVE_WAY_EVERY:
                 self._give_way()
-            if call.run.state.type is CRASHED:
+            if call.run.state.type is CRASHED or call.run.state.type is CANCELLED:
                 deadlines.pass_on(call.run.state.data)
                 signals.pass_on(call.run.state.data)
         return future
@@ -347,9 +353,18 @@ class Dispatcher:
         for call in {*self._open, *self._inner}:
             call.hurry()
 
-    def let_go(self, reason: str) -> None:
-        """End every call that is still open, Crashed, and what their bodies called directly."""
-        called = [call for call in list(self._inner) if isinstance(call.parent, context.TaskRunContext)]
+    def let_go(self, reason: str, kind: StateType = CRASHED) -> None:
+        """End every call that is still open, Crashed or in another `kind` of state, and what their bodies called directly.
+
+        What the flow's own body called directly is only ended with a run that is being cancelled, whose body may run on.
+        """
+        called = [
+            call for call in list(self._inner) if kind is CANCELLED or isinstance(call.parent, context.TaskRunContext)
+        ]
         for call in [*self._open, *called]:
-            call.let_go(reason)
+            call.let_go(reason, kind)
             self.closed(call)
+
+    def calls(self) -> list[OpenCall]:
+        """Return the calls that are under way: those that were submitted, and those that a body waits for."""
+        return [*self._open, *self._inner]

@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from prefect_core import clock
+from prefect_core import clock, loops
 from prefect_core.blocking import on_thread
-from prefect_core.engine import deadlines, late_bodies, portal, remote
+from prefect_core.engine import cancels, deadlines, late_bodies, portal, remote
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Step, Wait
 from prefect_core.payload import Payload, Receipt
 from prefect_core.waiting import Signal, block_until_done, until_done
@@ -53,8 +53,15 @@ def _perform(step: Step) -> Any:
             return receipt
         case Block(work=work, is_async=is_async):
             return portal.run(work) if is_async else work()
-        case Sleep(seconds=seconds):
-            return clock.current().sleep(seconds)
+        case Sleep(seconds=seconds, payload=payload):
+            if payload is None or threading.current_thread() is threading.main_thread() or not clock.is_real():
+                return clock.current().sleep(seconds)
+            # Nothing but this wakes another thread.
+            bell = threading.Event()
+            payload.scope = bell.set, None
+            if not cancels.has_come_for(payload.context):
+                bell.wait(seconds)
+            return None
         case Wait(signals=signals, timeout=timeout):
             for signal in signals:
                 signal.hasten()
@@ -109,8 +116,14 @@ async def _aperform(step: Step) -> Any:
         case Block(work=work, is_async=is_async):
             with anyio.CancelScope(shield=True):
                 return await work() if is_async else await on_thread(work)
-        case Sleep(seconds=seconds):
-            return await clock.current().asleep(seconds)
+        case Sleep(seconds=seconds, payload=payload):
+            with anyio.CancelScope() as scope:
+                if payload is not None:
+                    payload.scope = scope.cancel, loops.running_loop()
+                    if cancels.has_come_for(payload.context):
+                        scope.cancel()
+                await clock.current().asleep(seconds)
+            return None
         case Wait(signals=signals, timeout=timeout, shield=shield):
             with anyio.CancelScope(shield=shield), anyio.move_on_after(timeout):
                 await until_done(signals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
+from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.kept_calls import default_scope, keeping_of_flow
 from prefect_core.engine.ledger import Ledger, take_reopened
+from prefect_core.engine.outside import outside
 from prefect_core.engine.owing import at_end
 from prefect_core.engine.paths import ledger_of
 from prefect_core.engine.steps import Life
@@ -25,15 +28,17 @@ from prefect_core.parameters import abridged, as_json
 from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
+from prefect_core.state_kinds import CANCELLED, CRASHED, PENDING, RUNNING, SCHEDULED, StateType
 from prefect_core.states import State
 from prefect_core.transactions import enclosing
 
 if TYPE_CHECKING:
     from prefect_core.flows import Flow
+    from prefect_core.payload import Payload
     from prefect_core.waiting import Signal
 
 CHILDREN_CANCELLED = "The flow run ended before this task run could start."
+CHILDREN_STOPPED = "The flow run was cancelled and this run did not end within the grace period."
 CHILDREN_LET_GO = "The flow run ended and this task run did not end within the grace period."
 
 
@@ -53,8 +58,12 @@ class FlowCall:
         "loop",
         "over",
         "parent",
+        "payload",
         "refusal",
         "run",
+        "taker",
+        "thread",
+        "thread_slot",
         "tracking",
         "unheld",
         "upstreams",
@@ -72,11 +81,7 @@ class FlowCall:
         parameters = flow.binder.bind(args, kwargs)
         if flow.binder.has_fields:
             args, kwargs = flow.binder.arguments(parameters, may_lack_values=flow.validates_parameters)
-        if parent is not None and parent.depth >= settings().max_nesting:
-            raise NestingTooDeep(
-                f"Flow {flow.name!r} would run {parent.depth + 1} runs deep, and max_nesting is {settings().max_nesting}. "
-                "Look for a flow or task that calls itself without an end, or raise that setting."
-            )
+        _check_depth(flow, parent)
         make_room_for_frames(parent)
         self.flow = flow
         self.args = args
@@ -87,6 +92,10 @@ class FlowCall:
         self.refusal: str | None = None  # why nothing starts in it any more
         self.loop: object | None = None  # that a submitted async flow runs on
         self.cancel: Callable[[], object] | None = None  # of a submitted one that runs on a loop
+        self.payload: Payload | None = None  # of the attempt under way
+        self.taker: Dispatcher | None = None  # that it was submitted to
+        self.thread = 0  # that runs the body, until it has ended
+        self.thread_slot: Callable[[], object] | None = None  # gives up the place of a submitted one on a thread
         self.over: Signal | None = None  # fires when a body has ended that may run on after its deadline
         self.upstreams = of_call(args, kwargs, parameters, wait_for, parent, flow.name)
         self.unheld: list[str] = []
@@ -209,8 +218,8 @@ class FlowCall:
             transitions.reopen(run, State(PENDING, message=f"Runs again: it had ended {run.state}."), run.state)
 
     def enter(self, state: State) -> State:
-        """Move the run, and what stands for it in its parent, to `state`."""
-        transitions.enter(self.run, state)
+        """Move the run, and what stands for it in its parent, to `state`; returns the one that it has then, as `transitions.enter`."""
+        state = transitions.enter(self.run, state)
         if self.tracking is not None:
             mirrored = _like(state)
             mirrored.timestamp_us = state.timestamp_us
@@ -283,11 +292,24 @@ class FlowCall:
         if self.cancel is not None:
             self.cancel()
 
-    def let_go(self, reason: str) -> None:
+    def let_go(self, reason: str, kind: StateType = CRASHED) -> None:
         self.cancel_unstarted(CHILDREN_CANCELLED)
         if self.dispatcher is not None:
-            self.dispatcher.let_go(reason)
-        self.end(State(CRASHED, None, reason))
+            self.dispatcher.let_go(reason, kind)
+        if self.end(State(kind, None, reason)) and kind is CANCELLED:
+            self.call_hooks_outside(self.run.state)
+
+    def call_hooks_outside(self, state: State) -> None:
+        """Call the hooks of a run whose own lifecycle did not end it, on this thread."""
+        hooks = self.flow.hooks_for(state.type)
+        if hooks:
+            call_hooks_now(hooks, self.flow, state, self.around_hooks())
+
+    def around_hooks(self) -> FlowRunContext:
+        """Return the context of hooks: the run's own runner may have stopped, so what they submit runs where tasks outside of flows do."""
+        around = copy.copy(self.context)
+        around.dispatcher = outside()
+        return around
 
 
 def _like(state: State) -> State:
@@ -301,6 +323,14 @@ def _relate(state: State, mirrored: State, run: FlowRun, tracking: TaskRun) -> N
     """Let the states of a subflow run and of the task run that stands for it name each other's run."""
     state.state_details.parent_task_run_id = tracking.id
     mirrored.state_details.child_flow_run_id = run.id
+
+
+def _check_depth(flow: Flow[Any, Any], parent: RunContext | None) -> None:
+    if parent is not None and parent.depth >= settings().max_nesting:
+        raise NestingTooDeep(
+            f"Flow {flow.name!r} would run {parent.depth + 1} runs deep, and max_nesting is {settings().max_nesting}. "
+            "Look for a flow or task that calls itself without an end, or raise that setting."
+        )
 
 
 def make_room_for_frames(parent: RunContext | None) -> None:

@@ -11,7 +11,8 @@ parent (`tracking`), state for state.
 
 from __future__ import annotations
 
-import copy
+import threading
+import time
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,11 @@ from prefect_core import clock, history, inputs, logs
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import late_bodies, transitions
 from prefect_core.engine.asked import hear
+from prefect_core.engine.cancelled_states import state_instead
+from prefect_core.engine.cancels import moment_for
 from prefect_core.engine.dispatcher import Dispatcher
-from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, FlowCall
+from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, CHILDREN_STOPPED, FlowCall
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
-from prefect_core.engine.outside import outside
 from prefect_core.engine.owing import are_claimed
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched
@@ -35,7 +37,7 @@ from prefect_core.parameters import as_json, check_size, unheld
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING
+from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, PENDING
 from prefect_core.states import AwaitingRetry, State
 from prefect_core.task_runners import RunnerSpec, resolve_runner
 
@@ -49,14 +51,11 @@ runner_overrides: dict[str, RunnerSpec] = {}
 def flow_life(call: FlowCall) -> Life[State]:
     """Take a flow run from Pending to its end; returns its last state."""
     try:
-        state = yield from _prepare(call)
-        if state is None:
-            if call.parent is not None:
-                identify_before_body(call.context)
-            yield Block(_flush)
-            state = yield from _heard(call)
+        state = yield from _heard(call)
     except transitions.RunIsOver:
-        return call.run.state
+        if call.run.state.type is not CANCELLING or not call.close(transitions.cancelled(call.run)):
+            return call.run.state
+        state = call.run.state
     except GeneratorExit:
         raise
     except BaseException as error:
@@ -68,21 +67,18 @@ def flow_life(call: FlowCall) -> Life[State]:
     logs.flow_finished(call.context, state)
     hooks = call.flow.hooks_for(state.type)
     if hooks and (yield from are_claimed(call.run, state, is_durable)):
-        # The run's own runner has stopped: what a hook submits runs where tasks outside of flows do.
-        around = copy.copy(call.context)
-        around.dispatcher = outside()
-        yield from call_hooks(hooks, call.flow, state, around)
+        yield from call_hooks(hooks, call.flow, state, call.around_hooks())
     return state
 
 
 def _crash(call: FlowCall, error: BaseException) -> State:
     """End a run that was interrupted outside of its body: while it waited for an input, a delay, the history, or its children."""
-    reason = transitions.crash_message(error)
+    state = state_instead(call.context, error) or State(CRASHED, None, transitions.crash_message(error), data=error)
     if call.dispatcher is not None:
         call.dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
-        call.dispatcher.let_go(reason)
+        call.dispatcher.let_go(state.message or "", state.type)
         call.dispatcher.stop()
-    if not call.close(State(CRASHED, None, reason, data=error)) and call.run.state.type is COMPLETED:
+    if not call.close(state) and call.run.state.type is COMPLETED:
         # Its value was being made durable; the run is over, but what struck it here is meant for whoever called it.
         raise error
     return call.run.state
@@ -162,11 +158,23 @@ def _restored(flow: Flow[Any, Any], encoded: dict[str, Any]) -> dict[str, Any]:
 
 
 def _heard(call: FlowCall) -> Life[State]:
-    """Do all attempts, and hear meanwhile what others ask of the run."""
+    """Get ready and do all attempts, and hear meanwhile what others ask of the run."""
     end_hearing = hear(call)
+    taker = call.parent.dispatcher if call.parent is not None else None
+    if taker is not None:
+        # The run around it ends it when it ends itself.
+        taker.enter(call)
     try:
+        state = yield from _prepare(call)
+        if state is not None:
+            return state
+        if call.parent is not None:
+            identify_before_body(call.context)
+        yield Block(_flush)
         return (yield from _attempts(call))
     finally:
+        if taker is not None:
+            taker.leave(call)
         end_hearing()
 
 
@@ -175,11 +183,11 @@ def _attempts(call: FlowCall) -> Life[State]:
     run, flow = call.run, call.flow
     while True:
         run.attempt += 1
-        state = yield from _attempt_inside(call)
+        state = yield from _attempt(call)
         if state.type is COMPLETED and call.keeping is not None:
             state = yield from call.keeping.keep(state)
         if state.type is not FAILED or call.tries > flow.retries or call.refusal is not None:
-            call.enter(state)
+            state = call.enter(state)
             if call.keeping is not None:
                 yield from call.keeping.settled(state, call.over)
             return state
@@ -191,21 +199,9 @@ def _attempts(call: FlowCall) -> Life[State]:
         due = clock.to_datetime(clock.now_us()) + timedelta(seconds=delay)
         call.enter(AwaitingRetry(scheduled_time=due, message=state.message))
         if delay:
-            yield Sleep(delay)
-            if run.state.is_final():
+            yield Sleep(delay, call.payload)
+            if run.state.is_final() or run.state.type is CANCELLING:
                 raise transitions.RunIsOver
-
-
-def _attempt_inside(call: FlowCall) -> Life[State]:
-    """Do one attempt, known meanwhile to the run around it, which ends it when it ends itself."""
-    taker = call.parent.dispatcher if call.parent is not None else None
-    if taker is None:
-        return (yield from _attempt(call))
-    taker.enter(call)
-    try:
-        return (yield from _attempt(call))
-    finally:
-        taker.leave(call)
 
 
 def _attempt(call: FlowCall) -> Life[State]:
@@ -220,6 +216,7 @@ def _attempt(call: FlowCall) -> Life[State]:
     payload = Payload(flow.fn, call.args, call.kwargs, around, flow.is_async)
     payload.timeout_seconds = flow.timeout_seconds
     payload.started = partial(_begin, call)
+    call.payload = payload
     try:
         yield Block(dispatcher.start)
         receipt: Receipt = yield Call(payload)
@@ -229,7 +226,9 @@ def _attempt(call: FlowCall) -> Life[State]:
         receipt = Receipt(error=error)
     if receipt.timed_out:
         dispatcher.refuse_late_body()
-    receipt = yield from _wind_up(dispatcher, receipt)
+    else:
+        call.thread = 0
+    receipt = yield from _wind_up(call, dispatcher, receipt)
     receipt = yield from _bring_home(receipt)
     receipt = yield from _stop(dispatcher, receipt)
     call.over = payload.over
@@ -241,6 +240,7 @@ def _attempt(call: FlowCall) -> Life[State]:
 
 
 def _begin(call: FlowCall, started_us: int) -> None:
+    call.thread = threading.get_ident()
     call.begin(started_us)
     if call.flow.on_running_hooks:
         call_hooks_now(call.flow.on_running_hooks, call.flow, call.run.state, call.context)
@@ -254,7 +254,7 @@ def _runner_of(call: FlowCall) -> Any:
     return resolve_runner(spec or call.flow.task_runner).duplicate()
 
 
-def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
+def _wind_up(call: FlowCall, dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     """See all children to their end. Returns the body's receipt, or that of an interrupt that came meanwhile."""
     if receipt.error is None:
         try:
@@ -267,8 +267,11 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
         except BaseException as error:
             receipt = Receipt(error=error)
             receipt.ended_us = clock.now_us()
-    is_failure = isinstance(receipt.error, Exception)
+    cancel_by = moment_for(call.context)
+    is_failure = isinstance(receipt.error, Exception) and cancel_by is None
     grace = settings().cancel_grace_seconds if is_failure else settings().interrupt_grace_seconds
+    if cancel_by is not None:
+        grace = max(0.0, cancel_by - time.monotonic())
     dispatcher.cancel_unstarted(CHILDREN_CANCELLED)
     if not is_failure:
         dispatcher.hurry()
@@ -281,8 +284,11 @@ def _wind_up(dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
         if is_failure:
             receipt = Receipt(error=error)
     assert receipt.error is not None
-    reason = CHILDREN_LET_GO if isinstance(receipt.error, Exception) else transitions.crash_message(receipt.error)
-    dispatcher.let_go(reason)
+    if moment_for(call.context) is not None:
+        dispatcher.let_go(CHILDREN_STOPPED, CANCELLED)
+    else:
+        reason = CHILDREN_LET_GO if isinstance(receipt.error, Exception) else transitions.crash_message(receipt.error)
+        dispatcher.let_go(reason)
     return receipt
 
 
@@ -323,6 +329,9 @@ def _state_after(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> St
 
 
 def _state_of(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> State:
+    cancelled = state_instead(call.context, receipt.error)
+    if cancelled is not None:
+        return cancelled
     if receipt.error is not None:
         if not isinstance(receipt.error, Exception):
             message = transitions.crash_message(receipt.error)

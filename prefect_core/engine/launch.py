@@ -107,8 +107,12 @@ class Flight:
                 else:
                     self.resume()
             case Sleep(seconds=seconds):
-                clock.current().sleep(seconds)
-                self.resume()
+                try:
+                    clock.current().sleep(seconds)
+                except BaseException as error:
+                    trampoline.push(partial(self._advance, None, error))
+                else:
+                    self.resume()
             case Block(work=work, is_async=is_async):
                 self._block(work, is_async)()
 

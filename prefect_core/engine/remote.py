@@ -15,12 +15,13 @@ from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from prefect_core import clock, context
+from prefect_core import clock, context, loops
 from prefect_core.crash_points import crash_points_around
-from prefect_core.engine import deadlines, forks, portal, trampoline
+from prefect_core.engine import cancels, deadlines, forks, portal, trampoline
 from prefect_core.logs import prints
 from prefect_core.payload import Payload, Receipt
 from prefect_core.settings import current as settings
+from prefect_core.state_kinds import CANCELLING
 from prefect_core.waiting import async_slot
 
 
@@ -137,12 +138,14 @@ async def arun_attempt(payload: Payload) -> Receipt:
         if payload.started is not None:
             payload.started(started_us)
         with anyio.move_on_after(payload.timeout_seconds) as scope:
+            payload.scope = scope.cancel, loops.running_loop()
+            if cancels.has_come_for(payload.context):
+                scope.cancel()
             value = payload.function(*payload.args, **payload.kwargs)
             value = await (aconsumed(value) if type(value) is AsyncGeneratorType else value)
             receipt.value = consumed(value) if type(value) is GeneratorType else value
         if scope.cancelled_caught:
-            receipt.timed_out = True
-            receipt.error = deadlines.too_late(payload)
+            _note_cancelled(payload, receipt)
     except BaseException as error:
         receipt.error = error
     finally:
@@ -154,6 +157,14 @@ async def arun_attempt(payload: Payload) -> Receipt:
     receipt.started_us = started_us
     receipt.ended_us = clock.now_us()
     return receipt
+
+
+def _note_cancelled(payload: Payload, receipt: Receipt) -> None:
+    if payload.run.state.type is CANCELLING:
+        receipt.error = deadlines.CancelHere(payload.run)
+    else:
+        receipt.timed_out = True
+        receipt.error = deadlines.too_late(payload)
 
 
 async def adopt_attempt(payload: Payload) -> Receipt:
@@ -174,6 +185,10 @@ def iterate_attempt(payload: Payload, receipt: Receipt) -> Generator[Any, Any, N
         body = _inside(payload, partial(_call_body, payload, receipt.started_us))
         go_on = partial(body.send, None)
         while True:
+            cancel = cancels.exception_for(payload.context)
+            if cancel is not None:
+                # Nothing interrupts a body that its consumer keeps waiting.
+                go_on = partial(body.throw, cancel)
             piece = (
                 go_on
                 if moment is None
@@ -259,11 +274,13 @@ async def aiterate_attempt(payload: Payload, receipt: Receipt) -> AsyncGenerator
 
 async def _next_by(moment: float | None, payload: Payload, receipt: Receipt, body: AsyncGenerator[Any, Any]) -> Any:
     """Return the next value of an async generator, which is cancelled at its deadline."""
-    if moment is None:
-        return await anext(body)
     import anyio  # only async code comes here
 
-    with anyio.move_on_after(max(0.0, moment - clock.current().monotonic())):
+    with anyio.move_on_after(None if moment is None else max(0.0, moment - clock.current().monotonic())) as scope:
+        payload.scope = scope.cancel, loops.running_loop()
+        if cancels.has_come_for(payload.context):
+            scope.cancel()
         return await anext(body)
-    receipt.timed_out = True
-    raise deadlines.too_late(payload)
+    _note_cancelled(payload, receipt)
+    assert receipt.error is not None
+    raise receipt.error

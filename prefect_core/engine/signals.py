@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_core import loops, waiting
+from prefect_core.engine import cancels
 from prefect_core.engine.deadlines import forget_frame, may_interrupt
 from prefect_core.errors import TerminationSignal
 
@@ -131,6 +132,7 @@ def _begin() -> None:
         if before is signal.SIG_DFL or (number == signal.SIGINT and before not in (signal.SIG_IGN, None)):
             _before[number] = before
             signal.signal(number, handler)
+    cancels.begin_hearing()
 
 
 def _end() -> None:
@@ -139,6 +141,7 @@ def _end() -> None:
         if signal.getsignal(number) in (_on_interrupt, _on_terminate):
             signal.signal(number, before)
     _before.clear()
+    cancels.end_hearing()
     forget_frame()
 
 
@@ -237,6 +240,11 @@ def _is_in_sync_body(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def was_signalled() -> bool:
+    """Tell whether Ctrl-C or SIGTERM came since the first of the flows on the main thread began."""
+    return bool(_noted)
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -59,10 +59,16 @@ async def _arun_on_loop(call: FlowCall) -> State:
 
 def start_beside(call: FlowCall, taker: Dispatcher, variables: contextvars.Context) -> None:
     """Let a submitted flow run, on a thread or on the loop of the flow around it."""
+    call.taker = taker
     if call.flow.is_async:
         call.cancel = taker.spawn(_carry_out_async, call, taker)
     else:
-        _threads.submit(lambda: variables.run(_carry_out, call, taker))
+
+        def carry_out() -> Callable[[], None]:
+            return variables.run(_carry_out, call, taker)
+
+        call.thread_slot = partial(_threads.abandon, carry_out)
+        _threads.submit(carry_out)
 
 
 def _carry_out(call: FlowCall, taker: Dispatcher) -> Callable[[], None]:

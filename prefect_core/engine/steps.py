@@ -42,12 +42,13 @@ class Block:
 
 
 class Sleep:
-    """Let some seconds pass."""
+    """Let some seconds pass; fewer if the run is cancelled meanwhile, by the `scope` of its last attempt's payload."""
 
-    __slots__ = ("seconds",)
+    __slots__ = ("payload", "seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, payload: Payload | None = None) -> None:
         self.seconds = seconds
+        self.payload = payload
 
 
 class Wait:

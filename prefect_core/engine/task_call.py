@@ -19,7 +19,7 @@ from prefect_core.limits import limited
 from prefect_core.payload import Payload
 from prefect_core.results.rules import outermost
 from prefect_core.runs import FlowRun, TaskRun
-from prefect_core.state_kinds import CRASHED, PENDING, RUNNING, SCHEDULED
+from prefect_core.state_kinds import CANCELLING, CRASHED, PENDING, RUNNING, SCHEDULED, StateType
 from prefect_core.states import State
 from prefect_core.transactions import RunTransaction, enclosing
 
@@ -252,9 +252,9 @@ class TaskCall:
     def has_begun(self) -> bool:
         """Tell whether a body may be running; one that waits in its runner is taken back there."""
         kind = self.run.state.type
-        if kind is RUNNING or kind is SCHEDULED:
+        if kind is RUNNING or kind is SCHEDULED or kind is CANCELLING:
             # Scheduled: between two attempts.
-            return kind is RUNNING
+            return kind is not SCHEDULED
         payload = self.handed_over()
         return payload is not None and not self.runner.cancel(payload)
 
@@ -292,7 +292,7 @@ class TaskCall:
             return True
         return runner is not None and runner.end_within(payload, within_seconds)
 
-    def let_go(self, reason: str) -> None:
-        """Give up on a body that runs on: interrupt it where the runner can, and end its run Crashed."""
+    def let_go(self, reason: str, kind: StateType = CRASHED) -> None:
+        """Give up on a body that runs on: interrupt it where the runner can, and end its run, Crashed or in another `kind` of state."""
         self.end_body(0)
-        self.end(State(CRASHED, None, reason))
+        self.end(State(kind, None, reason))

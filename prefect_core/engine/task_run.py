@@ -8,12 +8,11 @@ Pending ─► (inputs) ─► Running ─► final              an input failed
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
-from prefect_core.context import TaskRunContext
-from prefect_core.engine import deadlines, portal, slots, transitions
+from prefect_core.engine import cancels, deadlines, portal, slots, transitions
 from prefect_core.engine.caching import Caching
+from prefect_core.engine.cancelled_states import state_instead
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.isolation import isolate
@@ -27,12 +26,8 @@ from prefect_core.errors import PrefectException, RunnerError, SerializationErro
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue
-from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING, RUNNING
+from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, PENDING, RUNNING
 from prefect_core.states import AwaitingRetry, State
-
-if TYPE_CHECKING:
-    from prefect_core.tasks import Task
-
 
 _MOST_UNREADY = 5
 
@@ -66,9 +61,9 @@ def task_life(call: TaskCall) -> Life[State]:
 
 def _end(call: TaskCall) -> Life[bool]:
     """Bring a run whose inputs are there to its end; False if it was over already, in an earlier attempt or by somebody else."""
-    taker = call.parent.dispatcher if not call.is_submitted and isinstance(call.parent, TaskRunContext) else None
+    taker = call.parent.dispatcher if not call.is_submitted and call.parent is not None else None
     if taker is not None:
-        # The body that called it is one that the flow run may let go, and this run with it.
+        # The body that called it is one that the flow run may let go, and this run with it. It may also be cancelled alone.
         taker.enter(call)
     try:
         known = yield from _known(call)
@@ -77,7 +72,7 @@ def _end(call: TaskCall) -> Life[bool]:
         else:
             state = yield from (_attempts(call) if call.caching is None else _cached_or_new(call, call.caching))
     except transitions.RunIsOver:
-        return False
+        return call.run.state.type is CANCELLING and call.end(transitions.cancelled(call.run))
     except BaseException as error:
         _crash(call, error)
         return True
@@ -129,10 +124,8 @@ def _crash(call: TaskCall, error: BaseException) -> State:
     if isinstance(error, GeneratorExit):
         # The lifecycle was let go, not interrupted, and may be at any place of the program.
         raise error
-    if (
-        not call.end(State(CRASHED, None, transitions.crash_message(error), data=error))
-        and call.run.state.type is COMPLETED
-    ):
+    crashed = State(CRASHED, None, transitions.crash_message(error), data=error)
+    if not call.end(state_instead(call.context, error) or crashed) and call.run.state.type is COMPLETED:
         # Its value was being made durable; the run is over, but what struck it here is meant for whoever called it.
         raise error
     return call.run.state
@@ -175,7 +168,7 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
 
 def _attempts(call: TaskCall) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the final state."""
-    run, task = call.run, call.task
+    run = call.run
     unready = 0
     while True:
         if run.tags and (refused := (yield from slots.taking(call))) is not None:
@@ -193,9 +186,9 @@ def _attempts(call: TaskCall) -> Life[State]:
                 return state
             continue
         run.worker = receipt.worker
-        if run.state.type is not RUNNING and receipt.began:
+        if run.state.type is not RUNNING and receipt.began and run.state.type is not CANCELLING:
             call.begin(receipt.started_us)
-        state = _state_after(task, receipt)
+        state = _state_after(call, receipt)
         if isinstance(receipt.value, Reference):
             call.take_credit_for(receipt.value)
         call.has_returned = receipt.error is None
@@ -208,7 +201,7 @@ def _attempts(call: TaskCall) -> Life[State]:
             if delay is not None:
                 yield from _pause_before_retry(call, state, delay, payload)
                 continue
-        enter(run, state)
+        state = enter(run, state)
         if call.keeping is not None:
             yield from _settle(call, call.keeping, state, payload)
         return state
@@ -250,13 +243,14 @@ def _payload(call: TaskCall) -> Payload:
     return payload
 
 
-def _state_after(task: Task[Any, Any], receipt: Receipt) -> State:
-    if receipt.error is None:
+def _state_after(call: TaskCall, receipt: Receipt) -> State:
+    if receipt.error is None and call.run.state.type is not CANCELLING:
         value = receipt.value
         if type(value) in _PLAIN_RESULTS:
             return State(COMPLETED, data=value)
         return transitions.state_at_end(value)
-    return transitions.failure("Task run", "", receipt, task.timeout_seconds)
+    instead = state_instead(call.context, receipt.error, is_lost=receipt.lost)
+    return instead or transitions.failure("Task run", "", receipt, call.task.timeout_seconds)
 
 
 _PLAIN_RESULTS: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes, dict})
@@ -274,6 +268,8 @@ def _delay_after_crash(call: TaskCall, state: State) -> float | None:
 def _retry_delay(call: TaskCall, state: State, *, is_crash: bool) -> Life[float | None]:
     """Return the seconds to wait before the next attempt, or None if there is to be none."""
     task = call.task
+    if state.type is CANCELLED or cancels.has_come_for(call.context):
+        return None
     if is_crash and task.retries_on_crash is not None:
         return _delay_after_crash(call, state)
     if not task.retries:
@@ -331,7 +327,7 @@ def _pause_before_retry(call: TaskCall, state: State, delay: float, payload: Pay
     awaiting.timestamp_us = state.timestamp_us
     enter(run, awaiting)
     if delay:
-        yield Sleep(delay)
+        yield Sleep(delay, payload)
     if payload.over is not None:
         # The body of the attempt that timed out may still run; two bodies of one run never run at once.
         yield Wait([payload.over])

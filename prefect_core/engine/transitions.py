@@ -14,7 +14,17 @@ from prefect_core.errors import PrefectException, TerminationSignal, describe, s
 from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
 from prefect_core.runs import FlowRun, Run
-from prefect_core.state_kinds import CRASHED, FAILED, FINAL, PAUSED, PENDING, RUNNING, TRANSITIONS
+from prefect_core.state_kinds import (
+    CANCELLED,
+    CANCELLING,
+    CRASHED,
+    FAILED,
+    FINAL,
+    PAUSED,
+    PENDING,
+    RUNNING,
+    TRANSITIONS,
+)
 from prefect_core.states import State
 from prefect_core.stripes import Stripes
 
@@ -29,13 +39,19 @@ _ENDS = FINAL | {PAUSED}
 
 @crash_points_around("engine.state")
 def enter(run: Run, state: State) -> State:
-    """Move `run` to `state` and record it. Raises `RunIsOver` if the run has ended, whoever ended it."""
+    """Move `run` to `state` and record it; returns the state that it has then.
+
+    That is Cancelled for a run that is being cancelled and ended otherwise meanwhile. Raises `RunIsOver` if the run has ended, whoever
+    ended it, or is being cancelled and would go on.
+    """
     with _locks.of(run):
         before = run.state
         if state.type not in TRANSITIONS[before.type]:
-            if before.type in FINAL:
+            if before.type in FINAL or (before.type is CANCELLING and state.type not in FINAL):
                 raise RunIsOver
-            raise PrefectException(f"{run.name} can't go from {before} to {state}.")
+            if before.type is not CANCELLING:
+                raise PrefectException(f"{run.name} can't go from {before} to {state}.")
+            state = cancelled(run)
         if state.timestamp_us <= before.timestamp_us:
             # Two states of a run never share a moment, so that their order can be told from the history alone.
             state.timestamp_us = before.timestamp_us + 1
@@ -48,6 +64,11 @@ def enter(run: Run, state: State) -> State:
         run.state = state
         history.current().entered(run, state)
     return state
+
+
+def cancelled(run: Run, data: object = None) -> State:
+    """Return the state of a run that was cancelled; `data` is an exception that has to reach who called it."""
+    return State(CANCELLED, None, f"{'Flow' if isinstance(run, FlowRun) else 'Task'} run was cancelled.", data=data)
 
 
 def reopen(run: Run, state: State, instead_of: State) -> State:

@@ -66,11 +66,19 @@ class Leases(Protocol):
         """Have a lease expire so long from now; False if it was taken, or its process let go of it."""
         ...
 
-    def take_lease(self, seen: LeaseRow, taken_by: str) -> list[int] | None:
+    def process(self, number: int) -> ProcessIdentity | None:
+        """Return which process has or had a number; None if that is not known any more."""
+        ...
+
+    def cancel_left(self, run: int, message: str) -> bool:
+        """End a flow run that no process has any more, and what is open in it, Cancelled; False if it has ended, or a process has it."""
+        ...
+
+    def take_lease(self, seen: LeaseRow, taken_by: str, cancelled: int | None = None) -> list[int] | None:
         """End what a dead process left open, and answer what was asked of it; returns the runs that were ended.
 
-        Cancelling runs end Cancelled, others Crashed. Runs that are Paused by a process that let go stay so. None if somebody else was
-        first, or the lease is no longer as it was seen.
+        Cancelling runs, the flow run `cancelled` and those in it end Cancelled, others Crashed. Runs that are Paused by a process that let
+        go stay so. None if somebody else was first, or the lease is no longer as it was seen.
         """
         ...
 

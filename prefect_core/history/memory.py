@@ -16,6 +16,7 @@ from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
 from prefect_core.history.memory_control import MemoryControl
 from prefect_core.history.memory_lost import course_of, ended_row, is_open, lost_state
 from prefect_core.history.memory_owed import MemoryEndings
+from prefect_core.history.requests import LOST
 from prefect_core.history.rows import (
     AttemptRow,
     FlowRow,
@@ -46,7 +47,7 @@ class MemoryStore(MemoryEndings):
         self._children: dict[int, int] = {}
         self._openings = 0
         self._losses: dict[int, int] = {}
-        self._control = MemoryControl(self._end_process, self._lock)
+        self._control = MemoryControl(self._end_process, self._end_tree, self._lock)
 
     def next_key(self) -> int:
         with self._lock:
@@ -193,14 +194,26 @@ class MemoryStore(MemoryEndings):
     def _open_roots(self) -> list[int]:
         return [row.key for row in self.flow_runs(RunFilter(root_only=True)) if StateType(row.state_type) not in FINAL]
 
-    def _end_process(self, number: int, keeps_paused: bool) -> list[int]:
+    def _end_process(self, number: int, keeps_paused: bool, cancelled: int | None) -> list[int]:
         with self._lock:
+            inside = self._end_tree(cancelled, LOST) if cancelled is not None else []
             rows: list[FlowRunRow | TaskRunRow] = [*self.flow_runs(), *self.task_runs()]
             its_runs = [row for row in rows if row.process == number and is_open(row)]
             ended = [row for row in its_runs if not (keeps_paused and row.state_type == PAUSED.value)]
-            for row in ended:
-                state = lost_state(row, self.states(row.key)[-1])
-                if isinstance(row, FlowRunRow):
+            return sorted([*inside, *self._end(ended, LOST, are_cancelled=False)])
+
+    def _end_tree(self, root: int, message: str) -> list[int]:
+        with self._lock:
+            tree = self._tree(root)
+            flow_runs = [row for row in self.flow_runs() if row.key in tree and is_open(row)]
+            task_runs = [row for row in self.task_runs() if row.flow_run in tree and is_open(row)]
+            return self._end([*flow_runs, *task_runs], message, are_cancelled=True)
+
+    def _end(self, rows: Sequence[FlowRunRow | TaskRunRow], message: str, *, are_cancelled: bool) -> list[int]:
+        with self._lock:
+            for row in rows:
+                state = lost_state(row, self.states(row.key)[-1], message, is_cancelled=are_cancelled)
+                if isinstance(row, FlowRunRow) and not are_cancelled:
                     state = self._named_loss(row, state)
                 self._states[row.key][state.seq] = state
                 if isinstance(row, FlowRunRow):
@@ -213,7 +226,7 @@ class MemoryStore(MemoryEndings):
                         self._attempts[row.key][attempt.attempt] = replace(
                             attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
                         )
-            return sorted(row.key for row in ended)
+            return sorted(row.key for row in rows)
 
     def _tree(self, key: int) -> set[int]:
         found, new = {key}, [key]

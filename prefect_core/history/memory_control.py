@@ -11,21 +11,28 @@ from typing import Any
 from prefect_core import clock, settings
 from prefect_core.errors import LeaseLost
 from prefect_core.history.leases import LeaseRow, Sight
-from prefect_core.history.process import monotonic_us, this_process
-from prefect_core.history.requests import LOST, OVER, RequestRow
+from prefect_core.history.process import ProcessIdentity, monotonic_us, this_process
+from prefect_core.history.requests import ENDED, LOST, OVER, RequestRow
 
-EndProcess = Callable[[int, bool], list[int]]
-"""Ends the open runs of a process of that number, those that are Paused unless they are to be kept (second argument); returns them."""
+EndProcess = Callable[[int, bool, int | None], list[int]]
+"""Ends the open runs of a process of that number, those that are Paused unless they are to be kept (second argument); returns them.
+
+A flow run that is named (third argument), and those in it, end Cancelled.
+"""
+EndTree = Callable[[int, str], list[int]]
+"""Ends the open runs of a flow run, Cancelled with a message; returns them."""
 
 
 class MemoryControl:
     """A `Control` in dictionaries. All its processes are this one, by one number for each time that the history was opened."""
 
-    def __init__(self, end_process: EndProcess, lock: AbstractContextManager[Any]) -> None:
+    def __init__(self, end_process: EndProcess, end_tree: EndTree, lock: AbstractContextManager[Any]) -> None:
         """`lock` is the store's, which may be taken again by who has it."""
         self._end_process = end_process
+        self._end_tree = end_tree
         self._lock = lock
         self._leases: dict[int, LeaseRow] = {}
+        self._numbers: set[int] = set()
         self._requests: dict[int, RequestRow] = {}
         self._keys = itertools.count(1)
         self._changes = 0
@@ -34,6 +41,7 @@ class MemoryControl:
         """Give a process its lease."""
         length_us = round(settings.current().lease_seconds * 1_000_000)
         with self._lock:
+            self._numbers.add(number)
             self._leases[number] = LeaseRow(number, this_process(), monotonic_us() + length_us, length_us)
 
     def check_lease(self, number: int) -> None:
@@ -74,14 +82,29 @@ class MemoryControl:
                 self._leases[number] = lease._replace(expires_us=monotonic_us() + length_us, length_us=length_us)
             return lease.taken_by is None
 
-    def take_lease(self, seen: LeaseRow, taken_by: str) -> list[int] | None:
+    def process(self, number: int) -> ProcessIdentity | None:
+        return this_process() if number in self._numbers else None
+
+    def cancel_left(self, run: int, message: str) -> bool:
+        with self._lock:
+            lease = self._leases.get(self.owner(run))
+            if lease is not None and lease.taken_by is None and lease.let_go_us is None:
+                return False
+            if run not in self._end_tree(run, message):
+                return False
+            for request in self.unanswered():
+                if request.run == run:
+                    self.answer(request.key, {OVER: ENDED})
+            return True
+
+    def take_lease(self, seen: LeaseRow, taken_by: str, cancelled: int | None = None) -> list[int] | None:
         with self._lock:
             lease = self._leases.get(seen.number)
             as_seen = (None, seen.expires_us, seen.let_go_us)
             if lease is None or (lease.taken_by, lease.expires_us, lease.let_go_us) != as_seen:
                 return None
             self._leases[seen.number] = lease._replace(taken_by=taken_by)
-            ended = self._end_process(seen.number, lease.let_go_us is not None)
+            ended = self._end_process(seen.number, lease.let_go_us is not None, cancelled)
             whom = {*ended, seen.number << 32}
             for request in self.unanswered():
                 if request.run in whom:

@@ -16,11 +16,13 @@ def is_open(row: FlowRunRow | TaskRunRow) -> bool:
     return StateType(row.state_type) not in FINAL and row.state_name != "NotReady"
 
 
-def lost_state(row: FlowRunRow | TaskRunRow, last: StateRow) -> StateRow:
+def lost_state(
+    row: FlowRunRow | TaskRunRow, last: StateRow, message: str = LOST, *, is_cancelled: bool = False
+) -> StateRow:
     """Return the state that ends an open run."""
-    kind = CANCELLED if row.state_type == CANCELLING.value else CRASHED
+    kind = CANCELLED if is_cancelled or row.state_type == CANCELLING.value else CRASHED
     at_us = max(clock.now_us(), last.timestamp_us + 1)
-    return StateRow(row.key, last.seq + 1, last.attempt, kind.value, DEFAULT_NAMES[kind], LOST, at_us, None)
+    return StateRow(row.key, last.seq + 1, last.attempt, kind.value, DEFAULT_NAMES[kind], message, at_us, None)
 
 
 def course_of(state: StateRow) -> dict[str, Any]:

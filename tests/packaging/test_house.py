@@ -29,6 +29,7 @@ MANY_PARAMETERS: dict[str, str] = {
 }
 LATE_OWN_IMPORTS: dict[str, str] = {
     "prefect_core/control/steward.py prefect_core.control.reaping": "a process that ends within a second never needs it",
+    "prefect_core/engine/asked.py prefect_core.engine.cancelling": "most processes never cancel anything",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.store": "loads sqlite3, at the first use of a history",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.writer": "as the store",
     "runners/prefect_runners/dask.py prefect_runners.dask_session": "loads Dask, at the first use of the runner",

@@ -95,7 +95,9 @@ def open_of_process(connection: sqlite3.Connection, number: int, *, keeps_paused
     return OpenRuns(*map(sorted, made))
 
 
-def end_lost(connection: sqlite3.Connection, runs: OpenRuns) -> None:
+def end_lost(
+    connection: sqlite3.Connection, runs: OpenRuns, message: str = LOST, *, are_cancelled: bool = False
+) -> None:
     """End open runs: Cancelled where that had been asked, or as the subflow run that one stands for, else Crashed.
 
     Their hooks are owed, and the loss of the process is counted for root flow runs.
@@ -108,11 +110,11 @@ def end_lost(connection: sqlite3.Connection, runs: OpenRuns) -> None:
             left.append(task_run)
         else:
             enter(connection, "task_run", task_run, end)
-    again = lost.count_losses(connection, runs.flow_runs)
+    again = {} if are_cancelled else lost.count_losses(connection, runs.flow_runs)
     for flow_run, times in again.items():
         enter(connection, "flow_run", flow_run, Move("CRASHED", KEEPS_CRASHING, left_alone_message(times), at_us))
     for table, keys in (("task_run", left), ("flow_run", [key for key in runs.flow_runs if key not in again])):
-        values = {"keys": json.dumps(keys), "message": LOST, "now": at_us}
+        values = {"keys": json.dumps(keys), "message": message, "now": at_us, "all": are_cancelled}
         for statement in _ENDS[table]:
             connection.execute(statement, values)
     lost.owe_hooks(connection, runs.flow_runs)
@@ -121,8 +123,8 @@ def end_lost(connection: sqlite3.Connection, runs: OpenRuns) -> None:
 _ENDS = {
     table: (
         f"""INSERT INTO state (run, seq, attempt, type, name, message, timestamp_us)
-            SELECT run, last + 1, attempt, iif(state_type = 'CANCELLING', 'CANCELLED', 'CRASHED'),
-                iif(state_type = 'CANCELLING', 'Cancelled', 'Crashed'), :message, max(:now, timestamp_us + 1)
+            SELECT run, last + 1, attempt, iif(:all OR state_type = 'CANCELLING', 'CANCELLED', 'CRASHED'),
+                iif(:all OR state_type = 'CANCELLING', 'Cancelled', 'Crashed'), :message, max(:now, timestamp_us + 1)
             FROM (SELECT run, max(seq) AS last, attempt, timestamp_us FROM state WHERE run IN {_THESE} GROUP BY run)
             JOIN {table} ON key = run""",
         f"""UPDATE {table} SET (state_type, state_name, state_message, state_us, ended_us) = (
@@ -180,10 +182,17 @@ def enter(connection: sqlite3.Connection, table: str, run: int, move: Move) -> N
         )
 
 
-def end_process(connection: sqlite3.Connection, number: int, *, keeps_paused: bool) -> list[int]:
-    """End what a process left open, and answer what was asked of it; returns the runs that were ended."""
+def end_process(
+    connection: sqlite3.Connection, number: int, *, keeps_paused: bool, cancelled: int | None = None
+) -> list[int]:
+    """End what a process left open, and answer what was asked of it; returns the runs that were ended.
+
+    `cancelled` is a flow run that ends Cancelled, with those in it.
+    """
     runs = open_of_process(connection, number, keeps_paused=keeps_paused)
-    end_lost(connection, runs)
+    if cancelled is not None:
+        end_lost(connection, open_in_tree(connection, cancelled), are_cancelled=True)
+    end_lost(connection, open_of_process(connection, number, keeps_paused=keeps_paused))
     ended = sorted([*runs.flow_runs, *runs.task_runs])
     answer_for(connection, [*ended, number << 32], LOST)
     return ended

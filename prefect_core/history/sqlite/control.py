@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import clock
 from prefect_core.history.leases import LeaseRow, Sight
 from prefect_core.history.process import ProcessIdentity, monotonic_us
-from prefect_core.history.requests import RequestRow
+from prefect_core.history.requests import ENDED, RequestRow
 from prefect_core.history.sqlite import closing
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.migrate import migrations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
 _CLOSE_SECONDS = 5.0
-_LEASES = """SELECT number, host, boot_id, pid, pid_started, pid_namespace, expires_us, length_us, let_go_us, taken_by,
+_PROCESS = "host, boot_id, pid, pid_started, pid_namespace"
+_LEASES = f"""SELECT number, {_PROCESS}, expires_us, length_us, let_go_us, taken_by,
     seen_by, seen_us, seen_expires_us FROM lease JOIN process ON number = lease.process"""
 _REQUESTS = "SELECT key, run, kind, detail, asked_by, asked_us, answered_us, answer FROM request"
 
@@ -76,7 +77,24 @@ class SqliteControl:
             ).fetchone()
             return taken is None
 
-    def take_lease(self, seen: LeaseRow, taken_by: str) -> list[int] | None:
+    def process(self, number: int) -> ProcessIdentity | None:
+        with self._reading.reading() as connection:
+            row = connection.execute(f"SELECT {_PROCESS} FROM process WHERE number = ?", (number,)).fetchone()
+        return ProcessIdentity(*row) if row is not None else None
+
+    def cancel_left(self, run: int, message: str) -> bool:
+        with self._lock, self._transaction(100) as connection:
+            has_it = "SELECT 1 FROM lease WHERE process = ? AND taken_by IS NULL AND let_go_us IS NULL"
+            if connection.execute(has_it, (closing.owner(connection, run),)).fetchone() is not None:
+                return False
+            runs = closing.open_in_tree(connection, run)
+            if run not in runs.flow_runs:
+                return False
+            closing.end_lost(connection, runs, message, are_cancelled=True)
+            closing.answer_for(connection, [run], ENDED)
+            return True
+
+    def take_lease(self, seen: LeaseRow, taken_by: str, cancelled: int | None = None) -> list[int] | None:
         with self._lock, self._transaction(100) as connection:
             taken = connection.execute(
                 "UPDATE lease SET taken_by = ?, taken_us = ? WHERE process = ? AND taken_by IS NULL AND expires_us = ? AND let_go_us IS ?",
@@ -84,7 +102,8 @@ class SqliteControl:
             )
             if not taken.rowcount:
                 return None
-            return closing.end_process(connection, seen.number, keeps_paused=seen.let_go_us is not None)
+            keeps_paused = seen.let_go_us is not None
+            return closing.end_process(connection, seen.number, keeps_paused=keeps_paused, cancelled=cancelled)
 
     def note_sight(self, number: int, sight: Sight) -> None:
         with self._lock, self._transaction() as connection:

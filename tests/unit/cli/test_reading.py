@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from uuid import UUID
 
@@ -61,11 +62,12 @@ def test_a_flow_run_in_json_has_its_ids_times_and_state(call):
     row = by_name["shop-3"]
     assert list(row) == [
         "id", "name", "flow_name", "flow_version", "entrypoint", "task_runner", "parameters", "parent_flow_run_id",
-        "parent_task_run_id", "tags", "created", "started", "ended", "duration_seconds", "run_count", "state",
+        "parent_task_run_id", "infrastructure_pid", "tags", "created", "started", "ended", "duration_seconds", "run_count", "state",
     ]  # fmt: skip
     assert UUID(row["id"]).version == 7
     assert datetime.fromisoformat(row["created"]) < datetime.fromisoformat(row["ended"])
     assert row["parameters"] == {"n": 3}
+    assert row["infrastructure_pid"] == f"{os.uname().nodename}:{os.getpid()}"
     assert row["state"]["type"] == "COMPLETED"
     assert by_name["inner-of-2"]["parent_flow_run_id"] == row["id"]
     assert UUID(by_name["inner-of-2"]["parent_task_run_id"])
@@ -87,6 +89,7 @@ def test_inspecting_a_flow_run_shows_states_attempts_task_runs_and_subflows(call
     page = call("flow-run", "inspect", "shop-3").out
     assert "Flow run:    shop-3\n" in page
     assert "Task runs:   3 Completed\n" in page
+    assert f"Process:     {found['infrastructure_pid']}\n" in page
     assert "Parameters\n  n: 3\n" in page
     assert "Subflow runs\n" in page
     assert "inner-of-2" in page

@@ -1,0 +1,113 @@
+"""Runs that are cancelled by others than their owner, who is gone: the same in every store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_core import cancel_flow_run, cancelling, history
+from prefect_core.errors import NotCancellable
+from prefect_core.history.process import this_process
+from prefect_core.history.recorder import StoreRecorder
+from prefect_core.history.requests import ENDED, LOST, OVER
+from prefect_core.history.store import HistoryStore
+from prefect_core.state_kinds import CANCELLING, COMPLETED, PAUSED, RUNNING
+from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
+from tests.contract.test_history_control import KINDS, lease_of, states_of
+
+MESSAGE = "Suspended flow run has no infrastructure to terminate."
+
+
+@pytest.fixture(params=sorted(KINDS))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryStore]:
+    made = KINDS[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def recorder(store: HistoryStore) -> Iterator[StoreRecorder]:
+    made = StoreRecorder(store)
+    yield made
+    made.close()
+
+
+def test_the_process_of_a_number_is_known_for_as_long_as_its_runs(store: HistoryStore, recorder: StoreRecorder) -> None:
+    assert store.control().process(recorder.process) == this_process()
+    assert store.control().process(recorder.process + 1) is None
+    go_through(recorder, begin_flow_run(recorder), [RUNNING, COMPLETED])
+    recorder.close()
+    assert store.control().process(recorder.process) == this_process()
+
+
+def test_a_suspended_run_is_cancelled_by_who_asks(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run, other = begin_flow_run(recorder), begin_flow_run(recorder, "late-newt")
+    inside = begin_task_run(recorder, run)
+    for one in (run, other):
+        go_through(recorder, one, [RUNNING, PAUSED])
+    recorder.close()
+    request = store.control().ask(run.key, "cancel", {}, "ada")
+    assert store.control().cancel_left(run.key, MESSAGE)
+    assert not store.control().cancel_left(run.key, MESSAGE)
+    row = store.flow_run(run.key)
+    assert (row.state_name, row.state_message) == ("Cancelled", MESSAGE)
+    assert row.ended_us == row.state_us
+    assert states_of(store, run.key) == ["Pending", "Running", "Paused", "Cancelled"]
+    assert store.task_run(inside.key).state_name == "Cancelled"
+    assert store.flow_run(other.key).state_name == "Paused"
+    answered = store.control().request(request.key)
+    assert answered is not None
+    assert answered.answer == {OVER: ENDED}
+
+
+def test_a_run_that_a_process_has_is_left_to_that(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run = begin_flow_run(recorder)
+    go_through(recorder, run, [RUNNING, PAUSED])
+    recorder.flush()
+    assert not store.control().cancel_left(run.key, MESSAGE)
+    assert store.flow_run(run.key).state_name == "Paused"
+
+
+def test_who_kills_an_owner_ends_one_run_cancelled_and_the_others_crashed(
+    store: HistoryStore, recorder: StoreRecorder
+) -> None:
+    run, other = begin_flow_run(recorder), begin_flow_run(recorder, "late-newt")
+    inside = begin_task_run(recorder, run)
+    enter(recorder, run, RUNNING)
+    enter(recorder, other, RUNNING)
+    recorder.flush()
+    ended = store.control().take_lease(lease_of(store, recorder), "ada", run.key)
+    assert ended is not None
+    assert other.key in ended
+    assert [store.flow_run(one.key).state_name for one in (run, other)] == ["Cancelled", "Crashed"]
+    assert store.task_run(inside.key).state_name == "Cancelled"
+    assert store.flow_run(run.key).state_message == LOST
+
+
+def test_cancelling_a_suspended_run_needs_no_process(store: HistoryStore) -> None:
+    recorder = StoreRecorder(store)
+    before = history.install(recorder)
+    try:
+        run = begin_flow_run(recorder)
+        go_through(recorder, run, [RUNNING, PAUSED])
+        recorder.flush()
+        # As its process does when it ends with the run suspended.
+        store.let_go(has_open_runs=True)
+        state = cancel_flow_run(run.id)
+        assert (state.name, state.message) == ("Cancelled", MESSAGE)
+        assert store.flow_run(run.key).state_message == MESSAGE
+        with pytest.raises(NotCancellable, match="terminal state CANCELLED"):
+            cancelling.cancel_flow_run(run.id)
+    finally:
+        history.install(before)
+        recorder.close()
+
+
+def test_a_cancelling_run_whose_process_let_go_ends_cancelled(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run = begin_flow_run(recorder)
+    go_through(recorder, run, [RUNNING, CANCELLING])
+    recorder.close()
+    assert store.control().take_lease(lease_of(store, recorder), "ada") == [run.key]
+    assert store.flow_run(run.key).state_name == "Cancelled"
