@@ -67,8 +67,21 @@ OF_RESULTS: dict[str, tuple[str, ...]] = {
     "unheld": ("run", "names", "result"),
     "borrowed": ("result",),
     "verdict": ("run", "at_us", "verdict", "reason"),
+    "pause": (
+        "run",
+        "paused_us",
+        "key",
+        "is_suspended",
+        "until_us",
+        "form",
+        "left_us",
+        "resumed_us",
+        "resumed_by",
+        "input",
+        "is_forgotten",
+    ),
 }
-"""What is known of stored results, each kind with its columns."""
+"""What is known of stored results, and of pauses, each kind with its columns."""
 BEGUN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "created_us")
 """Columns of a task run without tags, name or parent task run of its own, that is Pending."""
 ENDED = ("key", "started_us", "ended_us", "worker")

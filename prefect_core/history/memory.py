@@ -14,7 +14,8 @@ from typing import TypeVar
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
 from prefect_core.history.memory_control import MemoryControl
-from prefect_core.history.memory_lost import course_of, ended_row, is_open, lost_state
+from prefect_core.history.memory_lost import course_of, ended_row, failed_state, is_open, lost_state
+from prefect_core.history.memory_pauses import MemoryPauses
 from prefect_core.history.memory_stored import MemoryStoredResults
 from prefect_core.history.rows import (
     AttemptRow,
@@ -46,7 +47,8 @@ class MemoryStore(MemoryStoredResults):
         self._children: dict[int, int] = {}
         self._openings = 0
         self._losses: dict[int, int] = {}
-        self._control = MemoryControl(self._end_process, self._lock)
+        pauses = MemoryPauses(self._of_results["pause"], self._fail, self._lock)
+        self._control = MemoryControl(self._end_process, self._lock, pauses)
 
     def next_key(self) -> int:
         with self._lock:
@@ -197,20 +199,37 @@ class MemoryStore(MemoryStoredResults):
         with self._lock:
             rows: list[FlowRunRow | TaskRunRow] = [*self.flow_runs(), *self.task_runs()]
             its_runs = [row for row in rows if row.process == number and is_open(row)]
-            ended = [row for row in its_runs if not (keeps_paused and row.state_type == PAUSED.value)]
+            ended = [
+                row
+                for row in its_runs
+                if row.state_type != PAUSED.value or not (keeps_paused or self._is_suspended(row.key))
+            ]
             for row in ended:
-                state = lost_state(row, self.states(row.key)[-1])
-                self._states[row.key][state.seq] = state
-                if isinstance(row, FlowRunRow):
-                    self._flow_runs[row.key] = replace(row, **course_of(state))
-                else:
-                    self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
-                for attempt in self.attempts(row.key):
-                    if attempt.ended_us is None:
-                        self._attempts[row.key][attempt.attempt] = replace(
-                            attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
-                        )
+                self._end(row, lost_state(row, self.states(row.key)[-1]))
             return sorted(row.key for row in ended)
+
+    def _is_suspended(self, run: int) -> bool:
+        return any(pause.is_suspended and pause.is_open for pause in self._control.pauses(run))
+
+    def _fail(self, run: int, message: str) -> bool:
+        """End a flow run that is Paused, Failed; False for any other."""
+        row = self._flow_runs.get(run)
+        if row is None or row.state_type != PAUSED.value:
+            return False
+        self._end(row, failed_state(self.states(run)[-1], message))
+        return True
+
+    def _end(self, row: FlowRunRow | TaskRunRow, state: StateRow) -> None:
+        self._states[row.key][state.seq] = state
+        if isinstance(row, FlowRunRow):
+            self._flow_runs[row.key] = replace(row, **course_of(state))
+        else:
+            self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
+        for attempt in self.attempts(row.key):
+            if attempt.ended_us is None:
+                self._attempts[row.key][attempt.attempt] = replace(
+                    attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
+                )
 
     def _tree(self, key: int) -> set[int]:
         found, new = {key}, [key]

@@ -16,7 +16,7 @@ from prefect_core.history.verdicts import DROPPED
 if TYPE_CHECKING:
     from prefect_core.history.housekeeping import IsGone
 
-KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2, "borrowed": 1}
+KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2, "borrowed": 1, "pause": 2}
 _RESULT = {table: OF_RESULTS[table].index("result") for table in ("kept", "cache", "unheld")}
 """The column with the result that a row refers to."""
 _CACHE_RUN = OF_RESULTS["cache"].index("run")
@@ -51,7 +51,7 @@ class MemoryHousekeeping:
                     self._drop_unless_referenced(before[_RESULT[table]])
 
     def _forget_of_results(self, runs: set[int]) -> None:
-        for table in ("identity", "kept", "unheld", "verdict"):
+        for table in ("identity", "kept", "unheld", "verdict", "pause"):
             for row in [row for row in self._of_results[table].values() if row[0] in runs]:
                 self._remove(table, row)
         for row in [row for row in self._of_results["cache"].values() if row[_CACHE_RUN] in runs]:

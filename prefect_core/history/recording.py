@@ -36,7 +36,7 @@ class Recorder(Protocol):
         ...
 
     def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Record what is known of stored results: tables of `batch.OF_RESULTS`, with a row each, all in one transaction."""
+        """Record what is known of stored results and pauses: tables of `batch.OF_RESULTS`, with a row each, all in one transaction."""
         ...
 
     def new_key(self) -> int:

@@ -42,6 +42,7 @@ _CHANGING = {
     "task_run": ("name", "tags", "inputs", "worker", *_COURSE),
     "attempt": ("ended_us", "state_type", "state_name", "worker"),
     **{table: OF_RESULTS[table][1:] for table in ("identity", "cache", "unheld")},
+    "pause": OF_RESULTS["pause"][2:],
 }
 _KEYS = {
     "flow_run": "key",
@@ -50,6 +51,7 @@ _KEYS = {
     "identity": "run",
     "cache": "key",
     "unheld": "run",
+    "pause": "run, paused_us",
 }
 
 # By what a call is known, and what was kept of it, stand in one row.
