@@ -6,7 +6,7 @@ the run as it was. Of several processes that try at once, one gets it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ from prefect_core.results.kept import KeptValue
 
 if TYPE_CHECKING:
     from prefect_core.history import HistoryStore
+    from prefect_core.history.stored import Reopened
 
 
 class Again(NamedTuple):
@@ -45,14 +46,18 @@ def find(name: str | int, *, force: bool = False) -> Again:
         reap(stored.control())
         row = stored.flow_run(name)
         stored.check_runnable(row.key, _is_gone_or_forced if force else is_gone)
-        if row.entrypoint is None:
-            raise NotRunnableAgain(
-                f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it "
-                "to the top level of a file."
-            )
-        flow = load_flow(row.entrypoint)
-        parameters = _parameters(stored, row)
-    return Again(row, flow, *_arguments(row, flow, parameters))
+        return load(stored, row)
+
+
+def load(stored: HistoryStore, row: FlowRunRow) -> Again:
+    """Load the flow of a run, and bring its parameters back. Raises `NotRunnableAgain`, or what loading the entry point raises."""
+    if row.entrypoint is None:
+        raise NotRunnableAgain(
+            f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it "
+            "to the top level of a file."
+        )
+    flow = load_flow(row.entrypoint)
+    return Again(row, flow, *_arguments(row, flow, _parameters(stored, row)))
 
 
 def _parameters(stored: HistoryStore, row: FlowRunRow) -> dict[str, Any]:
@@ -94,15 +99,29 @@ def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
 
     `force` is that of `find`. Raises `NotRunnableAgain`.
     """
+
+    def claim(store: HistoryStore, process: int) -> Reopened:
+        return store.reopen_run(again.row.key, process, this_user(), _is_gone_or_forced if force else is_gone)
+
+    with claimed(again, claim):
+        yield
+
+
+@contextmanager
+def claimed(again: Again, claim: Callable[[HistoryStore, int], Reopened]) -> Iterator[None]:
+    """Let the first flow that is called in the block go on with a run, with the tags that it had, once `claim` has got it.
+
+    `claim` is called with a history and the number of this process in it, and raises if another process has the run.
+    """
     recorder = history.current()
     stored = recorder.stored()
     # With a connection of its own: that of the recorder may be in the middle of a transaction.
     own = history.open_store()
     try:
-        claimed = own.reopen_run(again.row.key, recorder.process, this_user(), _is_gone_or_forced if force else is_gone)
+        got = claim(own, recorder.process)
     finally:
         own.close()
-    run = flow_run_of(claimed.run, None, claimed.attempts)
+    run = flow_run_of(got.run, None, got.attempts)
     before, now = run.flow_version, again.flow.version
     if before is not None and before != now:
         logs.engine_line(
@@ -111,7 +130,7 @@ def reopened(again: Again, *, force: bool = False) -> Iterator[None]:
             f"Flow {run.flow_name!r} has changed since {run.name!r} began (version {before}, now {now}); results that are taken over were "
             "made by the earlier one.",
         )
-    with tags(*claimed.run.tags), reopening(run, Ledger(again.row.key, stored)):
+    with tags(*got.run.tags), reopening(run, Ledger(again.row.key, stored)):
         yield
 
 

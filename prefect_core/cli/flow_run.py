@@ -21,9 +21,9 @@ from prefect_core.state_kinds import FINAL, StateType
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@click.group("flow-run", cls=Group, late={"retry": "retry:retry"})
+@click.group("flow-run", cls=Group, late={"retry": "retry:retry", "pause": "pausing:pause", "resume": "resuming:resume"})
 def flow_run() -> None:
-    """List, inspect and delete flow runs, read their logs, and run them again.
+    """List, inspect and delete flow runs, read their logs, pause and resume them, and run them again.
 
     RUN is an id, the unique start of one, or a name (the newest run of that name).
     """

@@ -10,7 +10,7 @@ NAME = "prefect-core"
 
 COMMANDS = {
     "run": ("run:run", "Run a flow."),
-    "flow-run": ("flow_run:flow_run", "List, inspect, retry and delete flow runs, and read their logs."),
+    "flow-run": ("flow_run:flow_run", "List, inspect, pause, resume, retry and delete flow runs, and read their logs."),
     "task-run": ("task_run:task_run", "List and inspect task runs, and explain why they ran."),
     "flow": ("flow:flow", "List the flows that ran."),
     "results": ("results:results", "List stored results, and drop those that are no longer wanted."),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, endless_waits, logs
 from prefect_core.engine import deadlines, portal, timers, trampoline
+from prefect_core.engine.gates import Held, closed_gate
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
-from prefect_core.errors import describe
+from prefect_core.errors import FlowPauseTimeout, Pause, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.state_kinds import CRASHED
 from prefect_core.states import State
@@ -125,14 +126,12 @@ class Flight:
             runner = call.runner = self._dispatcher.runner_for(call.task)
             if payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
-            bundle = call.bundle
-            if not runner.takes_chunks or payload.attempt > 1 or payload.resources or call.has_natives:
+            if runner.shares_memory:
+                # The body itself looks at the gate.
                 runner.submit(payload, done)
-            elif bundle is not None:
-                bundle.add(runner, payload, done)
             else:
-                dispatcher = self._dispatcher
-                dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog)
+                call.give_back = done
+                self._send(payload, done)
         except Exception as error:
             done(Receipt.of_unbegun(error))
         else:
@@ -141,6 +140,27 @@ class Flight:
                 self._call.hurry()
             if endless_waits.blocked_loops:
                 endless_waits.look_again(runner.loop_needed(payload))
+
+    def _send(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        """Hand a payload to a runner whose bodies are elsewhere, unless the flow run was paused meanwhile."""
+        call, around = self._call, self._call.context.flow_context
+        runner, bundle = call.runner, call.bundle
+        beginning = around.beginning if around is not None else []
+        beginning.append(None)
+        try:
+            if around is not None and around.gate is not None and closed_gate(around) is not None:
+                raise Held
+            if not runner.takes_chunks or payload.attempt > 1 or payload.resources or call.has_natives:
+                runner.submit(payload, done)
+            elif bundle is not None:
+                bundle.add(runner, payload, done)
+            else:
+                dispatcher = self._dispatcher
+                dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog)
+        except (Held, Pause, FlowPauseTimeout):
+            done(Receipt(error=Held()))
+        finally:
+            beginning.pop()
 
     def _time(self, payload: Payload) -> Any:
         """Watch the payload's deadline from outside, once its body begins on a thread that nothing can interrupt."""

@@ -11,21 +11,31 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, context, history, logs
-from prefect_core.context import TaskRunContext
+from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
+from prefect_core.engine.gates import closed_gate, is_held
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
-from prefect_core.errors import PrefectException, RunnerError, SerializationError, UpstreamTaskError, describe, shown
+from prefect_core.errors import (
+    FlowPauseTimeout,
+    Pause,
+    PrefectException,
+    RunnerError,
+    SerializationError,
+    UpstreamTaskError,
+    describe,
+    shown,
+)
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue
-from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PENDING, RUNNING
+from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, FAILED, PENDING, RUNNING
 from prefect_core.states import AwaitingRetry, State
 
 if TYPE_CHECKING:
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _MOST_UNREADY = 5
+NOT_BEGUN = "The flow run was paused before this task run could start, and did not go on in this process."
 
 
 def task_life(call: TaskCall) -> Life[State]:
@@ -84,7 +95,7 @@ def _end(call: TaskCall) -> Life[bool]:
         return known is None
     finally:
         # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
-        call.payload = None
+        call.payload = call.give_back = None
         if taker is not None:
             taker.leave(call)
         if call.caching is not None:
@@ -173,10 +184,17 @@ def _attempts(call: TaskCall) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the final state."""
     run, task = call.run, call.task
     unready = 0
+    around = call.context.flow_context
     while True:
+        if around is not None and around.gate is not None:
+            yield from _await_gate(call, around)
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
+        if receipt.error is not None and is_held(receipt):
+            run.attempt -= 1
+            call.payload = None
+            continue
         if receipt.unready:
             run.attempt -= 1
             unready += 1
@@ -208,6 +226,18 @@ def _attempts(call: TaskCall) -> Life[State]:
         if call.caching is not None and isinstance(state.kept, KeptValue):
             yield from call.caching.settled(state.kept)
         return state
+
+
+def _await_gate(call: TaskCall, around: FlowRunContext) -> Life[None]:
+    """Wait while the flow run around is paused; ends a run that is not to begin at all."""
+    try:
+        while (gate := closed_gate(around)) is not None:
+            yield Wait([gate])
+            if call.run.state.is_final():
+                raise transitions.RunIsOver
+    except (Pause, FlowPauseTimeout) as refusal:
+        call.end(State(CANCELLED, None, NOT_BEGUN, data=refusal))
+        raise transitions.RunIsOver from None
 
 
 def _after_unready(call: TaskCall, times: int) -> Life[State | None]:

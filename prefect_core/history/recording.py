@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """Where the engine says what happened. Every call but `flush` and `close` returns at once, from any thread."""
 
+    @property
+    def owns_runs(self) -> bool:
+        """Whether the runs that it records are this process's, which hears what is asked of them."""
+        ...
+
     def created(self, run: Run) -> None:
         """Record a new run in its first state, and give it its key."""
         ...

@@ -83,6 +83,10 @@ def resume(
             (now_us, resumed_by, given, run, pause.paused_us),
         )
     _end_children(connection, run)
+    connection.execute(
+        "UPDATE attempt SET ended_us = ? WHERE run = ? AND ended_us IS NULL",
+        ((pause.left_us if pause is not None else None) or row.state_us, run),
+    )
     move = closing.Move(SCHEDULED.value, "Resuming", f"Resumed by {resumed_by}.", now_us)
     return reopen.give(connection, run, process, resumed_by, move)
 
