@@ -1,10 +1,10 @@
 """`RunInput`: what a paused flow run waits for. Loads pydantic, as only flows that pause for an input import it.
 
-    class Approval(RunInput):
-        approved: bool
-        remarks: str = ""
+class Approval(RunInput):
+    approved: bool
+    remarks: str = ""
 
-    approval = pause_flow_run(wait_for_input=Approval.with_initial_data(description="Go on?", remarks="none"))
+approval = pause_flow_run(wait_for_input=Approval.with_initial_data(description="Go on?", remarks="none"))
 """
 
 from __future__ import annotations

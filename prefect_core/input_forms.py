@@ -97,7 +97,8 @@ def check(form_text: str | None, given: str | None, form: Form | None = None) ->
     values = json.loads(given) if given is not None else {}
     if form is None:
         return json.dumps(_fitting(json.loads(form_text)["schema"], values))
-    return _validated(form.model, values).model_dump_json()
+    kept: str = _validated(form.model, values).model_dump_json()
+    return kept
 
 
 def _validated(model: Any, values: Mapping[str, Any]) -> Any:

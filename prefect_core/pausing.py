@@ -1,4 +1,4 @@
-"""`pause_flow_run`, `suspend_flow_run` and `resume_flow_run`. In the body of an `async def` flow each returns an awaitable, and only there."""
+"""`pause_flow_run`, `suspend_flow_run`, `resume_flow_run`. In the body of an `async def` flow each returns an awaitable, and only there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect_core import context, history, input_forms, moments, resuming
 from prefect_core.blocking import on_thread
-from prefect_core.context import FlowRunContext, TaskRunContext
+from prefect_core.context import FlowRunContext
 from prefect_core.control import asking
 from prefect_core.control.reaping import reap
 from prefect_core.engine.pausing import NOT_RUNNING, Wish, pause_of_body
@@ -40,8 +40,8 @@ def pause_flow_run(
     With `flow_run_id` another process is asked to, and has stopped to begin bodies when this returns. Without `reschedule` the run is held
     there at its next calls, and at its end; with it, it unwinds at the next call.
 
-    Raises `FlowPauseTimeout` when nobody resumed the run in time, `RuntimeError` for what can't be paused: no flow run at all, a task's body,
-    a run that is not running, and with `reschedule` a subflow run or one whose flow another process could not find.
+    Raises `FlowPauseTimeout` when nobody resumed the run in time, `RuntimeError` for what can't be paused: no flow run at all, a task's
+    body, a run that is not running, and with `reschedule` a subflow run or one whose flow another process could not find.
     """
     if timeout is not None and timeout < 0:
         raise ValueError(f"'timeout' must be a non-negative number, got {timeout!r}")
@@ -62,9 +62,7 @@ def suspend_flow_run(
     if timeout is not None and timeout < 0:
         raise ValueError(f"'timeout' must be a non-negative number, got {timeout!r}")
     if flow_run_id is not None:
-        return _pause_elsewhere(
-            flow_run_id, Wish(timeout, key, is_suspended=True, name="Suspended"), wait_for_input
-        )
+        return _pause_elsewhere(flow_run_id, Wish(timeout, key, is_suspended=True, name="Suspended"), wait_for_input)
     around = _flow_to("suspend", "suspended")
     form = input_forms.Form(wait_for_input) if wait_for_input is not None else None
     return _carried_out(around, Wish(timeout, key, form, is_suspended=True, is_of_body=True, name="Suspended"))
@@ -82,11 +80,11 @@ def resume_flow_run(flow_run_id: UUID | str, run_input: Any = None) -> Any:
 
 def _flow_to(verb: str, participle: str) -> FlowRunContext:
     around = context.current()
-    if isinstance(around, TaskRunContext):
+    if isinstance(around, FlowRunContext) and around.pausing is not None:
+        return around
+    if around is not None and not isinstance(around, FlowRunContext):
         raise RuntimeError(f"Cannot {verb} task runs.")
-    if around is None or around.pausing is None:
-        raise RuntimeError(f"Flow runs can only be {participle} from within a flow run.")
-    return around
+    raise RuntimeError(f"Flow runs can only be {participle} from within a flow run.")
 
 
 def _carried_out(around: FlowRunContext, wish: Wish) -> Any:

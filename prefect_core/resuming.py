@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 NOT_A_PAUSED_RUN = "Cannot resume a run that isn't paused!"
 TOO_LATE = "Flow run can no longer be resumed."
+_KINDS: dict[str, type[Exception]] = {"InvalidInput": input_forms.InvalidInput}
 _ROUND_SECONDS = 0.02
 _COMMAND = "from prefect_core.cli.resuming import serve; serve()"
 
@@ -153,8 +154,10 @@ def _in_new_process(order: Mapping[str, Any]) -> None:
     # Nobody waits for its end; so that it is no zombie until then.
     threading.Thread(target=process.wait, name="prefect_core-resumed", daemon=True).start()
     if not said:
-        raise NotRunnableAgain("The process that was to go on with the run ended before it had it; its errors stand above.")
+        raise NotRunnableAgain(
+            "The process that was to go on with the run ended before it had it; its errors stand above."
+        )
     told = json.loads(said)
     if told is not None:
-        kind = getattr(errors, told["type"], None) or getattr(input_forms, told["type"], PrefectException)
+        kind: type[Exception] = getattr(errors, told["type"], None) or _KINDS.get(told["type"], PrefectException)
         raise kind(told["text"])

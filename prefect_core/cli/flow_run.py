@@ -21,7 +21,9 @@ from prefect_core.state_kinds import FINAL, StateType
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@click.group("flow-run", cls=Group, late={"retry": "retry:retry", "pause": "pausing:pause", "resume": "resuming:resume"})
+@click.group(
+    "flow-run", cls=Group, late={"retry": "retry:retry", "pause": "pausing:pause", "resume": "resuming:resume"}
+)
 def flow_run() -> None:
     """List, inspect and delete flow runs, read their logs, pause and resume them, and run them again.
 

@@ -17,6 +17,7 @@ from prefect_core.cli.commands import Command
 from prefect_core.cli.execution import carry_out, exit_code_of, stdout_as_stderr
 from prefect_core.cli.progress import shown_progress
 from prefect_core.cli.run import replaced_runners, tell
+from prefect_core.errors import NotPausedError
 
 
 @click.command("resume", cls=Command)
@@ -49,7 +50,7 @@ def resume(run: str, given: tuple[str, ...], runners: tuple[str, ...], progress:
         found = resuming.Found(stored, run)
         if found.is_held:
             if not resuming.wake(stored, found, answer):
-                raise resuming.NotPausedError(resuming.NOT_A_PAUSED_RUN)
+                raise NotPausedError(resuming.NOT_A_PAUSED_RUN)
             output.say(f"{found.row.name} ({found.row.id}) goes on.")
             return 0
     resuming.await_left(found)

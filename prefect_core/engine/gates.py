@@ -15,7 +15,6 @@ from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
-    from prefect_core.payload import Receipt
 
 
 class Gate(Signal):
@@ -64,7 +63,7 @@ def closed_gate(around: FlowRunContext | None) -> Gate | None:
     if around is None:
         return None
     while True:
-        gate = around.gate
+        gate: Gate | None = around.gate
         if gate is None:
             return None
         if not gate.done():
@@ -79,16 +78,14 @@ def closed_gate(around: FlowRunContext | None) -> Gate | None:
 def _next_gate(around: FlowRunContext, opened: Gate) -> Gate | None:
     """Return what is closed behind a gate that has opened: that of the run itself, or that of the run around it."""
     outer = flow_around(around.parent)
-    own = around.pausing.gate if around.pausing is not None else None
-    for gate in (own, outer.gate if outer is not None else None):
+    behind: list[Gate | None] = [
+        around.pausing.gate if around.pausing is not None else None,
+        outer.gate if outer is not None else None,
+    ]
+    for gate in behind:
         if gate is not None and gate is not opened and (not gate.done() or gate.refusal is not None):
             return gate
     return None
-
-
-def is_held(receipt: Receipt) -> bool:
-    """Tell whether an attempt was not to begin."""
-    return type(receipt.error) is Held
 
 
 def open_anew(around: FlowRunContext) -> None:

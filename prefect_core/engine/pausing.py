@@ -142,7 +142,9 @@ class Pausing:
         elif call.run.entrypoint is None:
             reason = f"Cannot {verb} flows without a deployment."
         elif call.unheld and call.keeping is None:
-            reason = f"JSON can't hold its parameter {', '.join(call.unheld)}, and it is not stored (persist_result=True)."
+            reason = (
+                f"JSON can't hold its parameter {', '.join(call.unheld)}, and it is not stored (persist_result=True)."
+            )
         if reason is not None:
             raise Refused(reason)
 
@@ -171,7 +173,9 @@ class Pausing:
 
     def _enter_paused(self, opened: OpenPause, wish: Wish, key: str, message: str | None) -> None:
         call = self._call
-        state = Paused(wish.timeout_seconds, reschedule=wish.is_suspended, pause_key=key, name=wish.name, message=message)
+        state = Paused(
+            wish.timeout_seconds, reschedule=wish.is_suspended, pause_key=key, name=wish.name, message=message
+        )
         details = state.state_details
         if wish.form is not None:
             details.run_input_keyset = input_forms.keyset_of(wish.is_suspended, key)

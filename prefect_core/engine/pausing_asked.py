@@ -34,9 +34,7 @@ def _beside(work: Callable[[Pausing | None, Delivery], object], pausing: Pausing
     threading.Thread(target=_carry_out, args=(work, pausing, delivery), name="prefect_core-asked", daemon=True).start()
 
 
-def _carry_out(
-    work: Callable[[Pausing | None, Delivery], object], pausing: Pausing | None, delivery: Delivery
-) -> None:
+def _carry_out(work: Callable[[Pausing | None, Delivery], object], pausing: Pausing | None, delivery: Delivery) -> None:
     try:
         work(pausing, delivery)
     except HistoryError:

@@ -15,8 +15,9 @@ from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, portal, transitions
 from prefect_core.engine.caching import Caching
 from prefect_core.engine.closing import close_transaction
-from prefect_core.engine.gates import closed_gate, is_held
+from prefect_core.engine.gates import Held, closed_gate
 from prefect_core.engine.hooks import call_hooks, is_async
+from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
@@ -191,14 +192,10 @@ def _attempts(call: TaskCall) -> Life[State]:
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
-        if receipt.error is not None and is_held(receipt):
+        if receipt.unready or type(receipt.error) is Held:
             run.attempt -= 1
-            call.payload = None
-            continue
-        if receipt.unready:
-            run.attempt -= 1
-            unready += 1
-            state = yield from _after_unready(call, unready)
+            unready += receipt.unready
+            state = yield from _after_unready(call, receipt, unready)
             if state is not None:
                 return state
             continue
@@ -222,10 +219,14 @@ def _attempts(call: TaskCall) -> Life[State]:
                 continue
         enter(run, state)
         if call.keeping is not None:
-            yield from call.keeping.settled(state, payload.over)
-        if call.caching is not None and isinstance(state.kept, KeptValue):
-            yield from call.caching.settled(state.kept)
+            yield from _settled(call, call.keeping, state, payload)
         return state
+
+
+def _settled(call: TaskCall, keeping: Keeping, state: State, payload: Payload) -> Life[None]:
+    yield from keeping.settled(state, payload.over)
+    if call.caching is not None and isinstance(state.kept, KeptValue):
+        yield from call.caching.settled(state.kept)
 
 
 def _await_gate(call: TaskCall, around: FlowRunContext) -> Life[None]:
@@ -240,8 +241,12 @@ def _await_gate(call: TaskCall, around: FlowRunContext) -> Life[None]:
         raise transitions.RunIsOver from None
 
 
-def _after_unready(call: TaskCall, times: int) -> Life[State | None]:
+def _after_unready(call: TaskCall, receipt: Receipt, times: int) -> Life[State | None]:
     """Wait for the inputs of an attempt that could not begin; returns the state of a run that can't start."""
+    if not receipt.unready:
+        # A gate closed before it; that is waited for when it is made again.
+        call.payload = None
+        return None
     try:
         if times > _MOST_UNREADY:
             raise RunnerError(f"Its inputs are there, and its task runner could not have them, {times} times.")

@@ -87,9 +87,7 @@ def test_who_ends_with_open_runs_leaves_a_lease_that_says_so(store: HistoryStore
 def test_the_runs_of_a_dead_owner_are_ended(store: HistoryStore, recorder: StoreRecorder) -> None:
     flow_run = begin_flow_run(recorder)
     enter(recorder, flow_run, RUNNING)
-    done, running, pending, waiting, unready = [
-        begin_task_run(recorder, flow_run, "load", index) for index in range(5)
-    ]
+    done, running, pending, waiting, unready = [begin_task_run(recorder, flow_run, "load", index) for index in range(5)]
     go_through(recorder, done, [RUNNING, COMPLETED])
     enter(recorder, running, RUNNING)
     go_through(recorder, waiting, [RUNNING])

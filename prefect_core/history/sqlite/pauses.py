@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from prefect_core.history.sqlite.driver import sqlite3
 
 _PAUSES = f"SELECT {', '.join(OF_RESULTS['pause'])} FROM pause"
-_EXPIRED = f"""SELECT {", ".join(f"pause.{column}" for column in OF_RESULTS["pause"])} FROM pause JOIN flow_run ON flow_run.key = run WHERE is_suspended AND resumed_us IS NULL AND NOT is_forgotten
-    AND until_us <= ? AND state_type = '{PAUSED.value}'"""
+_OPEN_PAUSE = "is_suspended AND resumed_us IS NULL AND NOT is_forgotten"
+_EXPIRED = f"{_PAUSES} WHERE {_OPEN_PAUSE} AND until_us <= ? AND run IN (SELECT key FROM flow_run WHERE state_type = '{PAUSED.value}')"
 
 
 def pauses(connection: sqlite3.Connection, run: int) -> list[PauseRow]:
@@ -91,9 +91,7 @@ def resume(
     return reopen.give(connection, run, process, resumed_by, move)
 
 
-def _check(
-    connection: sqlite3.Connection, pause: PauseRow, is_gone: Callable[[ProcessIdentity], bool | None]
-) -> None:
+def _check(connection: sqlite3.Connection, pause: PauseRow, is_gone: Callable[[ProcessIdentity], bool | None]) -> None:
     if pause.is_suspended and pause.left_us is not None:
         return
     owner = reopen.owner(connection, pause.run)
