@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_core import clock, history, input_forms, logs
+from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import gates, timers, transitions
 from prefect_core.engine.gates import Gate
 from prefect_core.engine.taking_back import take_back
@@ -148,6 +149,7 @@ class Pausing:
         if reason is not None:
             raise Refused(reason)
 
+    @crash_points_around("pause.begin")
     def begin(self, wish: Wish, key: str, message: str | None = None) -> OpenPause:
         """Pause the run; it is durable when this returns. Raises `Refused`."""
         call, around = self._call, self._call.context
@@ -171,6 +173,7 @@ class Pausing:
         history.current().flush()
         return opened
 
+    @crash_points_around("pause.enter")
     def _enter_paused(self, opened: OpenPause, wish: Wish, key: str, message: str | None) -> None:
         call = self._call
         state = Paused(
@@ -233,6 +236,7 @@ class Pausing:
         finally:
             opened.gate.fire()
 
+    @crash_points_around("pause.go_on")
     def _go_on(self, opened: OpenPause, message: str | None) -> None:
         if opened.timer is not None:
             opened.timer.cancel()
@@ -262,6 +266,7 @@ class Pausing:
                 opened.gate.refusal = Pause("The flow run has ended.", state=opened.state)
                 opened.gate.fire()
 
+    @crash_points_around("pause.left")
     def left(self, state: State) -> None:
         """Note that all that began in a suspended run has ended, so that others may run it again; durable when this returns."""
         row = self._suspended

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prefect_core import clock
+from prefect_core.crash_points import crash_points_around
 from prefect_core.errors import FlowPauseTimeout, NotPausedError, NotRunnableAgain
 from prefect_core.history.batch import OF_RESULTS
 from prefect_core.history.pauses import NEVER_RESUMED, PauseRow
@@ -60,6 +61,7 @@ def _end_children(connection: sqlite3.Connection, run: int) -> None:
     closing.end_lost(connection, closing.OpenRuns([key for key in flow_runs if key != run], task_runs))
 
 
+@crash_points_around("pause.claim")
 def resume(
     connection: sqlite3.Connection,
     run: int,
