@@ -60,7 +60,9 @@ def summarize(archive: Path, month: int) -> Summary:
 def publish(out: Path, month: int, summary: Summary, approval: Approval) -> Path:
     """Write the ranking, the most punctual airline first."""
     ranked = sorted((mean, name, count) for name, (count, mean) in summary.items() if count >= approval.least_flights)
-    lines = [f"{place:3}. {name:30}{mean:7.2f} min, {count:,} flights" for place, (mean, name, count) in enumerate(ranked, 1)]
+    lines = [
+        f"{place:3}. {name:30}{mean:7.2f} min, {count:,} flights" for place, (mean, name, count) in enumerate(ranked, 1)
+    ]
     if approval.remarks:
         lines += ["", approval.remarks]
     out.mkdir(parents=True, exist_ok=True)

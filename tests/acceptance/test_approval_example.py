@@ -22,7 +22,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "approval.py"
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = f"import sys; from prefect_core.cli.main import main; sys.argv[1:] = {arguments!r}; main()"
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def as_json(folder: Path, *arguments: str) -> Any:

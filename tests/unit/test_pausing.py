@@ -121,7 +121,10 @@ def test_nobody_resumes_it_in_time(recorded: Recorded) -> None:
         pausing(timeout=0.01)
     [row] = recorded.flow_runs()
     assert recorded.states_of(row) == ["Pending", "Running", "Paused", "Running", "Failed"]
-    assert row.state_message == "Flow run encountered an exception: FlowPauseTimeout: Flow run was paused and never resumed."
+    assert (
+        row.state_message
+        == "Flow run encountered an exception: FlowPauseTimeout: Flow run was paused and never resumed."
+    )
 
 
 def test_a_flow_may_go_on_without_a_resume(recorded: Recorded) -> None:
@@ -162,9 +165,7 @@ def test_no_body_begins_between_pause_and_resume(recorded: Recorded) -> None:
         resume_flow_run(run)
         assert ended.get(timeout=LONG_SECONDS) == list(range(20))
     [row] = recorded.flow_runs()
-    paused_us, resumed_us = (
-        one.timestamp_us for one in recorded.store.states(row.key) if one.seq in {2, 3}
-    )
+    paused_us, resumed_us = (one.timestamp_us for one in recorded.store.states(row.key) if one.seq in {2, 3})
     starts = [one.started_us for one in recorded.task_runs("slow")]
     assert not [start for start in starts if start is not None and paused_us < start < resumed_us]
     assert all(len(states) == 3 for states in recorded.task_states("slow"))
@@ -299,7 +300,10 @@ def test_a_retry_in_the_process_pauses_again(recorded: Recorded) -> None:
         resume_flow_run(paused(recorded, "twice"))
         assert ended.get(timeout=LONG_SECONDS) == "second"
     rows = recorded.store.control().pauses(recorded.flow_runs()[0].key)
-    assert [(row.key, row.is_forgotten, row.resumed_us is not None) for row in rows] == [("once", 1, True), ("once", 0, True)]
+    assert [(row.key, row.is_forgotten, row.resumed_us is not None) for row in rows] == [
+        ("once", 1, True),
+        ("once", 0, True),
+    ]
 
 
 def test_a_key_fires_once(recorded: Recorded) -> None:
@@ -326,7 +330,11 @@ class Limits(BaseModel):
     [
         (Approval, {"approved": True}, Approval(approved=True)),
         (Approval, Approval(approved=False, remarks="no"), Approval(approved=False, remarks="no")),
-        (Approval.with_initial_data(remarks="as usual"), {"approved": True}, Approval(approved=True, remarks="as usual")),
+        (
+            Approval.with_initial_data(remarks="as usual"),
+            {"approved": True},
+            Approval(approved=True, remarks="as usual"),
+        ),
         (Limits, {"most": 3}, Limits(most=3)),
         (int, {"value": 3}, 3),
         (list[str], {"value": ["a"]}, ["a"]),
