@@ -194,12 +194,11 @@ class Pausing:
 
     def _stop_handing_over(self, around: FlowRunContext, gate: Gate) -> int:
         """Close the gate, and take back what has not begun; returns how many that did not work for."""
-        contexts = [around]
+        gates.close(around, gate)
+        # What is called meanwhile looks at the gate of the run around it by itself.
+        contexts = [around, *_inside(around)]
         for one in contexts:
             gates.close(one, gate)
-            # What is called meanwhile looks at the gate of the run around it by itself.
-            inner = one.dispatcher.inner_flows() if one.dispatcher is not None else []
-            contexts += inner
         until = time.monotonic() + _BEGINNING_SECONDS
         while any(one.beginning for one in contexts) and time.monotonic() < until:
             time.sleep(_ROUND_SECONDS)
@@ -208,8 +207,10 @@ class Pausing:
     def let_end(self, opened: OpenPause) -> None:
         """End, or unwind, all that comes to the gate of a run that is suspended."""
         refusal = opened.gate.refusal = Pause("The flow run is suspended.", state=opened.state)
-        assert refusal.state is not None
         opened.gate.fire()
+        for inner in _inside(self.context):
+            if inner.pausing is not None:
+                inner.pausing.abandon(refusal)
 
     def resume(self, given: str | None, resumed_by: str, tell: Callable[[], object]) -> None:
         """Let the run go on, with an answer (JSON), once that is durable and `tell` was called: the run may end at once.
@@ -256,14 +257,25 @@ class Pausing:
                 opened.gate.refusal = FlowPauseTimeout(NOT_RESUMED)
             opened.gate.fire()
 
-    def abandon(self) -> None:
-        """Let nobody wait any more: the run is about to end."""
+    def give_up(self, opened: OpenPause) -> None:
+        """Let the run go on without a resume."""
+        with self._lock:
+            if self._open is opened and not opened.gate.done():
+                try:
+                    self._go_on(opened, "The wait for a resume was interrupted.")
+                except transitions.RunIsOver:
+                    return
+                finally:
+                    opened.gate.fire()
+
+    def abandon(self, refusal: BaseException | None = None) -> None:
+        """Let nobody wait any more, since the run is about to end; who waits is ended by `refusal`."""
         with self._lock:
             opened, self._open = self._open, None
             if opened is not None and not opened.gate.done():
                 if opened.timer is not None:
                     opened.timer.cancel()
-                opened.gate.refusal = Pause("The flow run has ended.", state=opened.state)
+                opened.gate.refusal = refusal or Pause("The flow run has ended.", state=opened.state)
                 opened.gate.fire()
 
     @crash_points_around("pause.left")
@@ -277,6 +289,14 @@ class Pausing:
             row = PauseRow(self._call.run.key, state.timestamp_us, key or "returned", 1, until_us)
         history.current().noted([row._replace(left_us=clock.now_us()).noted()])
         history.current().flush()
+
+
+def _inside(around: FlowRunContext) -> list[FlowRunContext]:
+    """Return the flow runs that are under way inside of one, at any depth."""
+    found: list[FlowRunContext] = [around]
+    for one in found:
+        found += one.dispatcher.inner_flows() if one.dispatcher is not None else []
+    return found[1:]
 
 
 def pause_of_body(pausing: Pausing, wish: Wish) -> Moments[Any]:
@@ -303,8 +323,7 @@ def pause_of_body(pausing: Pausing, wish: Wish) -> Moments[Any]:
             pausing.check_suspendable(wish.verb)
             # What was submitted before belongs before the pause.
             yield around.dispatcher.idle()
-        logs.note(around, logs.INFO, _told(wish))
-        opened: OpenPause = yield Work(partial(pausing.begin, wish, key, problem))
+        opened = yield from _begun(pausing, wish, key, problem)
     except Refused as refusal:
         raise RuntimeError(f"Flow run cannot be {wish.participle}: {refusal}") from None
     if wish.is_suspended:
@@ -313,13 +332,32 @@ def pause_of_body(pausing: Pausing, wish: Wish) -> Moments[Any]:
     try:
         yield opened.gate
     except BaseException:
-        pausing.abandon()
+        # The body may go on, if it was a time limit of its own.
+        pausing.give_up(opened)
         raise
     if opened.has_expired:
         raise FlowPauseTimeout(NOT_RESUMED)
+    if opened.gate.refusal is not None:
+        raise opened.gate.refusal
     logs.note(around, logs.INFO, "Resuming flow run execution!")
     given = opened.row.input if opened.row is not None else None
     return wish.form.load(given) if wish.form is not None else None
+
+
+def _begun(pausing: Pausing, wish: Wish, key: str, message: str | None) -> Moments[OpenPause]:
+    """Pause the run once no other pause holds it. Raises `Refused`."""
+    around = pausing.context
+    while True:
+        while (gate := gates.closed_gate(around)) is not None:
+            yield gate
+        logs.note(around, logs.INFO, _told(wish))
+        try:
+            opened: OpenPause = yield Work(partial(pausing.begin, wish, key, message))
+        except Refused:
+            if gates.closed_gate(around) is None:
+                raise
+        else:
+            return opened
 
 
 def _told(wish: Wish) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from queue import Queue
 from typing import Any
 
@@ -51,7 +52,8 @@ def paused(recorded: Recorded, flow_name: str) -> str:
     deadline = time.monotonic() + LONG_SECONDS
     while time.monotonic() < deadline:
         rows = recorded.flow_runs(flow_name)
-        if rows and rows[-1].state_type == "PAUSED":
+        pauses = recorded.store.control().pauses(rows[-1].key) if rows else []
+        if rows and rows[-1].state_type == "PAUSED" and pauses and pauses[-1].is_open:
             return str(rows[-1].id)
         threading.Event().wait(0.005)
     raise AssertionError("nothing was paused")
@@ -113,7 +115,75 @@ def test_an_async_flow_that_is_cancelled_while_it_is_paused_crashes(recorded: Re
 
     anyio.run(main)
     [row] = recorded.flow_runs()
-    assert recorded.states_of(row) == ["Pending", "Running", "Paused", "Crashed"]
+    assert recorded.states_of(row) == ["Pending", "Running", "Paused", "Running", "Crashed"]
+
+
+def test_a_body_may_give_a_pause_up(recorded: Recorded) -> None:
+    @flow
+    async def impatient():
+        with anyio.move_on_after(0.01):
+            await pause_flow_run()
+        return add(1)
+
+    assert anyio.run(impatient) == 2
+
+
+def test_pauses_at_once_come_one_after_the_other(recorded: Recorded) -> None:
+    @flow
+    async def both():
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(pause_flow_run, key="a"))
+            group.start_soon(partial(pause_flow_run, key="b"))
+
+    with beside(lambda: anyio.run(both)) as ended:
+        keys = []
+        for _ in range(2):
+            run = paused(recorded, "both")
+            keys.append(recorded.store.control().pauses(recorded.flow_runs()[0].key)[-1].key)
+            resume_flow_run(run)
+        assert ended.get(timeout=LONG_SECONDS) is None
+    assert sorted(keys) == ["a", "b"]
+
+
+def test_a_body_that_comes_to_a_pause_while_it_is_held_pauses_after_that(recorded: Recorded) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    @flow
+    def twice():
+        inside.set()
+        assert go_on.wait(LONG_SECONDS)
+        return pause_flow_run(key="own", wait_for_input=int)
+
+    with beside(twice) as ended:
+        assert inside.wait(LONG_SECONDS)
+        [row] = recorded.flow_runs()
+        pause_flow_run(flow_run_id=row.id, key="theirs")
+        go_on.set()
+        resume_flow_run(row.id)
+        while recorded.store.control().pauses(row.key)[-1].key != "own":
+            paused(recorded, "twice")
+        resume_flow_run(row.id, {"value": 3})
+        assert ended.get(timeout=LONG_SECONDS) == 3
+
+
+def test_a_flow_that_waits_inside_a_suspended_one_is_cancelled(recorded: Recorded) -> None:
+    with beside(lambda: around_waiting(return_state=True)) as ended:
+        paused(recorded, "waiting-inside")
+        [row] = recorded.flow_runs("around-waiting")
+        pause_flow_run(flow_run_id=row.id, reschedule=True)
+        assert ended.get(timeout=LONG_SECONDS).name == "Paused"
+    [child] = recorded.flow_runs("waiting-inside")
+    assert recorded.states_of(child) == ["Pending", "Running", "Paused", "Cancelled"]
+
+
+@flow
+def waiting_inside():
+    pause_flow_run()
+
+
+@flow
+def around_waiting():
+    waiting_inside()
 
 
 def test_nobody_resumes_it_in_time(recorded: Recorded) -> None:
@@ -190,7 +260,8 @@ def test_a_run_that_others_pause_waits_at_its_next_call(recorded: Recorded, runn
         with pytest.raises(RuntimeError, match="Cannot pause flows that are not currently running"):
             pause_flow_run(flow_run_id=row.id)
         go_on.set()
-        threading.Event().wait(0.05)
+        while len(recorded.task_runs("add")) < 2:
+            threading.Event().wait(0.005)
         assert ended.empty()
         assert len([one for one in recorded.task_runs("add") if one.started_us]) == 1
         resume_flow_run(row.id)
@@ -254,7 +325,8 @@ def test_a_pause_of_a_flow_holds_the_flows_inside(recorded: Recorded) -> None:
         [row] = recorded.flow_runs("parent")
         pause_flow_run(flow_run_id=row.id)
         go_on.set()
-        threading.Event().wait(0.05)
+        while not recorded.task_runs("add"):
+            threading.Event().wait(0.005)
         assert ended.empty()
         assert recorded.task_runs("add")[0].started_us is None
         resume_flow_run(row.id)

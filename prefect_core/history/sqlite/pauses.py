@@ -75,6 +75,8 @@ def resume(
     now_us = clock.now_us()
     if row.state_type != PAUSED.value:
         raise NotPausedError("Cannot resume a run that isn't paused!")
+    if row.parent_flow_run is not None:
+        raise NotRunnableAgain(f"{row.name} was called in another flow run, and goes on when that one is resumed.")
     pause = next((one for one in reversed(pauses(connection, run)) if one.is_open), None)
     if pause is not None:
         _check(connection, pause, is_gone)
