@@ -6,13 +6,11 @@ pickled, by which answers are checked where it can be loaded. pydantic is loaded
 
 from __future__ import annotations
 
-import base64
 import json
 import pickle
 from typing import TYPE_CHECKING, Any
 
 from prefect_core.errors import PrefectException
-from prefect_core.pickling import dumps as pickled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +48,7 @@ class Form:
         if reference is None:
             return None
         try:
-            return cls(pickle.loads(base64.b64decode(reference)))
+            return cls(pickle.loads(bytes.fromhex(reference)))
         except Exception:
             # The module may be another one by now, or not be there: the schema is left.
             return None
@@ -62,12 +60,14 @@ class Form:
 
 
 def _reference_to(wanted: Any) -> str | None:
+    from prefect_core.pickling import dumps as pickled  # loads cloudpickle
+
     try:
         data = pickled(wanted)
     except Exception:
         # Whatever keeps a type from being pickled: its schema is left.
         return None
-    return base64.b64encode(data).decode() if len(data) <= _MOST_BYTES else None
+    return data.hex() if len(data) <= _MOST_BYTES else None
 
 
 def answer_text(given: Mapping[str, Any] | Any | None) -> str | None:

@@ -34,11 +34,16 @@ _BEGINNING_SECONDS = 5.0
 """How long it may take at most what is about to begin a body."""
 _ROUND_SECONDS = 0.0002
 NOT_RESUMED = "Flow run was paused and never resumed."
+IN_A_WORKER = "It runs in a worker process, which hears no resume. Pause the flow around it."
 NOT_RUNNING = "Cannot pause flows that are not currently running."
 
 
 class Refused(Exception):
     """A run can't be paused, for this reason."""
+
+
+class HeldAlready(Refused):
+    """Another pause of the run has yet to be resumed."""
 
 
 class Wish(NamedTuple):
@@ -156,9 +161,12 @@ class Pausing:
         opened = OpenPause(wish.form)
         opened.gate.is_awaited_by_body = wish.is_of_body
         with self._lock:
-            if call.run.state.type is not RUNNING or self._open is not None or self.is_suspended:
+            if self._open is not None:
+                raise HeldAlready(NOT_RUNNING)
+            if call.run.state.type is not RUNNING:
                 raise Refused(NOT_RUNNING)
             self._open = opened
+            gates.close(around, opened.gate)
         try:
             still = self._stop_handing_over(around, opened.gate)
             if still:
@@ -194,7 +202,6 @@ class Pausing:
 
     def _stop_handing_over(self, around: FlowRunContext, gate: Gate) -> int:
         """Close the gate, and take back what has not begun; returns how many that did not work for."""
-        gates.close(around, gate)
         # What is called meanwhile looks at the gate of the run around it by itself.
         contexts = [around, *_inside(around)]
         for one in contexts:
@@ -304,12 +311,10 @@ def pause_of_body(pausing: Pausing, wish: Wish) -> Moments[Any]:
 
     Raises `FlowPauseTimeout`, `RuntimeError` or, where the run is suspended, `Pause`.
     """
-    if not history.current().owns_runs:
-        raise RuntimeError(
-            f"Flow run cannot be {wish.participle}: it runs in a worker process, which hears no resume. Pause the flow around it."
-        )
-    key = wish.key or pausing.next_key()
     around = pausing.context
+    if not history.current().owns_runs:
+        raise RuntimeError(f"Flow run cannot be {wish.participle}: {IN_A_WORKER}")
+    key = wish.key or pausing.next_key()
     problem: str | None = None
     fired: PauseRow | None = yield Work(partial(pausing.fired, key))
     if fired is not None:
@@ -340,8 +345,7 @@ def pause_of_body(pausing: Pausing, wish: Wish) -> Moments[Any]:
     if opened.gate.refusal is not None:
         raise opened.gate.refusal
     logs.note(around, logs.INFO, "Resuming flow run execution!")
-    given = opened.row.input if opened.row is not None else None
-    return wish.form.load(given) if wish.form is not None else None
+    return wish.form.load(opened.row.input) if wish.form is not None and opened.row is not None else None
 
 
 def _begun(pausing: Pausing, wish: Wish, key: str, message: str | None) -> Moments[OpenPause]:
@@ -353,11 +357,9 @@ def _begun(pausing: Pausing, wish: Wish, key: str, message: str | None) -> Momen
         logs.note(around, logs.INFO, _told(wish))
         try:
             opened: OpenPause = yield Work(partial(pausing.begin, wish, key, message))
-        except Refused:
-            if gates.closed_gate(around) is None:
-                raise
-        else:
-            return opened
+        except HeldAlready:
+            continue
+        return opened
 
 
 def _told(wish: Wish) -> str:
