@@ -16,8 +16,10 @@ from prefect_core.state_kinds import FINAL, RUNNING, SCHEDULED
 if TYPE_CHECKING:
     from prefect_core.engine.dispatcher import Dispatcher
 
-_NEWS_SECONDS = 0.25
-"""How long it may take to hear of a body that has begun elsewhere."""
+_NEWS_SECONDS = 5.0
+"""How long it may take to hear of a body that a worker on this machine was just given: it begins at once."""
+_CLUSTER_NEWS_SECONDS = 0.25
+"""The same for a cluster's, whose engine may keep it for long."""
 _ROUND_SECONDS = 0.005
 
 
@@ -60,7 +62,11 @@ def _give_back(call: TaskCall, payload: Payload) -> None:
 
 
 def _still_to_begin(calls: list[TaskCall]) -> int:
-    until = time.monotonic() + _NEWS_SECONDS
-    while (calls := [call for call in calls if _is_away(call)]) and time.monotonic() < until:
+    began = time.monotonic()
+    while (calls := [call for call in calls if _is_away(call)]) and any(_is_awaited(call, began) for call in calls):
         time.sleep(_ROUND_SECONDS)
     return len(calls)
+
+
+def _is_awaited(call: TaskCall, since: float) -> bool:
+    return time.monotonic() - since < (_CLUSTER_NEWS_SECONDS if call.runner.holds_values else _NEWS_SECONDS)
