@@ -24,6 +24,7 @@ QUESTIONS = (
     "stored_arrays",
     "maps",
     "ray_tasks",
+    "pausing",
 )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from prefect_core.flows import Flow, flow
     from prefect_core.futures import PrefectFuture, as_completed, wait
     from prefect_core.logs import get_run_logger
+    from prefect_core.pausing import pause_flow_run, resume_flow_run, suspend_flow_run
     from prefect_core.states import State
     from prefect_core.tasks import Task, task
 
@@ -31,8 +32,11 @@ __all__ = [
     "flow",
     "get_run_logger",
     "opaque",
+    "pause_flow_run",
     "quote",
+    "resume_flow_run",
     "runtime",
+    "suspend_flow_run",
     "tags",
     "task",
     "unmapped",
@@ -54,7 +58,10 @@ _HOMES = {
     "flow": "flows",
     "get_run_logger": "logs",
     "opaque": "annotations",
+    "pause_flow_run": "pausing",
     "quote": "annotations",
+    "resume_flow_run": "pausing",
+    "suspend_flow_run": "pausing",
     "tags": "context",
     "task": "tasks",
     "unmapped": "annotations",

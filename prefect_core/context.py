@@ -28,18 +28,22 @@ class FlowRunContext:
     """What is known inside a flow's body.
 
     For the engine: `dispatcher` takes the tasks that it submits, `scope` says what becomes of their values (None: nothing), `ledger` knows
-    the calls of earlier attempts, and `transaction` is the one that the flow was called in.
+    the calls of earlier attempts, and `transaction` is the one that the flow was called in. `gate` is closed while the run is paused (None:
+    it never was), `beginning` has an item for each body that is about to begin, and `pausing` pauses the run.
     """
 
     __slots__ = (
+        "beginning",
         "depth",
         "dispatcher",
         "flow",
         "flow_run",
+        "gate",
         "ledger",
         "log_prints",
         "parameters",
         "parent",
+        "pausing",
         "scope",
         "transaction",
     )
@@ -57,6 +61,9 @@ class FlowRunContext:
         self.scope: Scope | None = None
         self.ledger: Any = None
         self.transaction: Any = None
+        self.gate: Any = None
+        self.beginning: list[None] = []
+        self.pausing: Any = None
 
     @property
     def run(self) -> FlowRun:

@@ -3,6 +3,7 @@
     PrefectException
     ├── CrashedRun, FailedRun, CancelledRun     a final state without an exception of its own
     ├── PausedRun(state), UnfinishedRun         the run has no result yet
+    ├── NotPausedError, FlowPauseTimeout        a run that is not to be resumed, or was not in time
     ├── MissingResult                           the result was not kept
     ├── UpstreamTaskError                       an input did not reach Completed
     ├── ParameterTypeError                      values that don't fit the annotations
@@ -21,7 +22,6 @@
     │   └── LeaseLost                           others took this process for dead: it may not write any more
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
-    ├── NotPausedError                          a flow run that can't be resumed, since it isn't paused
     ├── NotCancellable                          a run that has ended, or whose process does not answer
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
@@ -36,7 +36,7 @@
     ├── RemoteError                             stands in for an exception that could not leave its process
     ├── BlockingWaitError (RuntimeError)        a wait that could never return
     └── NestingTooDeep (RecursionError)         runs inside runs inside runs
-    Signals, which no `except Exception` stops: TerminationSignal (SystemExit)
+    Signals, which no `except Exception` stops: TerminationSignal (SystemExit), Pause(state)
 
 All of them survive pickling, since they cross processes. A user's own exception is never wrapped.
 """
@@ -71,6 +71,14 @@ class PausedRun(PrefectException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, {"state": self.state})
+
+
+class NotPausedError(PrefectException):
+    """A run that is to be resumed is not paused."""
+
+
+class FlowPauseTimeout(PrefectException):
+    """A paused run was not resumed in time."""
 
 
 class UnfinishedRun(PrefectException):
@@ -166,10 +174,6 @@ class ObjectNotFound(PrefectException):
 
 class NotRunnableAgain(PrefectException):
     """A flow run can't be run again: it completed, is paused, or may still be under way."""
-
-
-class NotPausedError(PrefectException):
-    """A flow run can't be resumed: it is not paused."""
 
 
 class NotCancellable(PrefectException):
@@ -278,6 +282,17 @@ class TerminationSignal(SystemExit):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TerminationSignal, (self.signal,)
+
+
+class Pause(BaseException):
+    """Ends a body in a flow run that is suspended; `state` is the flow run's."""
+
+    def __init__(self, *args: object, state: Any = None) -> None:
+        super().__init__(*args)
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, {"state": self.state})
 
 
 def _rebuild(kind: type[BaseException], args: tuple[object, ...], fields: dict[str, Any]) -> BaseException:

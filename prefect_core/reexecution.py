@@ -6,7 +6,7 @@ the run as it was. Of several processes that try at once, one gets it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,12 +49,16 @@ def find(name: str | int, *, force: bool = False) -> Again:
         reap(stored.control())
         row = stored.flow_run(name)
         stored.check_runnable(row.key, _is_gone_or_forced if force else is_gone)
-        reason = obstacle(stored, row)
-        if reason is not None or row.entrypoint is None:
-            raise NotRunnableAgain(reason)
-        flow = load_flow(row.entrypoint)
-        parameters = recorded_parameters(stored, row)
-    return Again(row, flow, *_arguments(row, flow, parameters))
+        return load(stored, row)
+
+
+def load(stored: HistoryStore, row: FlowRunRow) -> Again:
+    """Load the flow of a run, and bring its parameters back. Raises `NotRunnableAgain`, or what loading the entry point raises."""
+    reason = obstacle(stored, row)
+    if reason is not None or row.entrypoint is None:
+        raise NotRunnableAgain(reason)
+    flow = load_flow(row.entrypoint)
+    return Again(row, flow, *_arguments(row, flow, recorded_parameters(stored, row)))
 
 
 def refuse_unpaused(row: FlowRunRow) -> None:
@@ -119,20 +123,34 @@ def _arguments(row: FlowRunRow, flow: Flow[..., Any], parameters: dict[str, Any]
 
 @contextmanager
 def reopened(again: Again, *, force: bool = False, as_of_us: int | None = None) -> Iterator[None]:
-    """Claim the run for this process; the first flow that is called in the block goes on with it, with the tags that it had.
+    """Claim the run for this process, as `claimed` does.
 
-    Hooks of earlier states, of this run and those in it, that a lost process could not call are called first. `force` is that of `find`.
-    `as_of_us` is the moment of the state that the run must still be in. Raises `NotRunnableAgain`.
+    `force` is that of `find`. `as_of_us` is the moment of the state that the run must still be in. Raises `NotRunnableAgain`.
+    """
+
+    def claim(store: HistoryStore, process: int) -> Reopened:
+        gone = _is_gone_or_forced if force else is_gone
+        return store.reopen_run(again.row.key, process, this_user(), gone, as_of_us)
+
+    with claimed(again, claim):
+        yield
+
+
+@contextmanager
+def claimed(again: Again, claim: Callable[[HistoryStore, int], Reopened]) -> Iterator[None]:
+    """Let the first flow that is called in the block go on with a run, with the tags that it had, once `claim` has got it.
+
+    Hooks of earlier states, of this run and those in it, that a lost process could not call are called first. `claim` is called with a
+    history and the number of this process in it, and raises if another process has the run.
     """
     recorder = history.current()
     # With a connection of its own: that of the recorder may be in the middle of a transaction.
     own = history.open_store()
     try:
-        gone = _is_gone_or_forced if force else is_gone
-        claimed = own.reopen_run(again.row.key, recorder.process, this_user(), gone, as_of_us)
+        got = claim(own, recorder.process)
     finally:
         own.close()
-    with going_on(again, claimed):
+    with going_on(again, got):
         yield
 
 

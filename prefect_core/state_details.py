@@ -19,6 +19,7 @@ class StateDetails:
         "pause_key",
         "pause_reschedule",
         "pause_timeout",
+        "run_input_keyset",
         "scheduled_time",
         "task_run_id",
     )
@@ -33,6 +34,7 @@ class StateDetails:
         pause_reschedule: bool = False,
         pause_key: str | None = None,
         parent_task_run_id: UUID | None = None,
+        run_input_keyset: dict[str, str] | None = None,
     ) -> None:
         self.flow_run_id = flow_run_id
         self.task_run_id = task_run_id
@@ -42,6 +44,7 @@ class StateDetails:
         self.pause_reschedule = pause_reschedule
         self.pause_key = pause_key
         self.parent_task_run_id = parent_task_run_id
+        self.run_input_keyset = run_input_keyset
 
     def fields(self) -> dict[str, Any]:
         """Return the fields that are set."""

@@ -24,10 +24,15 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 @click.group(
     "flow-run",
     cls=Group,
-    late={"cancel": "cancelling:cancel_flow_run", "resume": "resume:resume", "retry": "retry:retry"},
+    late={
+        "cancel": "cancelling:cancel_flow_run",
+        "pause": "pausing:pause",
+        "resume": "resuming:resume",
+        "retry": "retry:retry",
+    },
 )
 def flow_run() -> None:
-    """List, inspect, cancel and delete flow runs, read their logs, and run them again.
+    """List, inspect, pause, cancel and delete flow runs, read their logs, and run them again.
 
     RUN is an id, the unique start of one, or a name (the newest run of that name).
     """

@@ -10,7 +10,7 @@ NAME = "prefect-core"
 
 COMMANDS = {
     "run": ("run:run", "Run a flow."),
-    "flow-run": ("flow_run:flow_run", "List, inspect, cancel, retry and delete flow runs, and read their logs."),
+    "flow-run": ("flow_run:flow_run", "List, inspect, pause, cancel, retry and delete flow runs, and read their logs."),
     "recover": ("recover:recover", "Do what lost processes left undone: call hooks, run crashed runs again."),
     "task-run": ("task_run:task_run", "List, inspect and cancel task runs, and explain why they ran."),
     "flow": ("flow:flow", "List the flows that ran."),

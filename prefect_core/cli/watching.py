@@ -35,6 +35,10 @@ class _Watched:
         self.close = recorder.close
 
     @property
+    def owns_runs(self) -> bool:
+        return self._recorder.owns_runs
+
+    @property
     def process(self) -> int:
         return self._recorder.process
 

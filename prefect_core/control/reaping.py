@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def reap(control: Control) -> list[int]:
-    """End the runs of every process that is known to have ended; returns those that were ended by this call.
+    """End the runs of every process that is known to have ended, and those that were suspended and not resumed in time.
+
+    Returns those that were ended by this call.
 
     Of several that look at once, one ends the runs of each process. Raises `HistoryError`.
     """
@@ -21,7 +23,7 @@ def reap(control: Control) -> list[int]:
     for lease in control.leases():
         if _has_ended(control, lease):
             ended += control.take_lease(lease, this_user()) or []
-    return ended
+    return ended + control.expire_pauses()
 
 
 def _has_ended(control: Control, lease: LeaseRow) -> bool:

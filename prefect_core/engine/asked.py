@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import history
 from prefect_core.control import steward
+from prefect_core.engine import pausing_asked
 
 if TYPE_CHECKING:
     from prefect_core.control.steward import Delivery
@@ -23,13 +24,13 @@ def _cancel(call: FlowCall, delivery: Delivery) -> None:
     deal_with(call, delivery)
 
 
-HANDLERS: dict[str, Handler] = {"cancel": _cancel}
+HANDLERS: dict[str, Handler] = {"cancel": _cancel, "pause": pausing_asked.pause, "resume": pausing_asked.resume}
 """Who deals with what, by the kind of request."""
 
 
 def hear(call: FlowCall) -> Callable[[], object]:
     """Deal with what is asked of a flow run that begins; returns what ends that."""
-    if not isinstance(history.current(), history.StoreRecorder):
+    if not history.current().owns_runs:
         # It runs in a worker, whose flow's process is asked.
         return bool
     return steward.watch(call.run.key, partial(_deal_with, call)).close

@@ -149,6 +149,8 @@ class WorkerRecorder:
             return None, next(iter(self.collectors.values()))
         return run, self.collector_of(run)
 
+    owns_runs = False
+
     # Results of runs inside an attempt are not stored, see `Dispatcher.keeps_results`; what else asks is of the process around.
 
     @property

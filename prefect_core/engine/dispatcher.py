@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import context, logs
+from prefect_core.context import FlowRunContext
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal, signals
 from prefect_core.engine.gathering import Gathering
@@ -62,6 +63,7 @@ class InnerCall(OpenCall, Protocol):
     """A call of a flow inside, submitted or direct, which has children of its own; or a direct one of a task in a task's body."""
 
     parent: RunContext | None
+    context: Any
 
     def cancel_unstarted(self, reason: str) -> None: ...
 
@@ -336,6 +338,14 @@ class Dispatcher:
                 elif call.payload is payload:
                     call.payload = None
         return begun
+
+    def open_calls(self) -> list[OpenCall]:
+        """Return the submitted calls that are not over."""
+        return list(self._open)
+
+    def inner_flows(self) -> list[FlowRunContext]:
+        """Return the contexts of the flow runs inside that are under way."""
+        return [one.context for one in list(self._inner) if isinstance(one.context, FlowRunContext)]
 
     def withdraw(self, call: OpenCall, reason: str) -> None:
         """Cancel a call if it has not begun."""

@@ -12,6 +12,7 @@ from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine import portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
+from prefect_core.engine.gates import about_to_begin, flow_around
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.kept_calls import default_scope, keeping_of_flow
@@ -214,7 +215,7 @@ class FlowCall:
 
     def _reopen(self, run: FlowRun) -> None:
         """Let a run of an earlier attempt that did not end well have another one."""
-        if run.state.type is not PENDING:
+        if run.state.type is not PENDING and run.state.type is not SCHEDULED:
             transitions.reopen(run, State(PENDING, message=f"Runs again: it had ended {run.state}."), run.state)
 
     def enter(self, state: State) -> State:
@@ -230,13 +231,14 @@ class FlowCall:
         return state
 
     def begin(self, started_us: int) -> None:
-        """Enter Running, just before the body runs."""
+        """Enter Running, just before the body runs. Raises `Held` if the flow run around is paused."""
         self.run.run_count += 1
         state = State(RUNNING)
         state.timestamp_us = max(started_us, state.timestamp_us)
         try:
-            self.enter(state)
-        except transitions.RunIsOver:
+            with about_to_begin(flow_around(self.parent)):
+                self.enter(state)
+        except BaseException:
             self.run.run_count -= 1
             raise
 

@@ -28,16 +28,18 @@ from prefect_core.engine.flow_call import CHILDREN_CANCELLED, CHILDREN_LET_GO, C
 from prefect_core.engine.hooks import call_hooks, call_hooks_now
 from prefect_core.engine.owing import are_claimed
 from prefect_core.engine.paths import identify_before_body
+from prefect_core.engine.pausing import Pausing
 from prefect_core.engine.remaking import fetched
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
-from prefect_core.errors import HistoryError, UpstreamTaskError, describe
+from prefect_core.engine.suspending import at_end, pass_gate, state_at_gate, wind_up_suspended
+from prefect_core.errors import HistoryError, Pause, UpstreamTaskError, describe
 from prefect_core.final_states import aggregate_counts
 from prefect_core.futures import PrefectFuture
 from prefect_core.parameters import as_json, check_size, unheld
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, PENDING
+from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, FAILED, PAUSED, PENDING
 from prefect_core.states import AwaitingRetry, State
 from prefect_core.task_runners import RunnerSpec, resolve_runner
 
@@ -159,6 +161,7 @@ def _restored(flow: Flow[Any, Any], encoded: dict[str, Any]) -> dict[str, Any]:
 
 def _heard(call: FlowCall) -> Life[State]:
     """Get ready and do all attempts, and hear meanwhile what others ask of the run."""
+    pausing = call.context.pausing = Pausing(call)
     end_hearing = hear(call)
     taker = call.parent.dispatcher if call.parent is not None else None
     if taker is not None:
@@ -171,8 +174,13 @@ def _heard(call: FlowCall) -> Life[State]:
         if call.parent is not None:
             identify_before_body(call.context)
         yield Block(_flush)
-        return (yield from _attempts(call))
+        state = yield from _attempts(call)
+        if state.type is PAUSED:
+            yield Block(partial(pausing.left, state))
+        return state
     finally:
+        call.context.pausing = None
+        pausing.abandon()
         if taker is not None:
             taker.leave(call)
         end_hearing()
@@ -182,8 +190,17 @@ def _attempts(call: FlowCall) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the last state."""
     run, flow = call.run, call.flow
     while True:
+        refused = yield from pass_gate(call)
+        if refused is not None:
+            return call.enter(refused)
         run.attempt += 1
         state = yield from _attempt(call)
+        if state.type is PENDING:
+            run.attempt -= 1
+            continue
+        if state is run.state:
+            # It was suspended, which is recorded.
+            return state
         if state.type is COMPLETED and call.keeping is not None:
             state = yield from call.keeping.keep(state)
         if state.type is not FAILED or call.tries > flow.retries or call.refusal is not None:
@@ -224,6 +241,8 @@ def _attempt(call: FlowCall) -> Life[State]:
         raise
     except BaseException as error:
         receipt = Receipt(error=error)
+    if around.gate is not None:
+        receipt = yield from at_end(call, receipt)
     if receipt.timed_out:
         dispatcher.refuse_late_body()
     else:
@@ -256,6 +275,8 @@ def _runner_of(call: FlowCall) -> Any:
 
 def _wind_up(call: FlowCall, dispatcher: Dispatcher, receipt: Receipt) -> Life[Receipt]:
     """See all children to their end. Returns the body's receipt, or that of an interrupt that came meanwhile."""
+    if isinstance(receipt.error, Pause):
+        return (yield from wind_up_suspended(dispatcher, receipt))
     if receipt.error is None:
         try:
             if dispatcher.has_streams:
@@ -333,6 +354,9 @@ def _state_of(call: FlowCall, receipt: Receipt, dispatcher: Dispatcher) -> State
     if cancelled is not None:
         return cancelled
     if receipt.error is not None:
+        suspended = state_at_gate(call, receipt.error)
+        if suspended is not None:
+            return suspended
         if not isinstance(receipt.error, Exception):
             message = transitions.crash_message(receipt.error)
             return State(CRASHED, None, message, data=receipt.error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefect_core import clock, loops, waiting
 from prefect_core.context import TaskRunContext
+from prefect_core.engine.gates import about_to_begin
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Payload, Receipt
 from prefect_core.waiting import Signal, block_until_done
@@ -92,7 +93,7 @@ class InProcess:
         assert isinstance(around, TaskRunContext)
         runner: TaskRunner = around.dispatcher.isolating()
         inner = _twin(payload)
-        with self._lock:
+        with about_to_begin(around.flow_context), self._lock:
             is_stopped = self._is_stopped
             if not is_stopped:
                 # Handed over under the lock, so that whoever ends it finds it there.

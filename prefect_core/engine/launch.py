@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, endless_waits, logs
 from prefect_core.engine import deadlines, isolation, late_bodies, portal, timers, trampoline
+from prefect_core.engine.gates import Held, about_to_begin
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
-from prefect_core.errors import describe
+from prefect_core.errors import FlowPauseTimeout, Pause, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.state_kinds import CRASHED
 from prefect_core.states import State
@@ -131,21 +132,12 @@ class Flight:
                 isolation.check_runner(payload, runner)
             elif payload.timeout_seconds and not payload.is_async and runner.shares_memory:
                 done = self._time(payload)
-            bundle = call.bundle
-            is_alone = (
-                payload.attempt > 1
-                or payload.isolated
-                or payload.resources
-                or call.slots is not None
-                or call.has_natives
-            )
-            if not runner.takes_chunks or is_alone:
+            if runner.shares_memory and payload.isolated is None:
+                # The body itself looks at the gate.
                 runner.submit(payload, done)
-            elif bundle is not None:
-                bundle.add(runner, payload, done)
             else:
-                dispatcher = self._dispatcher
-                dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog)
+                call.give_back = done
+                self._send(payload, done)
         except Exception as error:
             done(Receipt.of_unbegun(error))
         else:
@@ -154,6 +146,25 @@ class Flight:
                 self._call.hurry()
             if endless_waits.blocked_loops:
                 endless_waits.look_again(runner.loop_needed(payload))
+
+    def _send(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
+        """Hand a payload to a runner whose bodies are elsewhere, unless the flow run was paused meanwhile."""
+        call, around = self._call, self._call.context.flow_context
+        runner, bundle = call.runner, call.bundle
+        is_alone = (
+            payload.attempt > 1 or payload.isolated or payload.resources or call.slots is not None or call.has_natives
+        )
+        try:
+            with about_to_begin(around):
+                if not runner.takes_chunks or is_alone:
+                    runner.submit(payload, done)
+                elif bundle is not None:
+                    bundle.add(runner, payload, done)
+                else:
+                    dispatcher = self._dispatcher
+                    dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog)
+        except (Held, Pause, FlowPauseTimeout):
+            done(Receipt(error=Held()))
 
     def _time(self, payload: Payload) -> Any:
         """Watch the payload's deadline from outside, once its body begins on a thread that nothing can interrupt."""

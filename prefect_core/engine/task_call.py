@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import context, history, logs
 from prefect_core.context import RunContext, TaskRunContext
 from prefect_core.engine import transitions
 from prefect_core.engine.caching import Caching, caching_of
+from prefect_core.engine.gates import Held
 from prefect_core.engine.hooks import call_hooks_now
 from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.kept_calls import default_scope, keeping_of_task
@@ -16,7 +18,7 @@ from prefect_core.engine.transitions import enter
 from prefect_core.engine.upstreams import HeldInputs, Promised, held_inputs, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.limits import limited
-from prefect_core.payload import Payload
+from prefect_core.payload import Payload, Receipt
 from prefect_core.results.rules import outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import CANCELLING, CRASHED, PENDING, RUNNING, SCHEDULED, StateType
@@ -41,6 +43,7 @@ class TaskCall:
         "context",
         "crashes",
         "earlier_count",
+        "give_back",
         "has_returned",
         "held",
         "is_hurried",
@@ -80,6 +83,8 @@ class TaskCall:
         self.variables: Any = None
         self.runner: Any = None
         self.payload: Payload | None = None
+        self.give_back: Callable[[Receipt], object] | None = None
+        """What is called, in place of its runner, when a payload was taken back from that."""
         self.bundle: Bundle | None = None
         self.slots: TagSlots | None = None
         """What the attempt under way holds, or waits for, since its tags have a limit."""
@@ -219,8 +224,29 @@ class TaskCall:
         if keeping is not None and upstreams is not None and not keeping.knows_makings(upstreams.states()):
             self.held = None
 
+    @property
+    def begins_elsewhere(self) -> bool:
+        """Whether the body begins in another process, of which this one hears."""
+        return self.task.isolation is not None or (self.runner is not None and not self.runner.shares_memory)
+
     def begin(self, started_us: int) -> None:
-        """Enter Running, on the thread that runs the body, just before it."""
+        """Enter Running, on the thread that runs the body, just before it. Raises `Held` if the flow run around is paused."""
+        around = self.context.flow_context
+        if around is None or self.begins_elsewhere:
+            self._enter_running(started_us)
+        else:
+            around.beginning.append(None)
+            try:
+                gate = around.gate
+                if gate is not None and (not gate.done() or gate.refusal is not None):
+                    raise Held
+                self._enter_running(started_us)
+            finally:
+                around.beginning.pop()
+        if self.task.on_running_hooks:
+            call_hooks_now(self.task.on_running_hooks, self.task, self.run.state, self.context)
+
+    def _enter_running(self, started_us: int) -> None:
         run = self.run
         again = run.run_count > 0
         run.run_count += 1
@@ -231,8 +257,6 @@ class TaskCall:
         except transitions.RunIsOver:
             run.run_count -= 1
             raise
-        if self.task.on_running_hooks:
-            call_hooks_now(self.task.on_running_hooks, self.task, state, self.context)
 
     def end(self, state: State) -> bool:
         """Bring the run to `state` whatever its lifecycle is doing; False if it was over already."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from prefect_core import clock, context, history, logs
+from prefect_core.context import FlowRunContext
 from prefect_core.engine import cancels, deadlines, portal, slots, transitions
 from prefect_core.engine.caching import Caching
 from prefect_core.engine.cancelled_states import state_instead
 from prefect_core.engine.closing import close_transaction
+from prefect_core.engine.gates import Held, closed_gate
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.isolation import isolate
 from prefect_core.engine.keeping import Keeping
@@ -22,7 +24,16 @@ from prefect_core.engine.remaking import fetched, healed
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
-from prefect_core.errors import PrefectException, RunnerError, SerializationError, UpstreamTaskError, describe, shown
+from prefect_core.errors import (
+    FlowPauseTimeout,
+    Pause,
+    PrefectException,
+    RunnerError,
+    SerializationError,
+    UpstreamTaskError,
+    describe,
+    shown,
+)
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue
@@ -30,6 +41,7 @@ from prefect_core.state_kinds import CANCELLED, CANCELLING, COMPLETED, CRASHED, 
 from prefect_core.states import AwaitingRetry, State
 
 _MOST_UNREADY = 5
+NOT_BEGUN = "The flow run was paused before this task run could start, and did not go on in this process."
 
 
 def task_life(call: TaskCall) -> Life[State]:
@@ -83,7 +95,7 @@ def _end(call: TaskCall) -> Life[bool]:
         if call.slots is not None:
             slots.giving_back(call)
         # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
-        call.payload = None
+        call.payload = call.give_back = None
         if taker is not None:
             taker.leave(call)
         if call.caching is not None:
@@ -170,18 +182,20 @@ def _attempts(call: TaskCall) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the final state."""
     run = call.run
     unready = 0
+    around = call.context.flow_context
     while True:
-        if run.tags and (refused := (yield from slots.taking(call))) is not None:
+        must_wait = run.tags or (around is not None and around.gate is not None)
+        if must_wait and (refused := (yield from _await_leave(call))) is not None:
             return refused
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
         if call.slots is not None:
             slots.giving_back(call)
-        if receipt.unready:
+        if receipt.unready or type(receipt.error) is Held:
             run.attempt -= 1
-            unready += 1
-            state = yield from _after_unready(call, unready)
+            unready += receipt.unready
+            state = yield from _after_unready(call, receipt, unready)
             if state is not None:
                 return state
             continue
@@ -220,8 +234,32 @@ def _settle(call: TaskCall, keeping: Keeping, state: State, payload: Payload) ->
         yield from call.caching.settled(state.kept)
 
 
-def _after_unready(call: TaskCall, times: int) -> Life[State | None]:
+def _await_leave(call: TaskCall) -> Life[State | None]:
+    """Wait while the flow run around is paused, and for what the tags are limited to; returns the state of a run that is refused."""
+    around = call.context.flow_context
+    if around is not None and around.gate is not None:
+        yield from _await_gate(call, around)
+    return (yield from slots.taking(call)) if call.run.tags else None
+
+
+def _await_gate(call: TaskCall, around: FlowRunContext) -> Life[None]:
+    """Wait while the flow run around is paused; ends a run that is not to begin at all."""
+    try:
+        while (gate := closed_gate(around)) is not None:
+            yield Wait([gate])
+            if call.run.state.is_final():
+                raise transitions.RunIsOver
+    except (Pause, FlowPauseTimeout) as refusal:
+        call.end(State(CANCELLED, None, NOT_BEGUN, data=refusal))
+        raise transitions.RunIsOver from None
+
+
+def _after_unready(call: TaskCall, receipt: Receipt, times: int) -> Life[State | None]:
     """Wait for the inputs of an attempt that could not begin; returns the state of a run that can't start."""
+    if not receipt.unready:
+        # A gate closed before it; that is waited for when it is made again.
+        call.payload = None
+        return None
     try:
         if times > _MOST_UNREADY:
             raise RunnerError(f"Its inputs are there, and its task runner could not have them, {times} times.")

@@ -10,7 +10,7 @@ from prefect_core import history
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine.deadlines import DeadlinePassed
 from prefect_core.engine.signals import cause_of, is_cancellation
-from prefect_core.errors import PrefectException, TerminationSignal, describe, shown
+from prefect_core.errors import Pause, PrefectException, TerminationSignal, describe, shown
 from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
 from prefect_core.runs import FlowRun, Run
@@ -147,6 +147,8 @@ def failure(kind: str, separator: str, receipt: Receipt, timeout_seconds: float 
         return State(CRASHED, None, str(error), data=error)
     if isinstance(error, TimeoutError):
         return State(FAILED, "TimedOut", f"{kind} failed due to timeout: {shown(error)}", data=error)
+    if isinstance(error, Pause):
+        return State(CANCELLED, None, f"{kind} was ended early: the flow run around it was suspended.", data=error)
     if isinstance(error, Exception):
         return State(FAILED, None, f"{kind} encountered an exception{separator} {describe(error)}", data=error)
     return State(CRASHED, None, crash_message(error), data=error)

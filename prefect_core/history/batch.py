@@ -67,8 +67,21 @@ OF_RESULTS: dict[str, tuple[str, ...]] = {
     "unheld": ("run", "names", "result"),
     "borrowed": ("result",),
     "verdict": ("run", "at_us", "verdict", "reason"),
+    "pause": (
+        "run",
+        "paused_us",
+        "key",
+        "is_suspended",
+        "until_us",
+        "form",
+        "left_us",
+        "resumed_us",
+        "resumed_by",
+        "input",
+        "is_forgotten",
+    ),
 }
-"""What is known of stored results, each kind with its columns."""
+"""What is known of stored results, and of pauses, each kind with its columns."""
 OF_ENDS: dict[str, tuple[str, ...]] = {
     "ending": ("run", "hooks", "on_crash"),
     "owed": ("run", "at_us", "process"),

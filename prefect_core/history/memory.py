@@ -14,8 +14,9 @@ from typing import TypeVar
 from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
 from prefect_core.history.memory_control import MemoryControl
-from prefect_core.history.memory_lost import course_of, ended_row, is_open, lost_state
+from prefect_core.history.memory_lost import course_of, ended_row, failed_state, is_open, lost_state
 from prefect_core.history.memory_owed import MemoryEndings
+from prefect_core.history.memory_pauses import MemoryPauses
 from prefect_core.history.requests import LOST
 from prefect_core.history.rows import (
     AttemptRow,
@@ -47,7 +48,8 @@ class MemoryStore(MemoryEndings):
         self._children: dict[int, int] = {}
         self._openings = 0
         self._losses: dict[int, int] = {}
-        self._control = MemoryControl(self._end_process, self._end_tree, self._lock)
+        pauses = MemoryPauses(self._of_results["pause"], self._fail, self._lock)
+        self._control = MemoryControl(self._end_process, self._end_tree, self._lock, pauses)
 
     def next_key(self) -> int:
         with self._lock:
@@ -199,34 +201,50 @@ class MemoryStore(MemoryEndings):
             inside = self._end_tree(cancelled, LOST) if cancelled is not None else []
             rows: list[FlowRunRow | TaskRunRow] = [*self.flow_runs(), *self.task_runs()]
             its_runs = [row for row in rows if row.process == number and is_open(row)]
-            ended = [row for row in its_runs if not (keeps_paused and row.state_type == PAUSED.value)]
-            return sorted([*inside, *self._end(ended, LOST, are_cancelled=False)])
+            ended = [
+                row
+                for row in its_runs
+                if row.state_type != PAUSED.value or not (keeps_paused or self._is_suspended(row.key))
+            ]
+            return sorted([*inside, *self._end_lost(ended, LOST, are_cancelled=False)])
 
     def _end_tree(self, root: int, message: str) -> list[int]:
         with self._lock:
             tree = self._tree(root)
             flow_runs = [row for row in self.flow_runs() if row.key in tree and is_open(row)]
             task_runs = [row for row in self.task_runs() if row.flow_run in tree and is_open(row)]
-            return self._end([*flow_runs, *task_runs], message, are_cancelled=True)
+            return self._end_lost([*flow_runs, *task_runs], message, are_cancelled=True)
 
-    def _end(self, rows: Sequence[FlowRunRow | TaskRunRow], message: str, *, are_cancelled: bool) -> list[int]:
-        with self._lock:
-            for row in rows:
-                state = lost_state(row, self.states(row.key)[-1], message, is_cancelled=are_cancelled)
-                if isinstance(row, FlowRunRow) and not are_cancelled:
-                    state = self._named_loss(row, state)
-                self._states[row.key][state.seq] = state
-                if isinstance(row, FlowRunRow):
-                    self._flow_runs[row.key] = replace(row, **course_of(state))
-                    self._owe_hooks(state)
-                else:
-                    self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
-                for attempt in self.attempts(row.key):
-                    if attempt.ended_us is None:
-                        self._attempts[row.key][attempt.attempt] = replace(
-                            attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
-                        )
-            return sorted(row.key for row in rows)
+    def _end_lost(self, rows: Sequence[FlowRunRow | TaskRunRow], message: str, *, are_cancelled: bool) -> list[int]:
+        for row in rows:
+            state = lost_state(row, self.states(row.key)[-1], message, is_cancelled=are_cancelled)
+            if isinstance(row, FlowRunRow) and not are_cancelled:
+                state = self._named_loss(row, state)
+            self._end(row, state)
+        return sorted(row.key for row in rows)
+
+    def _is_suspended(self, run: int) -> bool:
+        return any(pause.is_suspended and pause.is_open for pause in self._control.pauses(run))
+
+    def _fail(self, run: int, message: str) -> bool:
+        """End a flow run that is Paused, Failed; False for any other."""
+        row = self._flow_runs.get(run)
+        if row is None or row.state_type != PAUSED.value:
+            return False
+        self._end(row, failed_state(self.states(run)[-1], message))
+        return True
+
+    def _end(self, row: FlowRunRow | TaskRunRow, state: StateRow) -> None:
+        self._states[row.key][state.seq] = state
+        if isinstance(row, FlowRunRow):
+            self._flow_runs[row.key] = replace(row, **course_of(state))
+        else:
+            self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
+        for attempt in self.attempts(row.key):
+            if attempt.ended_us is None:
+                self._attempts[row.key][attempt.attempt] = replace(
+                    attempt, ended_us=state.timestamp_us, state_type=state.type, state_name=state.name
+                )
 
     def _tree(self, key: int) -> set[int]:
         found, new = {key}, [key]

@@ -11,6 +11,7 @@ from typing import Any
 from prefect_core import clock, settings
 from prefect_core.errors import LeaseLost
 from prefect_core.history.leases import LeaseRow, Sight
+from prefect_core.history.memory_pauses import MemoryPauses
 from prefect_core.history.process import ProcessIdentity, monotonic_us, this_process
 from prefect_core.history.requests import ENDED, LOST, OVER, RequestRow
 
@@ -26,10 +27,15 @@ EndTree = Callable[[int, str], list[int]]
 class MemoryControl:
     """A `Control` in dictionaries. All its processes are this one, by one number for each time that the history was opened."""
 
-    def __init__(self, end_process: EndProcess, end_tree: EndTree, lock: AbstractContextManager[Any]) -> None:
+    def __init__(
+        self, end_process: EndProcess, end_tree: EndTree, lock: AbstractContextManager[Any], suspended: MemoryPauses
+    ) -> None:
         """`lock` is the store's, which may be taken again by who has it."""
         self._end_process = end_process
         self._end_tree = end_tree
+        self.pauses = suspended.pauses
+        self.expire_pauses = suspended.expire_pauses
+        self.resume_run = suspended.resume_run
         self._lock = lock
         self._leases: dict[int, LeaseRow] = {}
         self._numbers: set[int] = set()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prefect_core.history.housekeeping import IsGone
 
 KEY_COLUMNS = {"identity": 1, "result": 1, "kept": 1, "cache": 1, "unheld": 1, "verdict": 2, "borrowed": 1}
-KEY_COLUMNS |= {"ending": 1, "owed": 2, "called": 2}
+KEY_COLUMNS |= {"pause": 2, "ending": 1, "owed": 2, "called": 2}
 _RESULT = {table: OF_RESULTS[table].index("result") for table in ("kept", "cache", "unheld")}
 """The column with the result that a row refers to."""
 _CACHE_RUN = OF_RESULTS["cache"].index("run")
@@ -52,7 +52,7 @@ class MemoryHousekeeping:
                     self._drop_unless_referenced(before[_RESULT[table]])
 
     def _forget_of_results(self, runs: set[int]) -> None:
-        for table in ("identity", "kept", "unheld", "verdict", *OF_ENDS):
+        for table in ("identity", "kept", "unheld", "verdict", "pause", *OF_ENDS):
             for row in [row for row in self._of_results[table].values() if row[0] in runs]:
                 self._remove(table, row)
         for row in [row for row in self._of_results["cache"].values() if row[_CACHE_RUN] in runs]:

@@ -8,7 +8,7 @@ from prefect_core import clock
 from prefect_core.history.batch import TASK_RUN, Row
 from prefect_core.history.requests import LOST
 from prefect_core.history.rows import FlowRunRow, StateRow, TaskRunRow
-from prefect_core.state_kinds import CANCELLED, CANCELLING, CRASHED, DEFAULT_NAMES, FINAL, StateType
+from prefect_core.state_kinds import CANCELLED, CANCELLING, CRASHED, DEFAULT_NAMES, FAILED, FINAL, StateType
 
 
 def is_open(row: FlowRunRow | TaskRunRow) -> bool:
@@ -23,6 +23,12 @@ def lost_state(
     kind = CANCELLED if is_cancelled or row.state_type == CANCELLING.value else CRASHED
     at_us = max(clock.now_us(), last.timestamp_us + 1)
     return StateRow(row.key, last.seq + 1, last.attempt, kind.value, DEFAULT_NAMES[kind], message, at_us, None)
+
+
+def failed_state(last: StateRow, message: str) -> StateRow:
+    """Return the state that fails a run after its last one."""
+    at_us = max(clock.now_us(), last.timestamp_us + 1)
+    return StateRow(last.run, last.seq + 1, last.attempt, FAILED.value, DEFAULT_NAMES[FAILED], message, at_us, None)
 
 
 def course_of(state: StateRow) -> dict[str, Any]:

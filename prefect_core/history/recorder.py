@@ -78,6 +78,8 @@ class _Flush:
 class StoreRecorder:
     """A `Recorder` that writes to a store, which it owns."""
 
+    owns_runs = True
+
     def __init__(
         self,
         store: HistoryWriter,

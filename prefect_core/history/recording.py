@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """Where the engine says what happened. Every call but `flush` and `close` returns at once, from any thread."""
 
+    @property
+    def owns_runs(self) -> bool:
+        """Whether the runs that it records are this process's, which hears what is asked of them."""
+        ...
+
     def created(self, run: Run) -> None:
         """Record a new run in its first state, and give it its key."""
         ...
@@ -37,7 +42,7 @@ class Recorder(Protocol):
         ...
 
     def noted(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Record what is known of stored results, or of ends: tables of `batch.NOTED`, with a row each, all in one transaction."""
+        """Record what is known of results, pauses or ends: tables of `batch.NOTED`, with a row each, all in one transaction."""
         ...
 
     def new_key(self) -> int:

@@ -29,6 +29,8 @@ class Recorded(NamedTuple):
 class ListRecorder:
     """A `Recorder` in a list. `flush_error` is raised by the flushes that come while it is set."""
 
+    owns_runs = False
+
     def __init__(self) -> None:
         self.events: list[Recorded] = []
         self.log_records: list[tuple[Run | None, int, str, str]] = []

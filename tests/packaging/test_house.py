@@ -32,6 +32,7 @@ LATE_OWN_IMPORTS: dict[str, str] = {
     "prefect_core/engine/asked.py prefect_core.engine.cancelling": "most processes never cancel anything",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.store": "loads sqlite3, at the first use of a history",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.writer": "as the store",
+    "prefect_core/input_forms.py prefect_core.pickling": "loads cloudpickle, for a pause that wants an input",
     "runners/prefect_runners/dask.py prefect_runners.dask_session": "loads Dask, at the first use of the runner",
 }
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 OPEN = f"state_type NOT IN ({', '.join(repr(kind.value) for kind in sorted(FINAL))}) AND state_name <> 'NotReady'"
 _UNPAUSED = f"{OPEN} AND state_type <> '{PAUSED.value}'"
+_UNSUSPENDED = f"""NOT (state_type = '{PAUSED.value}' AND EXISTS (
+    SELECT 1 FROM pause WHERE run = flow_run.key AND is_suspended AND resumed_us IS NULL AND NOT is_forgotten))"""
+"""A suspended run waits for a resume, and for no process."""
 _PROCESS = "SELECT process FROM reopened WHERE run = ? ORDER BY at_us DESC LIMIT 1"
 _THESE = "(SELECT value FROM json_each(:keys))"
 
@@ -86,12 +89,16 @@ def open_of_process(connection: sqlite3.Connection, number: int, *, keeps_paused
     its_keys = (number << 32, (number + 1 << 32) - 1)
     made: list[set[int]] = []
     for table, flow_run in (("flow_run", "key"), ("task_run", "flow_run")):
-        sql = f"SELECT key, {flow_run} FROM {table} WHERE key BETWEEN ? AND ? AND {condition}"
+        waits = f" AND {_UNSUSPENDED}" if table == "flow_run" else ""
+        sql = f"SELECT key, {flow_run} FROM {table} WHERE key BETWEEN ? AND ? AND {condition}{waits}"
         made.append({key for key, around in connection.execute(sql, its_keys).fetchall() if belongs(around)})
     for root, process in reopened.items():
         if process == number:
             for found, keys in zip(made, open_in_tree(connection, root, keeps_paused=keeps_paused), strict=True):
                 found.update(keys)
+            is_suspended = f"SELECT 1 FROM flow_run WHERE key = ? AND NOT ({_UNSUSPENDED})"
+            if connection.execute(is_suspended, (root,)).fetchone() is not None:
+                made[0].discard(root)
     return OpenRuns(*map(sorted, made))
 
 

@@ -1,4 +1,4 @@
-"""Leases and requests in the SQLite history.
+"""Leases, requests and pauses in the SQLite history.
 
 They are read through the connection that the store reads with, and written with connections of their own, opened when that is first
 needed: those of a recorder belong to its writer.
@@ -15,15 +15,17 @@ from prefect_core import clock
 from prefect_core.history.leases import LeaseRow, Sight
 from prefect_core.history.process import ProcessIdentity, monotonic_us
 from prefect_core.history.requests import ENDED, RequestRow
-from prefect_core.history.sqlite import closing
+from prefect_core.history.sqlite import closing, pauses
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.migrate import migrations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
+    from prefect_core.history.pauses import PauseRow
     from prefect_core.history.sqlite.driver import sqlite3
+    from prefect_core.history.stored import Reopened
 
 _CLOSE_SECONDS = 5.0
 _PROCESS = "host, boot_id, pid, pid_started, pid_namespace"
@@ -142,6 +144,28 @@ class SqliteControl:
                 (clock.now_us(), json.dumps(answer), key),
             )
             return cursor.rowcount > 0
+
+    def pauses(self, run: int) -> list[PauseRow]:
+        with self._reading.reading() as connection:
+            return pauses.pauses(connection, run)
+
+    def expire_pauses(self) -> list[int]:
+        with self._reading.reading() as connection:
+            if not pauses.expired(connection, clock.now_us()):
+                return []
+        with self._lock, self._transaction() as connection:
+            return pauses.expire(connection, clock.now_us())
+
+    def resume_run(
+        self,
+        run: int,
+        process: int,
+        resumed_by: str,
+        given: str | None,
+        is_gone: Callable[[ProcessIdentity], bool | None],
+    ) -> Reopened:
+        with self._lock, self._transaction(100) as connection:
+            return pauses.resume(connection, run, process, resumed_by, given, is_gone)
 
     def changes(self) -> int:
         with self._reading.reading() as connection:

@@ -42,6 +42,7 @@ _CHANGING = {
     "task_run": ("name", "tags", "inputs", "worker", *_COURSE),
     "attempt": ("ended_us", "state_type", "state_name", "worker"),
     **{table: NOTED[table][1:] for table in ("identity", "cache", "unheld", "ending")},
+    "pause": NOTED["pause"][2:],
 }
 _KEYS = {
     "flow_run": "key",
@@ -51,6 +52,7 @@ _KEYS = {
     "cache": "key",
     "unheld": "run",
     "ending": "run",
+    "pause": "run, paused_us",
 }
 
 # By what a call is known, and what was kept of it, stand in one row.

@@ -35,25 +35,40 @@ def reopen(
         _check_unmoved(connection, run, as_of_us)
         _end_last(connection, run, asked_by)
         forget_losses(connection, run)
-        attempts: int = connection.execute(
-            # One that was asked for and killed before its body began counts too.
-            "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = :run), 0), "
-            "coalesce((SELECT max(attempt) FROM reopened WHERE run = :run), 0))",
-            {"run": run},
-        ).fetchone()[0]
-        last_us: int = connection.execute(
-            "SELECT coalesce(max(at_us), 0) FROM reopened WHERE run = ?", (run,)
-        ).fetchone()[0]
-        at_us = max(clock.now_us(), last_us + 1)
-        row = (run, at_us, attempts + 1, process, asked_by)
-        connection.execute("INSERT INTO reopened (run, at_us, attempt, process, asked_by) VALUES (?, ?, ?, ?, ?)", row)
-        # What was asked of an earlier attempt is not for this one.
-        closing.answer_for(
-            connection, [row[0] for row in connection.execute(f"{read.TREE} SELECT key FROM tree", (run,))], ENDED
-        )
-        again = closing.Move("PENDING", "Pending", f"Run again, asked for by {asked_by}.", at_us)
-        closing.enter(connection, "flow_run", run, again)
-        return Reopened(read.flow_run(connection, run), attempts)
+        _forget_pauses(connection, run)
+        again = closing.Move("PENDING", "Pending", f"Run again, asked for by {asked_by}.", clock.now_us())
+        return give(connection, run, process, asked_by, again)
+
+
+def give(connection: sqlite3.Connection, run: int, process: int, asked_by: str, move: closing.Move) -> Reopened:
+    """Note that a flow run is that process's now, and move it to where that goes on from."""
+    attempts: int = connection.execute(
+        # One that was asked for and killed before its body began counts too.
+        "SELECT max(coalesce((SELECT max(attempt) FROM attempt WHERE run = :run), 0), "
+        "coalesce((SELECT max(attempt) FROM reopened WHERE run = :run), 0))",
+        {"run": run},
+    ).fetchone()[0]
+    last_us: int = connection.execute("SELECT coalesce(max(at_us), 0) FROM reopened WHERE run = ?", (run,)).fetchone()[
+        0
+    ]
+    at_us = max(move.at_us, last_us + 1)
+    row = (run, at_us, attempts + 1, process, asked_by)
+    connection.execute("INSERT INTO reopened (run, at_us, attempt, process, asked_by) VALUES (?, ?, ?, ?, ?)", row)
+    # What was asked of an earlier attempt is not for this one.
+    closing.answer_for(
+        connection, [row[0] for row in connection.execute(f"{read.TREE} SELECT key FROM tree", (run,))], ENDED
+    )
+    closing.enter(connection, "flow_run", run, move._replace(at_us=at_us))
+    return Reopened(read.flow_run(connection, run), attempts)
+
+
+def _forget_pauses(connection: sqlite3.Connection, run: int) -> None:
+    """Let the pauses of a run that failed or was cancelled fire once more; what was given to one that crashed stays given."""
+    connection.execute(
+        f"{read.TREE} UPDATE pause SET is_forgotten = 1 WHERE run IN (SELECT key FROM tree) "
+        "AND (SELECT state_type FROM flow_run WHERE key = ?) IN ('FAILED', 'CANCELLED')",
+        (run, run),
+    )
 
 
 def _check_unmoved(connection: sqlite3.Connection, run: int, as_of_us: int | None) -> None:

@@ -26,7 +26,20 @@ if TYPE_CHECKING:
 
 _STEP = 2000
 _TABLES = ("process", "flow_run", "task_run", "attempt", "state", "log", "result")
-_OF_RUNS = ("log", "state", "attempt", "call", "verdict", "reopened", "unheld", "cache", "request", *OF_ENDS, "loss")
+_OF_RUNS = (
+    "log",
+    "state",
+    "attempt",
+    "call",
+    "verdict",
+    "reopened",
+    "unheld",
+    "cache",
+    "request",
+    "pause",
+    *OF_ENDS,
+    "loss",
+)
 """Tables whose rows go with their run; what they refer to goes with the last of them (see the triggers of the schema)."""
 _FEW = 20
 _LOSSES = f"SELECT name, value FROM meta WHERE name LIKE '{MISSING}%'"
