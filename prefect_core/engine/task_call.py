@@ -96,6 +96,10 @@ class TaskCall:
         self.caching: Caching | None = None
         if task.result_rules is not None or (parent.scope if parent is not None else default_scope()) is not None:
             self.keeping = keeping_of_task(self, parameters, wait_for, key)
+        self._open(parameters)
+
+    def _open(self, parameters: dict[str, Any]) -> None:
+        """Make the run, and what counts its attempts."""
         self.run = self._open_run(parameters)
         self.earlier_count = self.run.run_count
         self.crashes = 0

@@ -199,15 +199,7 @@ def _attempts(call: TaskCall) -> Life[State]:
             if state is not None:
                 return state
             continue
-        run.worker = receipt.worker
-        if run.state.type is not RUNNING and receipt.began and run.state.type is not CANCELLING:
-            call.begin(receipt.started_us)
-        state = _state_after(call, receipt)
-        if isinstance(receipt.value, Reference):
-            call.take_credit_for(receipt.value)
-        call.has_returned = receipt.error is None
-        if receipt.ended_us:
-            state.timestamp_us = receipt.ended_us
+        state = _end_of_attempt(call, receipt)
         if call.keeping is not None and state.type is COMPLETED:
             state = yield from _keep(call, call.keeping, state, receipt)
         if (state.type is FAILED or receipt.lost) and receipt.began:
@@ -219,6 +211,21 @@ def _attempts(call: TaskCall) -> Life[State]:
         if call.keeping is not None:
             yield from _settle(call, call.keeping, state, payload)
         return state
+
+
+def _end_of_attempt(call: TaskCall, receipt: Receipt) -> State:
+    """Take note of what is told of an attempt; returns the state that it leads to."""
+    run = call.run
+    run.worker = receipt.worker
+    if run.state.type is not RUNNING and receipt.began and run.state.type is not CANCELLING:
+        call.begin(receipt.started_us)
+    state = _state_after(call, receipt)
+    if isinstance(receipt.value, Reference):
+        call.take_credit_for(receipt.value)
+    call.has_returned = receipt.error is None
+    if receipt.ended_us:
+        state.timestamp_us = receipt.ended_us
+    return state
 
 
 def _keep(call: TaskCall, keeping: Keeping, state: State, receipt: Receipt) -> Life[State]:
