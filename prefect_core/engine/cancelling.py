@@ -249,6 +249,9 @@ class _FlowLadder(_Ladder):
         if call.dispatcher is not None:
             call.dispatcher.hurry()
         for one in _tree(call):
+            if one.context.pausing is not None:
+                # A body may wait there, on a thread that nothing interrupts.
+                one.context.pausing.abandon(CancelHere(self.run))
             for inner in one.dispatcher.calls() if one.dispatcher is not None else ():
                 if isinstance(inner, TaskCall):
                     _ask_body(inner, self.by)
