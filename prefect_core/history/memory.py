@@ -238,6 +238,7 @@ class MemoryStore(MemoryEndings):
         self._states[row.key][state.seq] = state
         if isinstance(row, FlowRunRow):
             self._flow_runs[row.key] = replace(row, **course_of(state))
+            self._owe_hooks(state)
         else:
             self._task_runs[row.key] = ended_row(self._task_runs[row.key], state)
         for attempt in self.attempts(row.key):

@@ -122,6 +122,14 @@ def test_a_suspended_run_whose_time_is_up_fails_once(store: HistoryStore, record
     assert [store.flow_run(run.key).state_type for run in (in_time, leaving)] == ["PAUSED", "PAUSED"]
 
 
+def test_hooks_of_a_suspended_run_whose_time_is_up_are_owed(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run = begin_flow_run(recorder, at_end=("FAILED", None))
+    enter(recorder, run, RUNNING)
+    pause(recorder, run, until_us=clock.now_us() - 1, left_us=1)
+    assert store.control().expire_pauses() == [run.key]
+    assert [one.run for one in store.owed()] == [run.key]
+
+
 def test_a_history_in_memory_gives_its_runs_to_nobody(tmp_path: Path) -> None:
     store = MemoryStore()
     recorder = StoreRecorder(store)

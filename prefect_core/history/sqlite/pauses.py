@@ -12,7 +12,7 @@ from prefect_core.history.batch import OF_RESULTS
 from prefect_core.history.pauses import NEVER_RESUMED, PauseRow
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.requests import ENDED
-from prefect_core.history.sqlite import closing, read, reopen
+from prefect_core.history.sqlite import closing, lost, read, reopen
 from prefect_core.history.stored import Reopened
 from prefect_core.state_kinds import FAILED, PAUSED, SCHEDULED
 
@@ -44,6 +44,7 @@ def expire(connection: sqlite3.Connection, now_us: int) -> list[int]:
         closing.enter(connection, "flow_run", pause.run, closing.Move(FAILED.value, "Failed", NEVER_RESUMED, now_us))
         closing.answer_for(connection, [pause.run], ENDED)
         ended.append(pause.run)
+    lost.owe_hooks(connection, ended)
     return ended
 
 
