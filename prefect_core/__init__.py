@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from prefect_core.flows import Flow, flow
     from prefect_core.futures import PrefectFuture, as_completed, wait
     from prefect_core.logs import get_run_logger
+    from prefect_core.reasons import why
     from prefect_core.states import State
     from prefect_core.tasks import Task, task
 
@@ -32,6 +33,7 @@ __all__ = [
     "task",
     "unmapped",
     "wait",
+    "why",
 ]
 
 # Names are loaded when first used, so that reading settings or listing runs loads no engine.
@@ -50,6 +52,7 @@ _HOMES = {
     "task": "tasks",
     "unmapped": "annotations",
     "wait": "futures",
+    "why": "reasons",
 }
 
 

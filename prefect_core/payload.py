@@ -56,13 +56,15 @@ class Payload:
     receive but is not to begin without. `resources` and `priority` are what the task asks for. `handle` is the runner's own, to find the
     attempt by. `storing` says where a large value may be stored by the place that makes it (None: nowhere), for runners whose engine keeps
     values; `storage` is the storage that the user named for the value, if there is one. `isolated` is set for a body that is to run in a
-    worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks.
+    worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks. `chunk` is the
+    number of the chunk that it was handed over in, and is only there for one that was.
     """
 
     __slots__ = (
         "after",
         "args",
         "attempt",
+        "chunk",
         "context",
         "function",
         "handle",
@@ -88,6 +90,7 @@ class Payload:
         context: RunContext,
         is_async: bool,
     ) -> None:
+        self.chunk: int
         self.function = function
         self.args = args
         self.kwargs = kwargs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import history
 from prefect_core.control import steward
+from prefect_core.engine.accounts import give_account
 
 if TYPE_CHECKING:
     from prefect_core.control.steward import Delivery
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Handler = Callable[["FlowCall", "Delivery"], Any]
 """Called on the steward's thread, which must not be kept; answers the delivery once, then or later."""
 
-HANDLERS: dict[str, Handler] = {}
+HANDLERS: dict[str, Handler] = {"why": give_account}
 """Who deals with what, by the kind of request."""
 
 

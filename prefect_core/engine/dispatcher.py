@@ -221,6 +221,15 @@ class Dispatcher:
                 signals.pass_on(call.run.state.data)
         return future
 
+    def open_calls(self) -> list[tuple[OpenCall, PrefectFuture[Any]]]:
+        """Return the calls that are not over, in the order in which they were made, and their futures."""
+        return list(self._open.items())
+
+    @property
+    def awaits_children(self) -> bool:
+        """Whether the body has ended, and the calls that are open are what is left to be waited for."""
+        return self._idle is not None
+
     @property
     def backlog(self) -> int:
         """How many calls are open."""

@@ -20,6 +20,7 @@ NAMES = [
     "task",
     "unmapped",
     "wait",
+    "why",
 ]
 
 
