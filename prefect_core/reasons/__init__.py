@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prefect_core import history
 from prefect_core.reasons import finding
+from prefect_core.reasons.answer import Why
 from prefect_core.reasons.kinds import (
     Asker,
     Ended,
@@ -35,7 +36,6 @@ from prefect_core.reasons.kinds import (
     WaitingForLimit,
     WaitingForLock,
     WaitingForRuns,
-    Why,
 )
 
 if TYPE_CHECKING:

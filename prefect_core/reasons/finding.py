@@ -6,13 +6,14 @@ Runs that wait for others are followed to the one that does not, so that what is
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from prefect_core import clock
 from prefect_core.control.reaping import reap
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
 from prefect_core.reasons import ends, held_up, looking, owners
+from prefect_core.reasons.answer import Why
 from prefect_core.reasons.kinds import (
     Followed,
     IsCancelling,
@@ -21,24 +22,18 @@ from prefect_core.reasons.kinds import (
     Reason,
     StandsForSubflow,
     WaitingForRuns,
-    Why,
 )
+from prefect_core.reasons.looking import Found
 from prefect_core.state_kinds import CANCELLING, PENDING, RUNNING, SCHEDULED, StateType
 
 if TYPE_CHECKING:
     from prefect_core.history.store import HistoryStore
     from prefect_core.reasons.looking import Row
 
+_NO_ANSWER: owners.Account = {}
 _SHOWN = 10
 LONGEST_CHAIN = 1_000
 """Runs that are followed at most."""
-
-
-class _Found(NamedTuple):
-    """The reason of one run, and the run to go on with, if it lies there."""
-
-    reason: Reason
-    further: Row | None = None
 
 
 class _Search:
@@ -46,6 +41,7 @@ class _Search:
 
     def __init__(self, store: HistoryStore) -> None:
         self._store = store
+        self._limits = held_up.Limits(store)
         self.has_answered: bool | None = None
 
     def follow(self, row: Row) -> Reason:
@@ -60,21 +56,20 @@ class _Search:
         if not chain:
             return first.reason
         assert isinstance(first.reason, Followed)
-        root = found.reason if found.further is None else None
-        return replace(first.reason, chain=tuple(map(looking.ref, chain)), root=root)
+        return replace(first.reason, chain=tuple(map(looking.ref, chain)), root=found.reason)
 
-    def _reason(self, row: Row) -> _Found:
+    def _reason(self, row: Row) -> Found:
         if looking.has_ended(row):
-            return _Found(ends.of_ended(self._store, row))
+            return Found(ends.of_ended(self._store, row))
         subflow = self._subflow(row)
         if subflow is not None and subflow.state_type != PENDING.value:
-            return _Found(StandsForSubflow(looking.ref(subflow)), subflow)
+            return Found(StandsForSubflow(looking.ref(subflow)), subflow)
         kind = StateType(row.state_type)
         if kind is CANCELLING:
             return self._cancelling(row)
-        full = held_up.by_limit(self._store, row)
+        full = self._limits.held_up(row)
         if full is not None:
-            return _Found(full)
+            return full
         if kind is RUNNING:
             return self._running(row)
         return self._not_running(row)
@@ -87,40 +82,39 @@ class _Search:
         except ObjectNotFound:
             return None
 
-    def _not_running(self, row: Row) -> _Found:
+    def _not_running(self, row: Row) -> Found:
         """Return what keeps a run from running, or from running again, that waits for no limit."""
         paused = held_up.by_pause(self._store, row)
         if paused is not None and paused.run.id == str(row.id):
-            return _Found(paused)
+            return Found(paused)
         if StateType(row.state_type) is SCHEDULED:
             return self._scheduled(row)
         waiting = self._for_inputs(row)
         if waiting is not None:
             return waiting
         if paused is not None:
-            return _Found(paused)
-        account = self._ask(row) if isinstance(row, TaskRunRow) else {}
+            return Found(paused)
         if isinstance(row, TaskRunRow):
-            return _Found(owners.of_account(self._store, row, account))
-        return _Found(NotBegun(row.state_timestamp))
+            return owners.of_account(self._store, row, self._ask(row))
+        return Found(NotBegun(row.state_timestamp))
 
-    def _scheduled(self, row: Row) -> _Found:
+    def _scheduled(self, row: Row) -> Found:
         reason = held_up.by_schedule(self._store, row)
         if reason.due is not None and reason.due <= clock.to_datetime(clock.now_us()) and isinstance(row, TaskRunRow):
             account = self._ask(row)
             if account.get("step") == "late body":
-                return _Found(owners.of_account(self._store, row, account))
-        return _Found(reason)
+                return owners.of_account(self._store, row, account)
+        return Found(reason)
 
-    def _for_inputs(self, row: Row) -> _Found | None:
+    def _for_inputs(self, row: Row) -> Found | None:
         still_open = [one for one in ends.inputs(self._store, row) if not looking.has_ended(one)]
         if not still_open:
             return None
         # One that runs will end by itself; what keeps another from running is what to look at.
         further = next((one for one in still_open if StateType(one.state_type) is not RUNNING), still_open[0])
-        return _Found(WaitingForRuns(tuple(map(looking.ref, still_open[:_SHOWN])), len(still_open)), further)
+        return Found(WaitingForRuns(tuple(map(looking.ref, still_open[:_SHOWN])), len(still_open)), further)
 
-    def _running(self, row: Row) -> _Found:
+    def _running(self, row: Row) -> Found:
         account = self._ask(row)
         children, further = self._children(row)
         step, runner = account.get("step"), account.get("runner")
@@ -135,15 +129,15 @@ class _Search:
             has_returned=step == "children" if step in ("body", "children") else None,
             children=children,
         )
-        return _Found(reason, further)
+        return Found(reason, further)
 
-    def _cancelling(self, row: Row) -> _Found:
+    def _cancelling(self, row: Row) -> Found:
         children, further = self._children(row)
         asked = looking.canceller(self._store, row)
-        return _Found(IsCancelling(row.state_timestamp, _seconds_since(row), asked, children), further)
+        return Found(IsCancelling(row.state_timestamp, _seconds_since(row), asked, children), further)
 
     def _children(self, row: Row) -> tuple[dict[str, int], Row | None]:
-        """Count the runs in a run by state, and choose the one to look at: what runs, the longest first, since the others may wait for it."""
+        """Count the runs in a run by state, and choose the one to look at: the one that runs longest, since the others may wait for it."""
         if isinstance(row, FlowRunRow):
             counts = self._store.counts_by_state(row.key)
             still_open = looking.open_children(self._store, row.key)
@@ -161,10 +155,13 @@ class _Search:
         return counts, further
 
     def _ask(self, row: Row) -> owners.Account:
+        if self.has_answered is False:
+            # Nobody waits twice as long because a chain is.
+            return _NO_ANSWER
         account = owners.asked(self._store, row)
         if account != {}:
             self.has_answered = account is not None
-        return account or {}
+        return account or _NO_ANSWER
 
 
 def _seconds_since(row: Row) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import clock, ids
 from prefect_core.history.process import is_gone
 from prefect_core.reasons import looking
 from prefect_core.reasons.kinds import FullLimit, Holder, IsPaused, IsScheduled, Retry, WaitingForLimit
+from prefect_core.reasons.looking import Found
 from prefect_core.state_kinds import PAUSED
 
 if TYPE_CHECKING:
@@ -20,18 +22,39 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-def by_limit(store: HistoryStore, row: Row) -> WaitingForLimit | None:
-    """Return the limits that a run, or code in it, waits for; None if it waits for none."""
-    table = store.limits()
-    limits = {limit.name: limit for limit in table.limits()}
-    requests = table.requests(is_gone) if limits else []
-    mine = [one for one in requests if one.run == row.uid and one.granted_us is None and one.name in limits]
-    if not mine:
-        return None
-    full = [_full(one, limits[one.name], [other for other in requests if other.name == one.name]) for one in mine]
-    # Of several that are wanted together, some may have room.
-    blocking = [one for one, has_room in full if not has_room] or [one for one, _ in full]
-    return WaitingForLimit(tuple(blocking), clock.to_datetime(min(one.asked_us for one in mine)))
+class Limits:
+    """The limits, and who has slots of them or waits for some, as they were when they were first asked for."""
+
+    def __init__(self, store: HistoryStore) -> None:
+        self._store = store
+
+    @cached_property
+    def _limits(self) -> dict[str, LimitRow]:
+        return {limit.name: limit for limit in self._store.limits().limits()}
+
+    @cached_property
+    def _requests(self) -> list[RequestRow]:
+        return self._store.limits().requests(is_gone) if self._limits else []
+
+    def held_up(self, row: Row) -> Found | None:
+        """Return the limits that a run, or code in it, waits for; None if it waits for none."""
+        limits = self._limits
+        mine = [one for one in self._requests if one.run == row.uid and one.granted_us is None and one.name in limits]
+        if not mine:
+            return None
+        full = [
+            _full(one, limits[one.name], [other for other in self._requests if other.name == one.name]) for one in mine
+        ]
+        # Of several that are wanted together, some may have room.
+        blocking = [one for one, has_room in full if not has_room] or [one for one, _ in full]
+        reason = WaitingForLimit(tuple(blocking), clock.to_datetime(min(one.asked_us for one in mine)))
+        return Found(reason, self._first_holder(blocking))
+
+    def _first_holder(self, full: list[FullLimit]) -> Row | None:
+        ids = [one.holders[0].run_id for one in full if one.holders]
+        if not ids or ids[0] is None:
+            return None
+        return looking.by_id(self._store, ids[0]) or looking.by_id(self._store, ids[0], "flow_run")
 
 
 def _full(mine: RequestRow, limit: LimitRow, asked: list[RequestRow]) -> tuple[FullLimit, bool]:

@@ -86,7 +86,8 @@ class Followed(Reason):
     chain: tuple[RunRef, ...] = field(default=(), kw_only=True)
     """The runs that were followed, each the one that the one before it waits for."""
     root: Reason | None = field(default=None, kw_only=True)
-    """The reason of the last one in the chain; None if there is no chain, or it is too long to be followed to its end."""
+    """The reason of the last one in the chain; None if there is no chain. If it lies in another run once more, that is one of the chain
+    itself, or the chain is too long to be followed to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,8 @@ class StandsForSubflow(Followed):
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingForLimit(Reason):
-    """It wants slots of concurrency limits: a task run by its tags, or the code in a run by a block."""
+class WaitingForLimit(Followed):
+    """It wants slots of concurrency limits: a task run by its tags, or the code in a run by a block. The first holder is followed."""
 
     kind: ClassVar[str] = "limit_full"
     limits: tuple[FullLimit, ...]
@@ -155,7 +156,7 @@ class WaitingForLimit(Reason):
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingForLock(Reason):
+class WaitingForLock(Followed):
     """Another run computes the value of its cache key, and it will have that."""
 
     kind: ClassVar[str] = "lock_held"
@@ -271,59 +272,10 @@ class IsCancelling(Followed):
     children: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
-    """Why a run is as it is."""
-
-    run: RunRef
-    state_type: str
-    message: str | None
-    since: datetime
-    """When it entered its state."""
-    reason: Reason
-    process: Process | None
-    """The process that it belongs to; None once it has ended, or if none has it."""
-    has_answered: bool | None
-    """Whether that process said what only it knows; None if it was not asked."""
-    requests: tuple[Asker, ...]
-    """What was asked of the run, and has no answer yet."""
-
-    @property
-    def sentence(self) -> str:
-        """The reason in one sentence."""
-        from prefect_core.reasons.wording import sentence  # the data don't need their words
-
-        return sentence(self)
-
-    def __str__(self) -> str:
-        return self.sentence
-
-    def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON holds it; moments in ISO 8601, reasons with their `kind`."""
-        run = as_json(self.run)
-        state = {
-            "type": self.state_type,
-            "name": self.run.state,
-            "message": self.message,
-            "timestamp": _iso(self.since),
-        }
-        return {
-            "id": run["id"],
-            "name": run["name"],
-            "kind": run["kind"],
-            "state": state,
-            "sentence": self.sentence,
-            "reason": as_json(self.reason),
-            "process": as_json(self.process),
-            "has_answered": self.has_answered,
-            "requests": as_json(self.requests),
-        }
-
-
 def as_json(value: Any) -> Any:
     """Return one of these records, or a value in them, as JSON holds it."""
     if isinstance(value, datetime):
-        return _iso(value)
+        return iso(value)
     if isinstance(value, tuple):
         return [as_json(one) for one in value]
     if not isinstance(value, Reason | RunRef | Process | Asker | Failure | Holder | FullLimit):
@@ -332,5 +284,6 @@ def as_json(value: Any) -> Any:
     return {"kind": value.kind, **named} if isinstance(value, Reason) else named
 
 
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
+    """Return a moment as JSON has it, with microseconds and zone."""
     return moment.isoformat(timespec="microseconds")

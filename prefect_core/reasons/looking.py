@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from prefect_core import clock
@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from prefect_core.history.process import ProcessIdentity
     from prefect_core.history.requests import RequestRow
     from prefect_core.history.store import HistoryStore
+    from prefect_core.reasons.kinds import Reason
 
 Row = FlowRunRow | TaskRunRow
+
+
+class Found(NamedTuple):
+    """The reason of one run, and the run to go on with, if it lies there."""
+
+    reason: Reason
+    further: Row | None = None
+
 
 NOT_READY = "NotReady"
 _OPEN_TYPES = tuple(kind.value for kind in StateType if kind not in FINAL)

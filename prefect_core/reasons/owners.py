@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core.control.asking import ask, await_answer
 from prefect_core.reasons import looking
-from prefect_core.reasons.kinds import InChunk, LateBody, NoPlace, NotBegun, Reason, RunRef, WaitingForLock
+from prefect_core.reasons.kinds import InChunk, LateBody, NoPlace, NotBegun, RunRef, WaitingForLock
+from prefect_core.reasons.looking import Found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,20 +34,25 @@ def asked(store: HistoryStore, row: Row) -> Account | None:
     return answer.answer if answer is not None else None
 
 
-def of_account(store: HistoryStore, row: TaskRunRow, account: Account) -> Reason:
+def of_account(store: HistoryStore, row: TaskRunRow, account: Account) -> Found:
     """Return what keeps a task run from beginning, as its process says."""
     match account:
-        case {"step": "lock", "key": key, "holder": holder}:
-            return WaitingForLock(key, next(iter(_refs(store, [holder] if holder else [])), None))
+        case {"step": "lock", "key": key, "holder": id}:
+            holder = _holder(store, id) if id is not None else None
+            return Found(WaitingForLock(key, looking.ref(holder) if holder is not None else None), holder)
         case {"step": "gathering"}:
-            return InChunk(None, 0, None)
+            return Found(InChunk(None, 0, None))
         case {"step": "chunk", "runner": runner, "ahead": ahead, "running": running}:
-            return InChunk(runner, ahead, next(iter(_refs(store, running)), None))
+            return Found(InChunk(runner, ahead, next(iter(_refs(store, running)), None)))
         case {"step": "runner", "runner": runner, "running": running, "running_count": count, "resources": resources}:
-            return NoPlace(runner, _refs(store, running), count, resources)
+            return Found(NoPlace(runner, _refs(store, running), count, resources))
         case {"step": "late body"}:
-            return LateBody(row.state_timestamp)
-    return NotBegun(row.state_timestamp)
+            return Found(LateBody(row.state_timestamp))
+    return Found(NotBegun(row.state_timestamp))
+
+
+def _holder(store: HistoryStore, id: str) -> Row | None:
+    return looking.by_id(store, id) or looking.by_id(store, id, "flow_run")
 
 
 def _refs(store: HistoryStore, ids: Sequence[str]) -> tuple[RunRef, ...]:

@@ -19,18 +19,23 @@ _LONGEST = 300
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
-def sentence(why: kinds.Why) -> str:
-    """Return the whole sentence about a run."""
-    told = f"{why.run.name} {_predicate(why.reason, why.run.state)}"
-    for one in why.requests:
-        told += f"; {one.by} asked to {one.what} it {_ago(one.at)} and has no answer yet"
-    process = why.process
-    if process is not None and why.has_answered is False:
-        told += f"; its process {_process(process)} gave no answer"
-    missed = settings().lease_beat_seconds * _BEATS_MISSED
-    if process is not None and process.silent_seconds is not None and process.silent_seconds > missed:
-        told += f"; its process {_process(process)} was last heard of {span(process.silent_seconds)} ago"
-    return f"{told}."
+def told(run: kinds.RunRef, reason: kinds.Reason) -> str:
+    """Return a run and its reason."""
+    return f"{run.name} {_predicate(reason, run.state)}"
+
+
+def requested(asker: kinds.Asker) -> str:
+    """Return what follows if somebody asked for something and waits for the answer."""
+    return f"; {asker.by} asked to {asker.what} it {_ago(asker.at)} and has no answer yet"
+
+
+def silence(process: kinds.Process, *, has_answered: bool | None) -> str:
+    """Return what follows if the process of a run, which lives as far as is known, says nothing; nothing if it does."""
+    said = "gave no answer" if has_answered is False else ""
+    silent = process.silent_seconds
+    if silent is not None and silent > settings().lease_beat_seconds * _BEATS_MISSED:
+        said += f"{' and ' if said else ''}was last heard of {span(silent)} ago"
+    return f"; its process {_process(process)} {said}" if said else ""
 
 
 def span(seconds: float) -> str:
@@ -38,7 +43,7 @@ def span(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     left = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, length in _UNITS:
         count, left = divmod(left, length)
         if count or parts:
@@ -58,8 +63,6 @@ def _predicate(reason: kinds.Reason, state: str) -> str:
             return _upstream_failed(reason)
         case kinds.IsPaused():
             return _paused(reason)
-        case kinds.WaitingForLimit(limits=limits):
-            return f"waits for {' and for '.join(map(_limit, limits))}"
         case kinds.Retry() | kinds.IsScheduled():
             return _scheduled(reason)
     return _not_begun(reason)
@@ -67,9 +70,6 @@ def _predicate(reason: kinds.Reason, state: str) -> str:
 
 def _not_begun(reason: kinds.Reason) -> str:
     match reason:
-        case kinds.WaitingForLock(holder=holder):
-            whom = holder.name if holder is not None else "somebody in another process, or a block of code"
-            return f"waits for {whom}, which computes the value of its cache key"
         case kinds.NoPlace():
             return _no_place(reason)
         case kinds.InChunk(runner=None):
@@ -90,9 +90,14 @@ def _followed(reason: kinds.Followed) -> str:
             others = f" (and for {_count(count - 1, 'other')})" if count > 1 else ""
             # The one that is followed need not be the first.
             first = reason.chain[0] if reason.chain else runs[0]
-            return f"waits for {first.name}{others}{_which(reason, 'waits for')}"
+            return f"waits for {first.name}{others}{_which(reason)}"
         case kinds.StandsForSubflow(run=run):
-            return f"stands for the subflow run {run.name}{_which(reason, 'waits for')}"
+            return f"stands for the subflow run {run.name}{_which(reason)}"
+        case kinds.WaitingForLimit():
+            return _limited(reason)
+        case kinds.WaitingForLock(holder=holder):
+            whom = holder.name if holder is not None else "somebody in another process, or a block of code,"
+            return f"waits for the value of its cache key that is computed by {whom}{_which(reason)}"
         case kinds.IsRunning():
             return _running(reason)
         case kinds.IsCancelling(seconds=seconds, asked=asked):
@@ -101,7 +106,7 @@ def _followed(reason: kinds.Followed) -> str:
     raise TypeError(f"There are no words for {reason!r}.")
 
 
-def _which(reason: kinds.Followed, verb: str) -> str:
+def _which(reason: kinds.Followed) -> str:
     """Return how it goes on behind the first run of a chain."""
     chain, root = reason.chain, reason.root
     if not chain:
@@ -111,7 +116,7 @@ def _which(reason: kinds.Followed, verb: str) -> str:
     if len(chain) > _FULL_CHAIN:
         links = [links[0], f"... {len(chain) - _FULL_CHAIN + 1} more ...", links[-1]]
     for link in links:
-        told += f", which {verb} {link}"
+        told += f", which waits for {link}"
     return told + (f", which {_predicate(root, chain[-1].state)}" if root is not None else "")
 
 
@@ -140,7 +145,7 @@ def _inside(reason: kinds.Followed, children: dict[str, int]) -> str:
 def _further(reason: kinds.Followed) -> str:
     if len(reason.chain) == 1:
         return f" {_predicate(reason.root, reason.chain[0].state)}" if reason.root is not None else " is open"
-    waits = _which(reason, "waits for").removeprefix(", which ")
+    waits = _which(reason).removeprefix(", which ")
     return f" {waits}"
 
 
@@ -194,11 +199,21 @@ def _paused(reason: kinds.IsPaused) -> str:
     return f"{told}: {_text(reason.message)}" if reason.message else told
 
 
+def _limited(reason: kinds.WaitingForLimit) -> str:
+    told = f"waits for {' and for '.join(map(_limit, reason.limits))}"
+    if not reason.chain:
+        return told
+    limit = reason.limits[-1]
+    if len(reason.limits) == 1 and limit.holder_count == 1 and not limit.ahead:
+        return told + _which(reason)
+    return f"{told}; {reason.chain[0].name}{_further(reason)}"
+
+
 def _limit(limit: kinds.FullLimit) -> str:
     told = f"{_count(limit.wanted, 'slot')} of the limit {limit.name!r}, which has {limit.slots:,}"
     if limit.decay_per_second:
         told += f" (and {limit.decay_per_second:g} a second come back)"
-    names = [f"{one.name} ({_process(one.process)}, {_ago(one.since)})" for one in limit.holders[:_NAMED]]
+    names = [f"{one.name} ({_process(one.process)}, for {_since(one.since)})" for one in limit.holders[:_NAMED]]
     if names:
         told += f", held by {_listed(names, limit.holder_count)}"
     return f"{told}, behind {_count(limit.ahead, 'other')}" if limit.ahead else told
