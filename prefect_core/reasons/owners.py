@@ -30,7 +30,12 @@ def asked(store: HistoryStore, row: Row) -> Account | None:
     flow_run = looking.flow_run_of(store, row) if looking.ref(row).kind == "task_run" else row
     if flow_run is None or looking.owner(store, row) is None:
         return {}
-    answer = await_answer(store, ask(store, flow_run.key, "why", {"run": str(row.id)}), PATIENCE_SECONDS)
+    request = ask(store, flow_run.key, "why", {"run": str(row.id)})
+    try:
+        answer = await_answer(store, request, PATIENCE_SECONDS)
+    finally:
+        # Unlike what changes a run, it tells nobody anything later.
+        store.control().retract(request.key)
     return answer.answer if answer is not None else None
 
 

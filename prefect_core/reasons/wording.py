@@ -21,7 +21,7 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 def told(run: kinds.RunRef, reason: kinds.Reason) -> str:
     """Return a run and its reason."""
-    return f"{run.name} {_predicate(reason, run.state)}"
+    return f"{run.name} {_predicate(reason, run)}"
 
 
 def requested(asker: kinds.Asker) -> str:
@@ -51,18 +51,18 @@ def span(seconds: float) -> str:
     return " ".join(part for part in parts[:2] if part)
 
 
-def _predicate(reason: kinds.Reason, state: str) -> str:
+def _predicate(reason: kinds.Reason, run: kinds.RunRef) -> str:
     match reason:
         case kinds.Followed():
             return _followed(reason)
         case kinds.Ended():
-            return _ended(reason, state)
+            return _ended(reason, run.state)
         case kinds.ProcessLost():
-            return _lost(reason, state)
+            return _lost(reason, run.state)
         case kinds.UpstreamFailed():
             return _upstream_failed(reason)
         case kinds.IsPaused():
-            return _paused(reason)
+            return _paused(reason, run)
         case kinds.Retry() | kinds.IsScheduled():
             return _scheduled(reason)
     return _not_begun(reason)
@@ -117,7 +117,7 @@ def _which(reason: kinds.Followed) -> str:
         links = [links[0], f"... {len(chain) - _FULL_CHAIN + 1} more ...", links[-1]]
     for link in links:
         told += f", which waits for {link}"
-    return told + (f", which {_predicate(root, chain[-1].state)}" if root is not None else "")
+    return told + (f", which {_predicate(root, chain[-1])}" if root is not None else "")
 
 
 def _running(reason: kinds.IsRunning) -> str:
@@ -144,7 +144,7 @@ def _inside(reason: kinds.Followed, children: dict[str, int]) -> str:
 
 def _further(reason: kinds.Followed) -> str:
     if len(reason.chain) == 1:
-        return f" {_predicate(reason.root, reason.chain[0].state)}" if reason.root is not None else " is open"
+        return f" {_predicate(reason.root, reason.chain[0])}" if reason.root is not None else " is open"
     waits = _which(reason).removeprefix(", which ")
     return f" {waits}"
 
@@ -189,9 +189,9 @@ def _upstream_failed(reason: kinds.UpstreamFailed) -> str:
     return f"{told}, which goes back to {_failure(reason.failure)}"
 
 
-def _paused(reason: kinds.IsPaused) -> str:
-    told = f"is {'suspended' if reason.is_suspended else 'paused'} with {reason.run.name}"
-    told += f" since {_at(reason.since)}"
+def _paused(reason: kinds.IsPaused, run: kinds.RunRef) -> str:
+    around = f" with {reason.run.name}" if reason.run.id != run.id else ""
+    told = f"is {'suspended' if reason.is_suspended else 'paused'}{around} since {_at(reason.since)}"
     if reason.key:
         told += f" by the pause {reason.key!r}"
     if reason.until is not None:

@@ -117,6 +117,10 @@ class SqliteControl:
             )
             return cursor.rowcount > 0
 
+    def retract(self, key: int) -> None:
+        with self._lock, self._transaction() as connection:
+            connection.execute("DELETE FROM request WHERE key = ?", (key,))
+
     def changes(self) -> int:
         with self._reading.reading() as connection:
             number: int = connection.execute("PRAGMA data_version").fetchone()[0]

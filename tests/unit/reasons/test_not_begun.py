@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from prefect_core import flow, history, task
 from prefect_core.cache_policies import INPUTS
@@ -23,6 +24,7 @@ from prefect_core.reasons import (
     WaitingForLock,
     WaitingForRuns,
 )
+from prefect_core.reasons.finding import why
 from prefect_core.states import Scheduled, State
 from prefect_core.task_runners import ConcurrentTaskRunner
 from tests.contract.history_runs import begin_flow_run, begin_task_run
@@ -206,23 +208,23 @@ def waits_in_a_chunk(x: int) -> int:
     return x
 
 
-class TellingRunner(HoldingTaskRunner):
-    """One that says when a body of a chunk begins."""
-
-    tells = True
-
-
 def test_who_is_behind_others_in_a_chunk_is_told_who_is_at_it(stage: Stage) -> None:
     chunk_may_end.clear()
 
-    @flow(task_runner=TellingRunner())
+    @flow(task_runner=HoldingTaskRunner())
     def chunked() -> None:
         waits_in_a_chunk.map(range(4), chunk=4)
 
+    # This runner's far end is in this process, and records there as it would in one of its own.
+    ask = partial(why, stage.recorder.stored())
     stage.start(chunked)
     try:
-        reason = await_reason("waits_in_a_chunk-2", InChunk)
-        assert (reason.ahead, reason.runner) == (2, "TellingRunner")
+        reason = until(
+            "waits_in_a_chunk-2", lambda why: isinstance(why.reason, InChunk) and bool(why.reason.running), ask
+        ).reason
+        assert isinstance(reason, InChunk)
+        assert reason.running is not None
+        assert (reason.ahead, reason.runner, reason.running.name) == (2, "HoldingTaskRunner", "waits_in_a_chunk-0")
     finally:
         chunk_may_end.set()
 
@@ -263,7 +265,10 @@ def test_who_will_be_tried_again_is_told_when_and_why(stage: Stage, held_clock: 
     stage.start(trying)
     reason = await_reason("flaky-0", Retry)
     assert 3500 < reason.seconds <= 3600
-    assert (reason.attempts, reason.message) == (1, "Task run encountered an exception ConnectionError: no route to host")
+    assert (reason.attempts, reason.message) == (
+        1,
+        "Task run encountered an exception ConnectionError: no route to host",
+    )
 
 
 def test_a_flow_that_will_be_tried_again_is_told_too(stage: Stage, held_clock: None) -> None:
@@ -291,6 +296,7 @@ def test_who_may_not_begin_beside_its_own_late_body_waits_for_that(stage: Stage)
 
 def test_a_run_that_nothing_is_known_of_has_not_begun(stage: Stage) -> None:
     flow_run = begin_flow_run(stage.recorder)
+    stage.answers_for(flow_run)
     begin_task_run(stage.recorder, None, "alone")
     assert isinstance(await_reason(flow_run.name, NotBegun), NotBegun)
     assert until("alone-0", lambda why: isinstance(why.reason, NotBegun)).has_answered is None
