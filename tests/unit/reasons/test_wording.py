@@ -118,15 +118,19 @@ REASONS: list[tuple[Reason, str]] = [
     ),
     (
         WaitingForLimit((limit("y"),), AGO, chain=(run("y"),), root=LateBody(AGO)),
-        ("x waits for 1 slot of the limit 'db', which has 1, held by y (laptop:17, for 3 min), which has waited for 3 min for the body of "
-        "an attempt that timed out, and still runs"),
+        (
+            "x waits for 1 slot of the limit 'db', which has 1, held by y (laptop:17, for 3 min), which has waited for 3 min for the "
+            "body of an attempt that timed out, and still runs"
+        ),
     ),
     (
         WaitingForLimit(
             (limit("y", "z", holder_count=5, ahead=2, slots=5),), AGO, chain=(run("y"),), root=NoPlace("R", (), 0, {})
         ),
-        ("x waits for 1 slot of the limit 'db', which has 5, held by y (laptop:17, for 3 min), z (laptop:17, for 3 min) and 3 more, "
-        "behind 2 others; y waits for a place in R, which runs nothing else of this flow run"),
+        (
+            "x waits for 1 slot of the limit 'db', which has 5, held by y (laptop:17, for 3 min), z (laptop:17, for 3 min) and 3 more, "
+            "behind 2 others; y waits for a place in R, which runs nothing else of this flow run"
+        ),
     ),
     (
         WaitingForLimit((limit(decay_per_second=0.5, wanted=2),), AGO),
@@ -161,13 +165,17 @@ REASONS: list[tuple[Reason, str]] = [
     ),
     (
         running(children={"Running": 1}, chain=(run("y"),), root=running(runner=None)),
-        ("x has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner; of the runs in it, 1 Running: "
-        "y has been running for 3 min in process laptop:17"),
+        (
+            "x has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner; of the runs in it, 1 Running: "
+            "y has been running for 3 min in process laptop:17"
+        ),
     ),
     (
         running(children={"Pending": 1}, chain=(run("y"), run("z")), root=IsScheduled(None)),
-        ("x has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner; of the runs in it, 1 Pending: "
-        "y waits for z, which is scheduled"),
+        (
+            "x has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner; of the runs in it, 1 Pending: "
+            "y waits for z, which is scheduled"
+        ),
     ),
     (IsCancelling(AGO, 180, None, {}), "x has been cancelling for 3 min"),
     (
