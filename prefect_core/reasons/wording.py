@@ -54,7 +54,7 @@ def span(seconds: float) -> str:
 def _predicate(reason: kinds.Reason, run: kinds.RunRef) -> str:
     match reason:
         case kinds.Followed():
-            return _followed(reason)
+            return _followed(reason, run)
         case kinds.Ended():
             return _ended(reason, run.state)
         case kinds.ProcessLost():
@@ -84,7 +84,7 @@ def _not_begun(reason: kinds.Reason) -> str:
     raise TypeError(f"There are no words for {reason!r}.")
 
 
-def _followed(reason: kinds.Followed) -> str:
+def _followed(reason: kinds.Followed, subject: kinds.RunRef) -> str:
     match reason:
         case kinds.WaitingForRuns(runs=runs, count=count):
             others = f" (and for {_count(count - 1, 'other')})" if count > 1 else ""
@@ -99,7 +99,7 @@ def _followed(reason: kinds.Followed) -> str:
             whom = holder.name if holder is not None else "somebody in another process, or a block of code,"
             return f"waits for the value of its cache key that is computed by {whom}{_which(reason)}"
         case kinds.IsRunning():
-            return _running(reason)
+            return _running(reason, subject)
         case kinds.IsCancelling(seconds=seconds, asked=asked):
             who = f", as {asked.by} asked {_ago(asked.at)}" if asked is not None else ""
             return f"has been cancelling for {span(seconds)}{who}{_inside(reason, reason.children)}"
@@ -120,12 +120,12 @@ def _which(reason: kinds.Followed) -> str:
     return told + (f", which {_predicate(root, chain[-1])}" if root is not None else "")
 
 
-def _running(reason: kinds.IsRunning) -> str:
+def _running(reason: kinds.IsRunning, run: kinds.RunRef) -> str:
     told = f"has been running for {span(reason.seconds)}"
     if reason.process is not None:
         told += f" in process {_process(reason.process)}"
     if reason.runner:
-        told += f", {'on' if not reason.children else 'with its tasks on'} {reason.runner}"
+        told += f", {'with its tasks on' if run.kind == 'flow_run' else 'on'} {reason.runner}"
     if reason.attempt > 1:
         told += f", in attempt {reason.attempt}"
     if reason.has_returned:

@@ -67,6 +67,9 @@ def running(**fields: Any) -> IsRunning:
     return IsRunning(since=AGO, seconds=180, **(known | {"children": {}} | fields))
 
 
+SUBFLOW = RunRef("flow_run", "01a5", "f", "Running")
+
+
 def limit(*holders: str, **fields: Any) -> FullLimit:
     held = tuple(Holder(name, None, PROCESS, 1, AGO) for name in holders)
     known: dict[str, Any] = {"slots": 1, "decay_per_second": 0.0, "wanted": 1, "holder_count": len(held), "ahead": 0}
@@ -109,8 +112,8 @@ REASONS: list[tuple[Reason, str]] = [
         ),
     ),
     (
-        StandsForSubflow(run("f"), chain=(run("f"),), root=running()),
-        "x stands for the subflow run f, which has been running for 3 min in process laptop:17, on ConcurrentTaskRunner",
+        StandsForSubflow(SUBFLOW, chain=(SUBFLOW,), root=running()),
+        "x stands for the subflow run f, which has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner",
     ),
     (
         WaitingForLimit((limit("y"),), AGO),
@@ -166,14 +169,14 @@ REASONS: list[tuple[Reason, str]] = [
     (
         running(children={"Running": 1}, chain=(run("y"),), root=running(runner=None)),
         (
-            "x has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner; of the runs in it, 1 Running: "
+            "x has been running for 3 min in process laptop:17, on ConcurrentTaskRunner; of the runs in it, 1 Running: "
             "y has been running for 3 min in process laptop:17"
         ),
     ),
     (
         running(children={"Pending": 1}, chain=(run("y"), run("z")), root=IsScheduled(None)),
         (
-            "x has been running for 3 min in process laptop:17, with its tasks on ConcurrentTaskRunner; of the runs in it, 1 Pending: "
+            "x has been running for 3 min in process laptop:17, on ConcurrentTaskRunner; of the runs in it, 1 Pending: "
             "y waits for z, which is scheduled"
         ),
     ),
@@ -185,11 +188,15 @@ REASONS: list[tuple[Reason, str]] = [
 ]
 
 
+# Not the sentences: moments in them are other ones in each process of a test run.
+IDS = [f"{reason.kind}-{number}" for number, (reason, _) in enumerate(REASONS)]
+
+
 def why(reason: Reason, process: Process | None = None, has_answered: bool | None = None, *requests: Asker) -> Why:
     return Why(run("x"), "RUNNING", None, AGO, reason, process, has_answered, requests)
 
 
-@pytest.mark.parametrize(("reason", "told"), REASONS)
+@pytest.mark.parametrize(("reason", "told"), REASONS, ids=IDS)
 def test_each_reason_has_its_sentence(reason: Reason, told: str) -> None:
     assert str(why(reason)) == f"{told}."
 
@@ -200,7 +207,7 @@ def test_every_kind_of_reason_is_among_these() -> None:
     assert len({kind.kind for kind in kinds - {Reason, Followed}}) == len(kinds) - 2
 
 
-@pytest.mark.parametrize("reason", [reason for reason, _ in REASONS])
+@pytest.mark.parametrize("reason", [reason for reason, _ in REASONS], ids=IDS)
 def test_each_reason_is_json_that_tells_its_kind(reason: Reason) -> None:
     told = why(reason, PROCESS).as_json()
     assert told["reason"]["kind"] == reason.kind
