@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,21 +98,24 @@ search()
 """
 
 
+def searching(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "tagged.py"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
 def test_a_limit_that_another_process_holds_is_followed_there(tmp_path: Path) -> None:
     subprocess.run([COMMAND, "limit", "create", "gpu", "1", "--tag"], check=True, capture_output=True, timeout=50)
     (tmp_path / "tagged.py").write_text(TAGGED)
-    from_both = {
-        "cwd": tmp_path,
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.DEVNULL,
-        "text": True,
-    }
-    command = [COMMAND.replace("prefect-core", "python"), "tagged.py"]
-    first: subprocess.Popen[str] = subprocess.Popen(command, **from_both)  # type: ignore[call-overload]
+    first = searching(tmp_path)
     assert first.stdout is not None
     assert first.stdout.readline() == "waiting\n"
-    second: subprocess.Popen[str] = subprocess.Popen(command, **from_both)  # type: ignore[call-overload]
+    second = searching(tmp_path)
     try:
         told = {"reason": {"kind": ""}}
         while told["reason"]["kind"] != "limit_full":
