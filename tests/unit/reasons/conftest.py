@@ -16,6 +16,7 @@ from prefect_core.control import steward
 from prefect_core.control.steward import Watch
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history import StoreRecorder
+from prefect_core.limits import desk
 from prefect_core.reasons import Reason, Why
 from prefect_core.runs import Run
 from tests.unit.recorded import in_memory
@@ -57,6 +58,8 @@ class Stage:
             thread.join(PATIENCE)
         for watch in self._watches:
             watch.close()
+        # What was given back last is written before the history is closed.
+        assert desk().flush(PATIENCE)
 
     @property
     def recorder(self) -> StoreRecorder:
