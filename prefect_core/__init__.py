@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prefect_core.futures import PrefectFuture, as_completed, wait
     from prefect_core.logs import get_run_logger
     from prefect_core.pausing import pause_flow_run, resume_flow_run, suspend_flow_run
+    from prefect_core.reasons import why
     from prefect_core.states import State
     from prefect_core.tasks import Task, task
 
@@ -41,6 +42,7 @@ __all__ = [
     "task",
     "unmapped",
     "wait",
+    "why",
 ]
 
 # Names are loaded when first used, so that reading settings or listing runs loads no engine.
@@ -66,6 +68,7 @@ _HOMES = {
     "task": "tasks",
     "unmapped": "annotations",
     "wait": "futures",
+    "why": "reasons",
 }
 
 

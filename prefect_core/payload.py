@@ -58,12 +58,14 @@ class Payload:
     values; `storage` is the storage that the user named for the value, if there is one. `isolated` is set for a body that is to run in a
     worker process of its own, whatever its runner; `is_async` is False then, since on this side it is a call that blocks. `scope` is what
     an async body, or the delay behind it, can be cancelled by: a function to be called on the event loop beside it (None: on any thread).
+    `chunk` is the number of the chunk that it was handed over in, and is only there for one that was.
     """
 
     __slots__ = (
         "after",
         "args",
         "attempt",
+        "chunk",
         "context",
         "function",
         "handle",
@@ -90,6 +92,7 @@ class Payload:
         context: RunContext,
         is_async: bool,
     ) -> None:
+        self.chunk: int
         self.function = function
         self.args = args
         self.kwargs = kwargs

@@ -12,11 +12,12 @@ import click
 
 COMPLETED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit codes; a termination signal gives 143."""
+_DEBUG = "--debug"
 
 
 def _debug_option(*, hidden: bool) -> click.Option:
     return click.Option(
-        ["--debug"], is_flag=True, expose_value=False, hidden=hidden, help="Show the traceback of an error."
+        [_DEBUG], is_flag=True, expose_value=False, hidden=hidden, help="Show the traceback of an error."
     )
 
 
@@ -63,6 +64,16 @@ class Root(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._places)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments begin with, whose name may have two words."""
+        words = [argument for argument in args if argument != _DEBUG]
+        name = " ".join(words[:2])
+        if " " in name and name in self._places:
+            return name, self.get_command(ctx, name), [*[_DEBUG] * args.count(_DEBUG), *words[2:]]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._places:
             return None
@@ -79,7 +90,7 @@ class Root(click.Group):
         arguments = list(sys.argv[1:] if args is None else args)
         extra["standalone_mode"] = False
         run = super().main
-        sys.exit(_exit_code(lambda: run(arguments, prog_name, *further, **extra), debug="--debug" in arguments))
+        sys.exit(_exit_code(lambda: run(arguments, prog_name, *further, **extra), debug=_DEBUG in arguments))
 
 
 def _exit_code(run: Callable[[], Any], *, debug: bool) -> int:

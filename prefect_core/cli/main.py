@@ -10,6 +10,7 @@ NAME = "prefect-core"
 
 COMMANDS = {
     "run": ("run:run", "Run a flow."),
+    "run why": ("why:why", "Say why a run is not running, not finished, or ended as it did."),
     "flow-run": ("flow_run:flow_run", "List, inspect, pause, cancel, retry and delete flow runs, and read their logs."),
     "recover": ("recover:recover", "Do what lost processes left undone: call hooks, run crashed runs again."),
     "task-run": ("task_run:task_run", "List, inspect and cancel task runs, and explain why they ran."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import history
 from prefect_core.control import steward
 from prefect_core.engine import pausing_asked
+from prefect_core.engine.accounts import give_account
 
 if TYPE_CHECKING:
     from prefect_core.control.steward import Delivery
@@ -24,7 +25,12 @@ def _cancel(call: FlowCall, delivery: Delivery) -> None:
     deal_with(call, delivery)
 
 
-HANDLERS: dict[str, Handler] = {"cancel": _cancel, "pause": pausing_asked.pause, "resume": pausing_asked.resume}
+HANDLERS: dict[str, Handler] = {
+    "cancel": _cancel,
+    "pause": pausing_asked.pause,
+    "resume": pausing_asked.resume,
+    "why": give_account,
+}
 """Who deals with what, by the kind of request."""
 
 

@@ -5,6 +5,7 @@ Only what travels on its own changes: each item keeps its run, its states, its r
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Literal
@@ -24,6 +25,7 @@ _ITEM_SECONDS = 50e-6
 _WAIT_SECONDS = 0.005
 _SHARE = 0.2
 _STUCK_SECONDS = 0.5
+_numbers = itertools.count(1)
 
 Done = Callable[[Receipt], None]
 
@@ -122,7 +124,15 @@ class Bundle:
             was_there, self._items = len(left) < len(self._items), left
         return was_there
 
+    def has(self, payload: Payload) -> bool:
+        """Tell whether a payload is still being gathered with others."""
+        with self._lock:
+            return any(item.payload is payload for item in self._items)
+
     def _hand_over(self, runner: TaskRunner, chunk: list[_Item]) -> None:
+        number = next(_numbers)
+        for item in chunk:
+            item.payload.chunk = number
         runner.submit_chunk([(item.payload, item) for item in chunk])
         if self._loosens:
             timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))

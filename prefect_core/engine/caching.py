@@ -200,6 +200,12 @@ class Caching:
         if self._lock is not None and not self._is_staged:
             yield from of_moments(self._lock.releasing())
 
+    def held_up_by(self) -> tuple[str, int] | None:
+        """Return the key whose lock the call waits for and who has it, as `KeyLock.held_up_by` does; None if it does not wait for one."""
+        lock = self._lock
+        uid = lock.held_up_by() if lock is not None else None
+        return (lock.key, uid) if lock is not None and uid is not None else None
+
     def let_go(self) -> None:
         """Do the same on this thread, at once."""
         if self._lock is not None and not self._is_staged:

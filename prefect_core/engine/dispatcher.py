@@ -229,6 +229,15 @@ class Dispatcher:
                 signals.pass_on(call.run.state.data)
         return future
 
+    def futures_of_open_calls(self) -> list[tuple[OpenCall, PrefectFuture[Any]]]:
+        """Return the submitted calls that are not over, and their futures."""
+        return list(self._open.items())
+
+    @property
+    def awaits_children(self) -> bool:
+        """Whether the body has ended, and the calls that are open are what is left to be waited for."""
+        return self._idle is not None
+
     @property
     def backlog(self) -> int:
         """How many calls are open."""
@@ -340,7 +349,7 @@ class Dispatcher:
         return begun
 
     def open_calls(self) -> list[OpenCall]:
-        """Return the submitted calls that are not over."""
+        """Return the submitted calls that are not over, in the order in which they were made."""
         return list(self._open)
 
     def inner_flows(self) -> list[FlowRunContext]:

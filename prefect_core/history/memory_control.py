@@ -150,6 +150,10 @@ class MemoryControl:
             self._changes += 1
             return True
 
+    def retract(self, key: int) -> None:
+        with self._lock:
+            self._requests.pop(key, None)
+
     def changes(self) -> int:
         return self._changes
 

@@ -77,6 +77,10 @@ class Requests(Protocol):
         """Answer a request; it is durable when this returns. False if it has an answer, which stays, or is gone."""
         ...
 
+    def retract(self, key: int) -> None:
+        """Delete a request, answered or not: for who asked, and alone wanted to know; harmless to say twice."""
+        ...
+
     def changes(self) -> int:
         """Return a number that is another one after anybody asked or answered, and perhaps after any other write; cheap to ask often."""
         ...

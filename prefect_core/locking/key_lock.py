@@ -56,6 +56,13 @@ class KeyLock:
             yield from self.releasing()
         return found
 
+    def held_up_by(self) -> int | None:
+        """Return whom it waits for: the uid of a run in this process, 0 for one that is not known here; None if it does not wait."""
+        if self._turn is not None:
+            return None if self._is_locked else 0
+        uid = turns.holder(self.key)
+        return None if uid is None or uid == self._claimant.uid else uid
+
     def _try(self, look: Callable[[], T | None]) -> T | None:
         self._is_locked = self._manager.acquire_lock(self.key, self.holder, 0)
         return look()

@@ -64,6 +64,12 @@ def take(key: str, claimant: Claimant) -> Turn | None:
         return None if turn.admits(claimant) else turn
 
 
+def holder(key: str) -> int | None:
+    """Return the uid of the run in this process whose turn a key is, 0 for that of a block; None if it is nobody's."""
+    turn = _turns.get(key)
+    return turn.holder.uid if turn is not None else None
+
+
 def stage(turn: Turn) -> Turn:
     """Let other calls of the holder's transaction go on; returns what stands for the turn from now on."""
     staged = Turn(turn.key, turn.holder)

@@ -206,6 +206,18 @@ def test_a_request_is_answered_once(store: HistoryStore, recorder: StoreRecorder
     assert control.request(999) is None
 
 
+def test_a_request_can_be_taken_back(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run = begin_flow_run(recorder)
+    control = store.control()
+    first, second, third = [control.ask(run.key, "why", {}, "ada") for _ in range(3)]
+    control.answer(first.key, {"step": None})
+    for one in (first, second, second):
+        control.retract(one.key)
+    assert control.requests(run.key) == control.unanswered() == [third]
+    assert control.request(first.key) is None
+    assert not control.answer(second.key, {})
+
+
 def test_every_write_is_a_change(store: HistoryStore) -> None:
     control = store.control()
     before = control.changes()

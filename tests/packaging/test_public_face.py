@@ -27,6 +27,7 @@ NAMES = [
     "task",
     "unmapped",
     "wait",
+    "why",
 ]
 
 

@@ -167,6 +167,10 @@ class SqliteControl:
         with self._lock, self._transaction(100) as connection:
             return pauses.resume(connection, run, process, resumed_by, given, is_gone)
 
+    def retract(self, key: int) -> None:
+        with self._lock, self._transaction() as connection:
+            connection.execute("DELETE FROM request WHERE key = ?", (key,))
+
     def changes(self) -> int:
         with self._reading.reading() as connection:
             number: int = connection.execute("PRAGMA data_version").fetchone()[0]
