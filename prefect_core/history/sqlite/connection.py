@@ -37,6 +37,7 @@ CHECKPOINT_PAGES = 2000
 """A write-ahead log gets a checkpoint when one process has added about this many pages to it."""
 _PAGES_PER_COMMIT, _ROWS_PER_PAGE = 8, 12
 _LOG_BYTES_KEPT = 16 << 20
+_CLOSE_SECONDS = 5.0
 _BUSY_WARNING_SECONDS = 10.0
 _log = logging.getLogger("prefect_core.history")
 
@@ -189,6 +190,17 @@ class Connections:
             for connection in open_ones:
                 with suppress(driver.Error), inside():
                     connection.close()
+
+    def close_behind(self, writing: threading.Lock) -> None:
+        """Close all once nobody holds the lock under which they are written with; if that takes long, the end of the process does.
+
+        SQLite does not survive it if a connection is closed that another thread is in the midst of using.
+        """
+        if writing.acquire(timeout=_CLOSE_SECONDS):
+            try:
+                self.close()
+            finally:
+                writing.release()
 
     def abandon(self) -> list[object]:
         """Forget all without touching it, and return what must never be closed: for a child after `fork`."""

@@ -229,7 +229,7 @@ class SqliteLimits:
 
     def close(self) -> None:
         """Close the connections."""
-        self._connections.close()
+        self._connections.close_behind(self._writing)
 
 
 def _request_row(row: tuple[object, ...]) -> RequestRow:

@@ -65,7 +65,7 @@ class SqliteLocks:
 
     def close(self) -> None:
         """Close the connections."""
-        self._connections.close()
+        self._connections.close_behind(self._writing)
 
 
 def _find(connection: sqlite3.Connection, key: str) -> LockRow | None:
