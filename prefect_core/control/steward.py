@@ -56,10 +56,9 @@ class Delivery:
 class Watch:
     """That somebody wants to hear what is asked of a run."""
 
-    def __init__(
-        self, steward: Steward, stored: Callable[[], HistoryStore], run: int, deliver: Callable[[Delivery], object]
-    ) -> None:
-        self.stored = stored
+    def __init__(self, steward: Steward, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> None:
+        self.stored: Callable[[], HistoryStore] = recorder.stored
+        self.has_unanswered: Callable[[], bool] = recorder.has_unanswered
         self.run = run
         self.open: dict[int, Delivery] = {}
         """Told, and yet to be answered."""
@@ -144,7 +143,7 @@ class Steward:
 
     def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
         """Tell what is asked of a run that `recorder` records."""
-        watch = Watch(self, recorder.stored, run, deliver)
+        watch = Watch(self, recorder, run, deliver)
         with self._lock:
             is_first = not self._watches
             self._watches[watch] = None
@@ -207,7 +206,7 @@ class Steward:
             watches = list(self._watches)
             must_ask, self._must_ask = self._must_ask, False
         by_control: dict[Control, dict[int, list[Watch]]] = {}
-        for watch in watches:
+        for watch in _asked(watches):
             by_control.setdefault(watch.stored().control(), {}).setdefault(watch.run, []).append(watch)
         for control, by_run in by_control.items():
             _quietly(partial(self._tell, control, by_run, must_ask))
@@ -222,6 +221,22 @@ class Steward:
             for watch in by_run.get(request.run, ()):
                 watch.tell(request, control)
         self._seen[control] = changes
+
+
+def _asked(watches: list[Watch]) -> list[Watch]:
+    """Return those in whose histories something is asked.
+
+    What reads it is loaded only then: an import at the end of a program that Ctrl-C ends would spoil its exit code.
+    """
+    known: dict[Callable[[], bool], bool] = {}
+    for watch in watches:
+        if watch.has_unanswered not in known:
+            try:
+                known[watch.has_unanswered] = watch.has_unanswered()
+            except HistoryError:
+                # It is looked at again before long.
+                known[watch.has_unanswered] = False
+    return [watch for watch in watches if known[watch.has_unanswered]]
 
 
 def _renew(recorder: StoreRecorder) -> None:

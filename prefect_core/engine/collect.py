@@ -187,6 +187,9 @@ class WorkerRecorder:
             raise HistoryError("A worker process has no history; its flow's process has.")
         return self.behind
 
+    def has_unanswered(self) -> bool:
+        return False
+
     def flush(self) -> None:
         """Wait for nothing of an attempt: what a worker collects becomes durable in the main process."""
         if self.behind is not None:

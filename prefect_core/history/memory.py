@@ -193,6 +193,9 @@ class MemoryStore(MemoryEndings):
             alone = (row for row in self.task_runs() if row.flow_run is None and row.child_flow_run is None)
             return gone + self._delete({row.key for row in alone if has_ended(row)})
 
+    def has_unanswered(self) -> bool:
+        return bool(self._control.unanswered())
+
     def _open_roots(self) -> list[int]:
         return [row.key for row in self.flow_runs(RunFilter(root_only=True)) if StateType(row.state_type) not in FINAL]
 

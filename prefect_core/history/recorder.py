@@ -219,6 +219,9 @@ class StoreRecorder:
                 self._hurry = True
                 self._bell.set()
 
+    def has_unanswered(self) -> bool:
+        return self.store.has_unanswered()
+
     def close(self) -> None:
         on_close, self.on_close = self.on_close, None
         if on_close is not None:

@@ -62,6 +62,10 @@ class Recorder(Protocol):
         """Number of this process in the history."""
         ...
 
+    def has_unanswered(self) -> bool:
+        """Tell whether somebody asks for something in this history, and has no answer yet; cheap to ask often. Raises `HistoryError`."""
+        ...
+
     def flush(self) -> None:
         """Block until all that was recorded before is durable. Raises `HistoryError` if it could not be made so."""
         ...

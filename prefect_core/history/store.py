@@ -93,6 +93,10 @@ class HistoryWriter(Protocol):
         """Return the number of a run's last state and its first start (0 = none), or None if the run is unknown."""
         ...
 
+    def has_unanswered(self) -> bool:
+        """Tell whether there is a request without an answer; cheap to ask often. Raises `HistoryError`."""
+        ...
+
     def checkpoint(self) -> None:
         """Tidy up after a write, if it is time and nobody is in the way. Never raises, never waits long."""
         ...

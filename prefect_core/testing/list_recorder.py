@@ -43,6 +43,9 @@ class ListRecorder:
         self._limits = MemoryLimits()
         self._lock = threading.Lock()
 
+    def has_unanswered(self) -> bool:
+        return False
+
     def created(self, run: Run) -> None:
         run.key = next(self._keys)
         self._note("created", run, run.state)

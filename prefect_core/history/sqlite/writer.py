@@ -84,6 +84,10 @@ class SqliteWriter:
             else:
                 connection.execute("DELETE FROM lease WHERE process = ? AND taken_by IS NULL", (self._number,))
 
+    def has_unanswered(self) -> bool:
+        with self._connections.reading() as connection:
+            return connection.execute("SELECT 1 FROM request WHERE answered_us IS NULL LIMIT 1").fetchone() is not None
+
     def recall(self, key: int) -> tuple[int, int] | None:
         with self._connections.reading() as connection:
             is_plain = connection.execute("SELECT 1 FROM task_run WHERE key = ? AND is_plain", (key,)).fetchone()

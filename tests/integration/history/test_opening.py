@@ -74,7 +74,9 @@ def test_flipped_pages_are_found_by_check_and_named_when_read(tmp_path: Path) ->
     flow_run = filled(tmp_path)
     file = bytearray((tmp_path / FILE_NAME).read_bytes())
     # Behind those of the empty file: without its schema it can't even be opened.
-    for page in range(50, len(file) // PAGE_BYTES):
+    SqliteStore(tmp_path / "empty").close()
+    first = (tmp_path / "empty" / FILE_NAME).stat().st_size // PAGE_BYTES
+    for page in range(first, len(file) // PAGE_BYTES):
         file[page * PAGE_BYTES : page * PAGE_BYTES + 16] = b"\xa5" * 16
     (tmp_path / FILE_NAME).write_bytes(bytes(file))
     store = history.open_store(tmp_path)
