@@ -36,16 +36,21 @@ class Witness:
         self._said: dict[int, list[StateRow]] = {}
 
     def look(self, store: HistoryStore, root: int) -> None:
-        """Check all runs of the history."""
+        """Check all runs of the history.
+
+        What is read later may know of more, and never of less: runs go on meanwhile.
+        """
         assert store.check() == []
+        runs = runs_of(store)
+        check_pauses(store, root)
+        by_run = {run.key: store.states(run.key) for run in runs}
         reopenings = len(store.reopenings(root))
-        for run in runs_of(store):
-            states = store.states(run.key)
+        for run in runs:
+            states = by_run[run.key]
             said = self._said.get(run.key, [])
             assert states[: len(said)] == said, f"{run.name}: {said} became {states}"
             self._said[run.key] = states
             check_course(run, states, reopenings)
-        check_pauses(store, root)
         check_owner(store, root)
 
 
@@ -68,20 +73,23 @@ def check_course(run: Run, states: Sequence[StateRow], reopenings: int) -> None:
     is_root = isinstance(run, FlowRunRow) and run.parent_flow_run is None
     again = sum(state.name == "Pending" for state in states) - 1 if is_root else len(openings) - 1
     assert again <= reopenings or not is_root, f"{run.name}: {names}, let run again {reopenings} times"
-    assert run.state_name == states[-1].name
+    assert (run.state_name, run.state_us) in {(state.name, state.timestamp_us) for state in states}
 
 
 def check_pauses(store: HistoryStore, root: int) -> None:
     """Each Paused has its pause, at most one is open, and in none of them did an attempt of a run begin."""
+    attempts = [(run, attempt) for run in runs_of(store) for attempt in store.attempts(run.key)]
     pauses = store.control().pauses(root)
     states = store.states(root)
-    assert [pause.paused_us for pause in pauses] == [one.timestamp_us for one in states if kind(one) is PAUSED]
-    for pause in pauses:
-        after = next((one.timestamp_us for one in states if one.timestamp_us > pause.paused_us), None)
-        for run in runs_of(store):
-            for attempt in store.attempts(run.key):
-                began_in_it = attempt.started_us > pause.paused_us and (after is None or attempt.started_us < after)
-                assert not began_in_it, f"{run.name} began while the flow run was paused"
+    assert {pause.paused_us for pause in pauses} <= {one.timestamp_us for one in states if kind(one) is PAUSED}
+    assert not [pause for pause in pauses[:-1] if pause.is_left]
+    for paused, after in zip(states, [*states[1:], None], strict=True):
+        if kind(paused) is not PAUSED:
+            continue
+        for run, attempt in attempts:
+            is_before_end = after is None or attempt.started_us < after.timestamp_us
+            began_in_it = attempt.started_us > paused.timestamp_us and is_before_end
+            assert not began_in_it, f"{run.name} began while the flow run was paused"
 
 
 def check_owner(store: HistoryStore, root: int) -> None:

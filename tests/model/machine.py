@@ -13,9 +13,9 @@ from typing import Any
 
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from prefect_core import cancel_flow_run, cancel_task_run, pause_flow_run, resume_flow_run, settings
+from prefect_core import cancel_flow_run, cancel_task_run, clock, pause_flow_run, resume_flow_run, settings
 from prefect_core.control.reaping import reap
 from prefect_core.errors import FlowPauseTimeout, NotCancellable, NotPausedError, NotRunnableAgain
 from prefect_core.history.pauses import PauseRow
@@ -36,6 +36,8 @@ PLANS = st.fixed_dictionaries(
 TIMES = st.integers(1, 2)
 """How often a thing is asked for, at the same moment."""
 SHORT_SECONDS = 0.01
+STEPS_BETWEEN_LOSSES = 5
+"""More often, a run would seldom come as far as to be paused."""
 REFUSALS = (RuntimeError, NotPausedError, FlowPauseTimeout, NotRunnableAgain, NotCancellable)
 
 
@@ -83,6 +85,7 @@ class Model(RuleBasedStateMachine):
         self.players: list[Player] = []
         self.lost: set[int] = set()
         self.key = 0
+        self.steps_since_loss = 0
 
     # What the model sees
 
@@ -197,11 +200,14 @@ class Model(RuleBasedStateMachine):
 
     @rule(times=TIMES, grace_seconds=st.sampled_from([SHORT_SECONDS, LONG_SECONDS]))
     def cancel(self, times: int, grace_seconds: float) -> None:
-        was_over = self.is_over()
+        was_over, pause = self.is_over(), self.open_pause()
         came = outcomes([partial(cancel_flow_run, self.id, grace_seconds)] * times)
         self.note(f"cancel in {grace_seconds}", came)
         if was_over:
             assert accepted(came) == 0
+        elif pause is not None and pause.is_left:
+            assert accepted(came) == 1
+            assert self.row().state_type in {"CANCELLED", "FAILED"}
         elif accepted(came):
             assert self.row().state_type in {"CANCELLING", "CANCELLED"}
 
@@ -214,19 +220,21 @@ class Model(RuleBasedStateMachine):
             self.note(f"cancel {task.name}", came)
         self.settle()
 
+    @precondition(lambda self: self.steps_since_loss >= STEPS_BETWEEN_LOSSES)
     @rule(is_told=st.booleans())
     def lose_the_process(self, is_told: bool) -> None:
+        self.steps_since_loss = 0
         before = self.open_pause()
         owner = self.store.control().owner(self.key)
         self.lost.add(owner)
-        was_over = self.is_over()
         self.world.lose(self.key, is_told)
         self.note("lost")
-        row = self.row()
-        if before is not None and before.is_suspended:
-            assert row.state_type == "PAUSED"
-        elif not was_over:
-            assert row.state_type in {"CRASHED", "CANCELLED"}
+        pause = self.open_pause()
+        # It may have come to its end, or to the end of a pause, at the last moment.
+        assert self.is_over() or (pause is not None and pause.is_suspended)
+        if before is not None and before.is_suspended and pause is None:
+            assert before.until_us is not None
+            assert before.until_us <= clock.now_us()
 
     @rule()
     def look(self) -> None:
@@ -243,6 +251,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def what_was_said_holds(self) -> None:
+        self.steps_since_loss += 1
         if self.key:
             store = self.store
             self.witness.look(store, self.key)
@@ -272,6 +281,7 @@ class Model(RuleBasedStateMachine):
         invariants.check_attempts(self.stage.journal, self.store, self.lost)
 
     def _help_along(self) -> None:
+        reap(self.store.control())
         pause = self.open_pause()
         if pause is None:
             self._let_all_return()

@@ -30,6 +30,15 @@ class Body:
         """Whether this is the first that is heard of the body."""
         return self.name != "end"
 
+    def is_gone(self) -> bool:
+        """Whether it waits no more, since it was interrupted or its process has ended."""
+        try:
+            return self._line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
     def __repr__(self) -> str:
         return f"{self.name} of run {self.run}, attempt {self.attempt}, in process {self.process}"
 
@@ -68,10 +77,10 @@ class Stage:
                     self._let_go(body, b"")
                 self._changed.notify_all()
 
-    def held(self, *processes: int) -> list[Body]:
-        """Return the bodies that wait, of these processes or of all, in the order in which they came."""
+    def held(self) -> list[Body]:
+        """Return the bodies that wait, in the order in which they came."""
         with self._changed:
-            return [body for body in self.journal if body.is_held and (not processes or body.process in processes)]
+            return [body for body in self.journal if body.is_held and not body.is_gone()]
 
     def tell(self, body: Body, verdict: bytes = RETURN) -> None:
         """Let a body go on."""

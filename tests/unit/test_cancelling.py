@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from prefect_core import acancel_flow_run, cancel_flow_run, cancel_task_run, flow, runtime, task
-from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound
+from prefect_core import acancel_flow_run, cancel_flow_run, cancel_task_run, flow, runtime, suspend_flow_run, task
+from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound, PausedRun
 from prefect_core.states import State
 
 LONG = 50.0
@@ -637,6 +637,20 @@ def test_runs_that_have_ended_and_unknown_ones_are_refused(recorded):
         cancel_task_run(unknown)
     with pytest.raises(ValueError, match="grace_seconds"):
         cancel_flow_run(run.id, -1)
+
+
+@flow
+def leaving():
+    suspend_flow_run()
+
+
+def test_a_suspended_run_is_cancelled_at_once_though_its_process_lives_on(recorded):
+    with pytest.raises(PausedRun):
+        leaving()
+    [run] = recorded.flow_runs()
+    # An owner that does not answer by then would be killed.
+    assert cancel_flow_run(run.id, 0).is_cancelled()
+    assert recorded.states_of(run) == ["Pending", "Running", "Suspended", "Cancelled"]
 
 
 def test_a_run_that_ends_by_itself_meanwhile_keeps_its_end(recorded):
