@@ -56,11 +56,10 @@ class Delivery:
 class Watch:
     """That somebody wants to hear what is asked of a run."""
 
-    def __init__(
-        self, steward: Steward, stored: Callable[[], HistoryStore], run: int, deliver: Callable[[Delivery], object]
-    ) -> None:
-        self.stored = stored
+    def __init__(self, steward: Steward, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> None:
+        self.stored: Callable[[], HistoryStore] = recorder.stored
         self.run = run
+        self._process = recorder.process
         self.open: dict[int, Delivery] = {}
         """Told, and yet to be answered."""
         self._steward = steward
@@ -70,6 +69,10 @@ class Watch:
     def tell(self, request: RequestRow, control: Control) -> None:
         """Tell of a request, unless that was done before."""
         if request.key in self._told:
+            return
+        lease = control.lease(self._process)
+        if lease is not None and lease.taken_by is not None:
+            # What was asked before that is answered; what was asked since is for whoever has the run now.
             return
         self._told.add(request.key)
         delivery = self.open[request.key] = Delivery(self, request, control)
@@ -144,7 +147,7 @@ class Steward:
 
     def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
         """Tell what is asked of a run that `recorder` records."""
-        watch = Watch(self, recorder.stored, run, deliver)
+        watch = Watch(self, recorder, run, deliver)
         with self._lock:
             is_first = not self._watches
             self._watches[watch] = None

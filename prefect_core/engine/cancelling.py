@@ -246,6 +246,10 @@ class _FlowLadder(_Ladder):
                 one.dispatcher.cancel_by = self.by
                 one.dispatcher.refuse_late_body(CancelHere(self.run))
         call.cancel_unstarted(CHILDREN_UNSTARTED)
+        for one in _tree(call):
+            if one.context.pausing is not None:
+                # Nobody will resume it any more, and who waits for that on a thread is told by nothing else.
+                one.context.pausing.abandon()
         if call.dispatcher is not None:
             call.dispatcher.hurry()
         for one in _tree(call):

@@ -71,7 +71,7 @@ def check_course(run: Run, states: Sequence[StateRow], reopenings: int) -> None:
         begun = {state.attempt for state in first if kind(state) is RUNNING}
         assert not begun & {state.attempt for state in last}, f"{run.name}: an attempt goes on after its end, {names}"
     is_root = isinstance(run, FlowRunRow) and run.parent_flow_run is None
-    again = sum(state.name == "Pending" for state in states) - 1 if is_root else len(openings) - 1
+    again = len(openings) - 1 + names.count("Resuming")
     assert again <= reopenings or not is_root, f"{run.name}: {names}, let run again {reopenings} times"
     assert (run.state_name, run.state_us) in {(state.name, state.timestamp_us) for state in states}
 

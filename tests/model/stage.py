@@ -106,7 +106,7 @@ class Stage:
 
     def close(self) -> None:
         """Let go of everything."""
-        for body in self.held():
+        for body in self.journal:
             self.tell(body, b"")
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
