@@ -9,8 +9,8 @@ import pytest
 
 from prefect_core import cancel_flow_run, cancelling, history
 from prefect_core.errors import NotCancellable
-from prefect_core.history.process import this_process
 from prefect_core.history.pauses import PauseRow
+from prefect_core.history.process import this_process
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.requests import ENDED, LOST, OVER
 from prefect_core.history.store import HistoryStore

@@ -209,7 +209,7 @@ class Model(RuleBasedStateMachine):
             assert accepted(came) == 1
             assert self.row().state_type in {"CANCELLED", "FAILED"}
         elif accepted(came):
-            assert self.row().state_type in {"CANCELLING", "CANCELLED"}
+            assert self.row().state_type in {"CANCELLING", "CANCELLED"}, f"{came}, before: {pause}; {self.described()}"
 
     @rule(times=TIMES, which=st.integers(0, 3))
     def cancel_a_task(self, times: int, which: int) -> None:

@@ -63,7 +63,7 @@ class Processes:
         self._numbers = itertools.count()
         self._players: list[_ProcessPlayer] = []
         self._store = SqliteStore(home)
-        self._errors = open(home / "errors", "a+")
+        self._errors = (home / "errors").open("a+")
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.model.processes"],
             cwd=ROOT,
@@ -164,6 +164,4 @@ def _be_player(mode: str, about: Any, told: str) -> None:
 
 
 if __name__ == "__main__":
-    import prefect_runners.concurrent  # loaded before the fork, like the rest
-
     serve()

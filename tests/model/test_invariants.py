@@ -13,7 +13,7 @@ from prefect_core.history.memory import MemoryStore
 from prefect_core.history.pauses import PauseRow
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.runs import FlowRun
-from prefect_core.state_kinds import COMPLETED, CRASHED, PAUSED, RUNNING
+from prefect_core.state_kinds import CANCELLING, COMPLETED, CRASHED, PAUSED, RUNNING
 from prefect_core.states import State
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 from tests.model import invariants
@@ -80,6 +80,14 @@ def test_an_attempt_that_goes_on_after_its_end_is_seen(
     enter(recorder, run, RUNNING)
     recorder.flush()
     with pytest.raises(AssertionError, match="goes on after its end"):
+        Witness().look(store, run.key)
+
+
+def test_a_state_that_may_not_follow_is_seen(store: MemoryStore, recorder: StoreRecorder, run: FlowRun) -> None:
+    enter(recorder, run, CANCELLING)
+    enter(recorder, run, RUNNING)
+    recorder.flush()
+    with pytest.raises(AssertionError, match="'Cancelling', 'Running'"):
         Witness().look(store, run.key)
 
 

@@ -11,7 +11,16 @@ from typing import Any
 import anyio
 import pytest
 
-from prefect_core import acancel_flow_run, cancel_flow_run, cancel_task_run, flow, pause_flow_run, runtime, suspend_flow_run, task
+from prefect_core import (
+    acancel_flow_run,
+    cancel_flow_run,
+    cancel_task_run,
+    flow,
+    pause_flow_run,
+    runtime,
+    suspend_flow_run,
+    task,
+)
 from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound, PausedRun
 from prefect_core.states import State
 
