@@ -15,7 +15,7 @@ from uuid import UUID
 
 from prefect_core import history, settings
 from prefect_core.blocking import on_thread
-from prefect_core.control.asking import Answer, ask, await_answer
+from prefect_core.control.asking import Answer, ask, await_answer, is_left
 from prefect_core.control.reaping import reap
 from prefect_core.errors import NotCancellable, ObjectNotFound
 from prefect_core.history.process import is_gone, this_user
@@ -132,7 +132,8 @@ def _ask(stored: HistoryStore, row: Row, whom: int, grace_seconds: float | None)
     """Ask the process that has the run; `whom` is the run that hears it, the outermost that is under way there."""
     control = stored.control()
     lease = control.lease(control.owner(row.key))
-    if isinstance(row, FlowRunRow) and (lease is None or lease.taken_by is not None or lease.let_go_us is not None):
+    has_process = lease is not None and lease.taken_by is None and lease.let_go_us is None
+    if isinstance(row, FlowRunRow) and (not has_process or is_left(control, row)):
         return _end_here(stored, row)
     request = ask(stored, whom, "cancel", {"run": row.key, "grace_seconds": grace_seconds})
     patience = settings.current().cancel_grace_seconds if grace_seconds is None else grace_seconds

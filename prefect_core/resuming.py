@@ -112,7 +112,9 @@ def await_left(found: Found) -> None:
         control = stored.control()
         while pause is not None and pause.left_us is None and pause.is_open:
             lease = control.lease(control.owner(key))
-            if lease is None or lease.let_go_us is not None or is_gone(lease.process) is not False:
+            if lease is None or lease.let_go_us is not None or lease.taken_by is not None:
+                return
+            if is_gone(lease.process) is not False:
                 return
             between.wait(_ROUND_SECONDS)
             pause = next((one for one in control.pauses(key) if one.paused_us == pause.paused_us), None)

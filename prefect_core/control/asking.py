@@ -12,11 +12,12 @@ from prefect_core.control.reaping import reap
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.process import this_user
 from prefect_core.history.requests import ENDED, LOST, OVER
-from prefect_core.state_kinds import FINAL, StateType
+from prefect_core.state_kinds import FINAL, PAUSED, StateType
 
 if TYPE_CHECKING:
+    from prefect_core.history.control import Control
     from prefect_core.history.requests import RequestRow
-    from prefect_core.history.rows import TaskRunRow
+    from prefect_core.history.rows import FlowRunRow, TaskRunRow
     from prefect_core.history.store import HistoryStore
 
 POLL_SECONDS = 0.05
@@ -70,13 +71,19 @@ def await_answer(store: HistoryStore, request: RequestRow, timeout_seconds: floa
         pause.wait(POLL_SECONDS)
 
 
+def is_left(control: Control, row: FlowRunRow) -> bool:
+    """Tell whether a flow run is suspended and was left by its process, which may do other things now and hears nothing for it."""
+    return row.state_type == PAUSED.value and any(pause.is_left for pause in control.pauses(row.key)[-1:])
+
+
 def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
     """Tell why a request will not be answered; what a dead process was asked for is answered by whoever finds it."""
     control = store.control()
     reap(control)
     if request.run & 0xFFFFFFFF:
         try:
-            if StateType(store.flow_run(request.run).state_type) in FINAL:
+            row = store.flow_run(request.run)
+            if StateType(row.state_type) in FINAL or is_left(control, row):
                 return ENDED
         except ObjectNotFound:
             return ENDED

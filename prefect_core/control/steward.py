@@ -60,6 +60,7 @@ class Watch:
         self.stored: Callable[[], HistoryStore] = recorder.stored
         self.has_unanswered: Callable[[], bool] = recorder.has_unanswered
         self.run = run
+        self._process = recorder.process
         self.open: dict[int, Delivery] = {}
         """Told, and yet to be answered."""
         self._steward = steward
@@ -69,6 +70,10 @@ class Watch:
     def tell(self, request: RequestRow, control: Control) -> None:
         """Tell of a request, unless that was done before."""
         if request.key in self._told:
+            return
+        lease = control.lease(self._process)
+        if lease is not None and lease.taken_by is not None:
+            # What was asked before that is answered; what was asked since is for whoever has the run now.
             return
         self._told.add(request.key)
         delivery = self.open[request.key] = Delivery(self, request, control)

@@ -29,7 +29,7 @@ from prefect_core.engine.flow_call import CHILDREN_STOPPED, FlowCall
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.errors import HistoryError, describe
 from prefect_core.history.requests import ENDED, OVER
-from prefect_core.state_kinds import CANCELLED, CANCELLING, FINAL, PENDING, RUNNING
+from prefect_core.state_kinds import CANCELLED, CANCELLING, FINAL, PAUSED, PENDING, RUNNING
 from prefect_core.states import State
 from prefect_core.task_runners import TaskRunner
 
@@ -228,7 +228,13 @@ class _FlowLadder(_Ladder):
     def _enter(self, state: State) -> None:
         if self.call.dispatcher is not None:
             self.call.dispatcher.cancel_by = self.by
-        self.call.enter(state)
+        pausing = self.call.context.pausing
+        if pausing is not None:
+            pausing.enter_unless_left(state)
+        elif self.run.state.type is PAUSED:
+            raise transitions.RunIsOver
+        else:
+            self.call.enter(state)
 
     def _take_back(self) -> bool:
         if self.run.state.type is not PENDING:
@@ -246,6 +252,10 @@ class _FlowLadder(_Ladder):
                 one.dispatcher.cancel_by = self.by
                 one.dispatcher.refuse_late_body(CancelHere(self.run))
         call.cancel_unstarted(CHILDREN_UNSTARTED)
+        for one in _tree(call):
+            if one.context.pausing is not None:
+                # Nobody will resume it any more, and who waits for that on a thread is told by nothing else.
+                one.context.pausing.abandon()
         if call.dispatcher is not None:
             call.dispatcher.hurry()
         for one in _tree(call):

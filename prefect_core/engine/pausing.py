@@ -92,6 +92,7 @@ class Pausing:
         self._fired: dict[str, PauseRow] | None = None
         self._open: OpenPause | None = None
         self._suspended: PauseRow | None = None
+        self._is_left = False
 
     @property
     def context(self) -> FlowRunContext:
@@ -285,9 +286,23 @@ class Pausing:
                 opened.gate.refusal = refusal or Pause("The flow run has ended.", state=opened.state)
                 opened.gate.fire()
 
+    def enter_unless_left(self, state: State) -> None:
+        """Move the run to a state. Raises `RunIsOver` also for one that was left: it is no longer this process's."""
+        with self._lock:
+            if self._is_left:
+                raise transitions.RunIsOver
+            self._call.enter(state)
+
     @crash_points_around("pause.left")
     def left(self, state: State) -> None:
-        """Note that all that began in a suspended run has ended, so that others may run it again; durable when this returns."""
+        """Note that all that began in a suspended run has ended, so that others may run it again; durable when this returns.
+
+        Raises `RunIsOver` if the run is no longer in that state.
+        """
+        with self._lock:
+            if self._call.run.state is not state:
+                raise transitions.RunIsOver
+            self._is_left = True
         row = self._suspended
         if row is None:
             # The function returned the state.

@@ -71,7 +71,10 @@ class Leases(Protocol):
         ...
 
     def cancel_left(self, run: int, message: str) -> bool:
-        """End a flow run that no process has any more, and what is open in it, Cancelled; False if it has ended, or a process has it."""
+        """End a flow run that no process has any more, and what is open in it, Cancelled; False if it has ended, or a process has it.
+
+        No process has one that is suspended and was left, even if the one that left it lives on.
+        """
         ...
 
     def take_lease(self, seen: LeaseRow, taken_by: str, cancelled: int | None = None) -> list[int] | None:

@@ -94,7 +94,8 @@ class MemoryControl:
     def cancel_left(self, run: int, message: str) -> bool:
         with self._lock:
             lease = self._leases.get(self.owner(run))
-            if lease is not None and lease.taken_by is None and lease.let_go_us is None:
+            is_left = any(pause.is_left for pause in self.pauses(run)[-1:])
+            if not is_left and lease is not None and lease.taken_by is None and lease.let_go_us is None:
                 return False
             if run not in self._end_tree(run, message):
                 return False

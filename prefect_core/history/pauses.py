@@ -53,6 +53,11 @@ class PauseRow(NamedTuple):
         return self.resumed_us is None and not self.is_forgotten
 
     @property
+    def is_left(self) -> bool:
+        """Whether it has yet to be resumed, and no process has the run, also if the one that had it lives on."""
+        return bool(self.is_suspended) and self.is_open and self.left_us is not None
+
+    @property
     def paused(self) -> datetime:
         return clock.to_datetime(self.paused_us)
 

@@ -9,6 +9,7 @@ import pytest
 
 from prefect_core import cancel_flow_run, cancelling, history
 from prefect_core.errors import NotCancellable
+from prefect_core.history.pauses import PauseRow
 from prefect_core.history.process import this_process
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.requests import ENDED, LOST, OVER
@@ -68,6 +69,19 @@ def test_a_run_that_a_process_has_is_left_to_that(store: HistoryStore, recorder:
     recorder.flush()
     assert not store.control().cancel_left(run.key, MESSAGE)
     assert store.flow_run(run.key).state_name == "Paused"
+
+
+def test_a_suspended_run_is_nobodys_once_it_was_left(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run = begin_flow_run(recorder)
+    go_through(recorder, run, [RUNNING, PAUSED])
+    pause = PauseRow(run.key, run.state.timestamp_us, "a", 1)
+    recorder.noted([pause.noted()])
+    recorder.flush()
+    assert not store.control().cancel_left(run.key, MESSAGE)
+    recorder.noted([pause._replace(left_us=run.state.timestamp_us + 1).noted()])
+    recorder.flush()
+    assert store.control().cancel_left(run.key, MESSAGE)
+    assert states_of(store, run.key) == ["Pending", "Running", "Paused", "Cancelled"]
 
 
 def test_who_kills_an_owner_ends_one_run_cancelled_and_the_others_crashed(

@@ -187,6 +187,20 @@ def test_a_suspended_run_whose_process_was_killed_on_its_way_out_is_given_away(s
     recorder.close()
 
 
+def test_a_suspended_run_whose_process_was_declared_dead_is_given_away(sqlite: HistoryStore) -> None:
+    recorder = StoreRecorder(sqlite)
+    run = begin(recorder)
+    pause(recorder, run)
+    control = sqlite.control()
+    lease = control.lease(recorder.process)
+    assert lease is not None
+    control.take_lease(lease, "bob")
+    # As in a container that goes on after it was stopped for longer than its lease.
+    control.resume_run(run.key, 7, "ada", None, lambda _: False)
+    assert sqlite.flow_run(run.key).state_name == "Resuming"
+    recorder.close()
+
+
 def test_what_can_no_longer_be_resumed_is_given_to_nobody(sqlite: HistoryStore) -> None:
     recorder = StoreRecorder(sqlite)
     run = begin(recorder)

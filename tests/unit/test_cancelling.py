@@ -11,8 +11,17 @@ from typing import Any
 import anyio
 import pytest
 
-from prefect_core import acancel_flow_run, cancel_flow_run, cancel_task_run, flow, runtime, task
-from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound
+from prefect_core import (
+    acancel_flow_run,
+    cancel_flow_run,
+    cancel_task_run,
+    flow,
+    pause_flow_run,
+    runtime,
+    suspend_flow_run,
+    task,
+)
+from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound, PausedRun
 from prefect_core.states import State
 
 LONG = 50.0
@@ -637,6 +646,48 @@ def test_runs_that_have_ended_and_unknown_ones_are_refused(recorded):
         cancel_task_run(unknown)
     with pytest.raises(ValueError, match="grace_seconds"):
         cancel_flow_run(run.id, -1)
+
+
+@flow
+def leaving():
+    suspend_flow_run()
+
+
+def test_a_suspended_run_is_cancelled_at_once_though_its_process_lives_on(recorded):
+    with pytest.raises(PausedRun):
+        leaving()
+    [run] = recorded.flow_runs()
+    # An owner that does not answer by then would be killed.
+    assert cancel_flow_run(run.id, 0).is_cancelled()
+    assert recorded.states_of(run) == ["Pending", "Running", "Suspended", "Cancelled"]
+
+
+@pytest.mark.parametrize("where", ["in the pause", "at a call"])
+def test_a_flow_that_is_held_on_a_thread_is_cancelled(recorded, later, where):
+    ended = []
+
+    @flow
+    def main():
+        if where == "at a call":
+            pause_flow_run(flow_run_id=runtime.flow_run.id)
+            never_begins()
+        pause_flow_run()
+
+    @flow
+    def never_begins():
+        raise AssertionError
+
+    held = threading.Thread(target=lambda: ended.append(main(return_state=True)))
+    held.start()
+    while [row.state_name for row in recorded.flow_runs("main")] != ["Paused"]:
+        time.sleep(0.001)
+    while where == "at a call" and not recorded.flow_runs("never-begins"):
+        time.sleep(0.001)
+    [row] = recorded.flow_runs("main")
+    assert cancel_flow_run(row.id, LONG).is_cancelling()
+    held.join(LONG / 2)
+    assert [state.name for state in ended] == ["Cancelled"]
+    assert recorded.states_of(row) == ["Pending", "Running", "Paused", "Cancelling", "Cancelled"]
 
 
 def test_a_run_that_ends_by_itself_meanwhile_keeps_its_end(recorded):

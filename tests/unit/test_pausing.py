@@ -14,10 +14,13 @@ import anyio
 import pytest
 from pydantic import BaseModel, Field
 
-from prefect_core import flow, pause_flow_run, resume_flow_run, runtime, suspend_flow_run, task
+from prefect_core import context, flow, pause_flow_run, resume_flow_run, runtime, suspend_flow_run, task
 from prefect_core.control.reaping import reap
+from prefect_core.engine.transitions import RunIsOver
 from prefect_core.errors import FlowPauseTimeout, NotPausedError, PausedRun
 from prefect_core.input import InvalidInput, RunInput, keyset_from_paused_state
+from prefect_core.state_kinds import CANCELLING
+from prefect_core.states import State
 from prefect_core.task_runners import ConcurrentTaskRunner
 from tests.unit.recorded import Recorded
 
@@ -647,3 +650,32 @@ def test_a_suspended_run_that_nobody_resumes_in_time_is_failed_by_whoever_looks(
 @flow
 def brief_here():
     pause_flow_run(reschedule=True, timeout=0)
+
+
+inside_watched: Queue[Any] = Queue()
+
+
+@flow
+def watched():
+    inside_watched.put(context.current().pausing)
+    suspend_flow_run()
+
+
+def test_a_run_that_was_left_is_not_moved_by_the_process_that_left_it(recorded: Recorded) -> None:
+    state = watched(return_state=True)
+    pausing_there = inside_watched.get_nowait()
+    [row] = recorded.flow_runs("watched")
+    assert recorded.store.control().pauses(row.key)[-1].is_left
+    with pytest.raises(RunIsOver):
+        pausing_there.enter_unless_left(State(CANCELLING))
+    assert state.name == "Suspended"
+    assert recorded.states_of(row) == ["Pending", "Running", "Suspended"]
+
+
+def test_a_run_that_is_cancelled_before_it_was_left_is_not_left(recorded: Recorded) -> None:
+    watched(return_state=True)
+    pausing_there = inside_watched.get_nowait()
+    run = pausing_there.context.flow_run
+    with pytest.raises(RunIsOver):
+        # Of the state that it had before.
+        pausing_there.left(State(run.state.type))

@@ -87,7 +87,8 @@ class SqliteControl:
     def cancel_left(self, run: int, message: str) -> bool:
         with self._lock, self._transaction(100) as connection:
             has_it = "SELECT 1 FROM lease WHERE process = ? AND taken_by IS NULL AND let_go_us IS NULL"
-            if connection.execute(has_it, (closing.owner(connection, run),)).fetchone() is not None:
+            is_left = any(pause.is_left for pause in pauses.pauses(connection, run)[-1:])
+            if not is_left and connection.execute(has_it, (closing.owner(connection, run),)).fetchone() is not None:
                 return False
             runs = closing.open_in_tree(connection, run)
             if run not in runs.flow_runs:

@@ -100,7 +100,8 @@ def _check(connection: sqlite3.Connection, pause: PauseRow, is_gone: Callable[[P
     if pause.is_suspended and pause.left_us is not None:
         return
     owner = reopen.owner(connection, pause.run)
-    gone = is_gone(owner) if owner is not None else True
+    # One whose lease was taken can write nothing more, whatever else it may still do.
+    gone = is_gone(owner) if owner is not None and _is_owned(connection, pause.run) else True
     if not pause.is_suspended or gone is False:
         where = f"process {owner.pid} on {owner.host}" if owner is not None else "another process"
         raise NotRunnableAgain(f"The paused run is still in {where}, which has to let go of it first.")

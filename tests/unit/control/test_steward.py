@@ -67,6 +67,21 @@ def owner(request: pytest.FixtureRequest, home: Path) -> Iterator[Owner]:
         outside.close()
 
 
+def test_who_was_taken_for_dead_hears_nothing_more(owner: Owner) -> None:
+    heard: Queue[Delivery] = Queue()
+    watch = steward.watch(owner.key, heard.put)
+    control = owner.outside.control()
+    lease = control.lease(owner.recorder.process)
+    assert lease is not None
+    control.take_lease(lease, "a test")
+    # By somebody who knows who has the run now.
+    request = control.ask(owner.key, "pause", {}, "ada")
+    watch.tell(request, control)
+    watch.close()
+    assert heard.empty()
+    assert control.unanswered() == [request]
+
+
 def test_the_owner_hears_a_request_and_answers(owner: Owner) -> None:
     heard: Queue[tuple[str, dict[str, object], str]] = Queue()
 
