@@ -131,7 +131,9 @@ def test_a_task_run_is_cancelled_alone(home: Path, runner: str) -> None:
 
 def test_the_workers_of_a_borrowed_cluster_live_on(home: Path, existing: ExistingCluster) -> None:
     runner = f"DaskTaskRunner(address={existing.address!r})"
-    with running(home, SLEEPING.replace("RUNNER", runner)) as program:
+    # Its workers are in a folder of their own.
+    code = SLEEPING.replace("RUNNER", runner).replace('"bodies"', repr(str(home / "bodies")))
+    with running(home, code) as program:
         deadline = time.monotonic() + 60
         store = SqliteStore(home)
         while len([row for row in store.task_runs() if row.state_name == "Running" and row.task_name == "rest"]) < 2:

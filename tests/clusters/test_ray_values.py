@@ -165,7 +165,7 @@ def test_options_of_ray_hold_for_what_is_submitted_in_their_block_and_inner_ones
                 inner = look.submit()
         return outer.result(), inner.result(), look.submit().result()
 
-    assert run() == ((2.0, "look-0"), (0.5, "look-1"), (1.0, "look-2"))
+    assert run() == ((2.0, "look"), (0.5, "look"), (1.0, "look"))
 
 
 def test_the_resources_of_a_task_are_those_of_ray() -> None:
