@@ -78,6 +78,9 @@ def _cancel(root: FlowCall, delivery: Delivery) -> None:
     uid = ladder.run.uid
     with _lock:
         under_way = _ladders.setdefault(uid, ladder)
+        if under_way.run is not ladder.run:
+            # That of an attempt which has ended: the run was run again in this process since.
+            under_way = _ladders[uid] = ladder
     if under_way is not ladder:
         under_way.hasten(by)
         under_way.noted.wait()
@@ -88,7 +91,8 @@ def _cancel(root: FlowCall, delivery: Delivery) -> None:
     finally:
         ladder.noted.set()
         with _lock:
-            del _ladders[uid]
+            if _ladders.get(uid) is ladder:
+                del _ladders[uid]
 
 
 def _find(call: FlowCall, taker: Dispatcher | None, key: int) -> tuple[Any, Dispatcher | None] | None:
