@@ -9,7 +9,7 @@ import os
 import time
 from functools import partial
 
-from prefect_core import logs
+from prefect_core import history, logs
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.payload import Payload
 
@@ -31,7 +31,8 @@ def look_at(payload: Payload) -> None:
     )
     if _is_at_home(payload.context):
         _running[payload] = None
-        over.add_done_callback(partial(_ended, payload, time.monotonic() - payload.timeout_seconds))
+        begun = time.monotonic() - payload.timeout_seconds
+        over.add_done_callback(partial(_ended, payload, begun, history.opened()))
 
 
 def _cure(context: RunContext) -> str:
@@ -46,8 +47,11 @@ def _is_at_home(context: RunContext) -> bool:
     return dispatcher is None or bool(dispatcher.keeps_results)
 
 
-def _ended(payload: Payload, begun: float, _: object) -> None:
+def _ended(payload: Payload, begun: float, recorder: history.Recorder | None, _: object) -> None:
     _running.pop(payload, None)
+    if history.opened() is not recorder:
+        # The program is about to end, or its history was exchanged: none is opened for this.
+        return
     logs.note(
         payload.context,
         # Kept, as what it answers.

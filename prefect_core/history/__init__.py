@@ -31,6 +31,7 @@ __all__ = [
     "install",
     "limits_nearby",
     "open_store",
+    "opened",
     "reading",
 ]
 
@@ -47,6 +48,11 @@ def current() -> Recorder:
     """Return the recorder of this process. The first call opens the history, and raises `HistoryError` if that can't be done."""
     recorder = _current
     return recorder if recorder is not None else _open()
+
+
+def opened() -> Recorder | None:
+    """Return the recorder of this process; None if it has none yet, or none any more."""
+    return _current
 
 
 def install(recorder: Recorder | None) -> Recorder | None:
