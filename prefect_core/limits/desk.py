@@ -14,6 +14,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from prefect_core import clock, history
@@ -109,6 +110,12 @@ class Desk:
             ticket.is_ended = True
         self._put(ticket)
         ticket.fire()
+
+    @property
+    def has_clerk(self) -> bool:
+        """Whether a thread is at work for the desk."""
+        clerk = self._clerk
+        return clerk is not None and clerk.is_alive()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Block until all that was asked and ended before is written; False if it was not within `timeout` seconds."""
@@ -292,8 +299,10 @@ def desk() -> Desk:
 
 def _leave() -> None:
     """Write what was given back last; what is not is free all the same when this process is gone."""
-    if _here is not None:
-        _here[1].flush(_LEAVE_SECONDS)
+    # Without a clerk nothing is left to be written, and at this point newer Pythons start none.
+    if _here is not None and _here[1].has_clerk:
+        with suppress(RuntimeError):
+            _here[1].flush(_LEAVE_SECONDS)
 
 
 def _loop_that_has(asked: Asked) -> object | None:
