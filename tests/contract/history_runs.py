@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from prefect_core.history import Recorder
+from prefect_core.history import HistoryStore, Recorder
+from prefect_core.history.memory import MemoryStore
+from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import FINAL, PENDING, RUNNING, StateType
 from prefect_core.states import State
+
+KINDS: dict[str, Callable[[Path], HistoryStore]] = {
+    "memory": lambda _: MemoryStore(),
+    "sqlite": lambda home: SqliteStore(home / "home"),
+}
 
 
 def begin_flow_run(recorder: Recorder, name: str = "calm-otter", flow: str = "etl", **fields: Any) -> FlowRun:

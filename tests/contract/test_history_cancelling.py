@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from prefect_core import cancel_flow_run, cancelling, history
@@ -16,23 +13,9 @@ from prefect_core.history.requests import ENDED, LOST, OVER
 from prefect_core.history.store import HistoryStore
 from prefect_core.state_kinds import CANCELLING, COMPLETED, PAUSED, RUNNING
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
-from tests.contract.test_history_control import KINDS, lease_of, states_of
+from tests.contract.test_history_control import lease_of, states_of
 
 MESSAGE = "Suspended flow run has no infrastructure to terminate."
-
-
-@pytest.fixture(params=sorted(KINDS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryStore]:
-    made = KINDS[request.param](tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def recorder(store: HistoryStore) -> Iterator[StoreRecorder]:
-    made = StoreRecorder(store)
-    yield made
-    made.close()
 
 
 def test_the_process_of_a_number_is_known_for_as_long_as_its_runs(store: HistoryStore, recorder: StoreRecorder) -> None:

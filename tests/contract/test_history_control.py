@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 
 from prefect_core.errors import LeaseLost
 from prefect_core.history.leases import LeaseRow, Sight
-from prefect_core.history.memory import MemoryStore
 from prefect_core.history.process import monotonic_us, this_process
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.requests import LOST, OVER
-from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import HistoryStore
 from prefect_core.state_kinds import CANCELLING, COMPLETED, PAUSED, PENDING, RUNNING, SCHEDULED
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
-
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": lambda home: SqliteStore(home / "home"),
-}
-
-
-@pytest.fixture(params=sorted(KINDS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryStore]:
-    made = KINDS[request.param](tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def recorder(store: HistoryStore) -> Iterator[StoreRecorder]:
-    made = StoreRecorder(store)
-    yield made
-    made.close()
 
 
 def lease_of(store: HistoryStore, recorder: StoreRecorder) -> LeaseRow:

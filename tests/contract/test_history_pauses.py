@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,29 +18,10 @@ from prefect_core.runs import FlowRun
 from prefect_core.state_kinds import COMPLETED, FAILED, PAUSED, RUNNING
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": lambda home: SqliteStore(home / "home"),
-}
-
-
-@pytest.fixture(params=sorted(KINDS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryStore]:
-    made = KINDS[request.param](tmp_path)
-    yield made
-    made.close()
-
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[HistoryStore]:
     made = SqliteStore(tmp_path / "home")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def recorder(store: HistoryStore) -> Iterator[StoreRecorder]:
-    made = StoreRecorder(store)
     yield made
     made.close()
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from prefect_core.errors import ObjectNotFound
-from prefect_core.history.memory import MemoryStore
 from prefect_core.history.recorder import StoreRecorder
-from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, RUNNING
-from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
-
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": lambda home: SqliteStore(home / "home"),
-}
+from tests.contract.history_runs import KINDS, begin_flow_run, begin_task_run, enter, go_through
 
 
 class Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,33 +10,12 @@ from typing import Any
 import pytest
 
 from prefect_core import clock
-from prefect_core.history.memory import MemoryStore
 from prefect_core.history.recorder import StoreRecorder
-from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import HistoryStore
 from prefect_core.runs import TaskRun
 from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PAUSED, PENDING, RUNNING, SCHEDULED, StateType
 from prefect_core.states import AwaitingRetry, Paused, State
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
-
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": lambda home: SqliteStore(home / "home"),
-}
-
-
-@pytest.fixture(params=sorted(KINDS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[HistoryStore]:
-    made = KINDS[request.param](tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def recorder(store: HistoryStore) -> Iterator[StoreRecorder]:
-    made = StoreRecorder(store)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=["at once", "state by state"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,8 @@ from prefect_core.history.stored import DoomedRow, Holders
 from prefect_core.history.verdicts import DROPPED
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, RUNNING
-from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
+from tests.contract.history_runs import KINDS, begin_flow_run, begin_task_run, enter, go_through
 
-KINDS: dict[str, Callable[[Path], HistoryStore]] = {
-    "memory": lambda _: MemoryStore(),
-    "sqlite": lambda home: SqliteStore(home / "home"),
-}
 STORAGE = "file:///storage"
 
 
