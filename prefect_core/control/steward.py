@@ -1,9 +1,9 @@
 """The steward: the one thread of a process that says that it lives, looks once for others that don't, and hears what is asked of its runs.
 
 Who runs something that may be asked for something registers a watch (`watch`), which costs a few microseconds. While there are watches,
-the steward looks ten times a second whether anything was written to the history, and only then for requests; without any it sleeps from
-beat to beat. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time answers
-later, from any thread. An answer is durable before who asked can see it.
+the steward looks ten times a second whether the history holds a request without an answer, and only then reads them; without any watch it
+sleeps from beat to beat. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
+answers later, from any thread. An answer is durable before who asked can see it.
 """
 
 from __future__ import annotations
