@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +107,40 @@ class Flows:
             process.send_signal(signal.SIGKILL)
             process.wait()
         return self.newest(flow)
+
+    def race(self, script: Path, run: str, rounds: int) -> Counter[str]:
+        """Tell two processes of a script a run, at the same moment and again and again; returns how often each first word was answered."""
+        outcomes: Counter[str] = Counter()
+        with self._racers(script) as processes:
+            for _ in range(rounds):
+                for process in processes:
+                    assert process.stdin is not None
+                    process.stdin.write(f"{run}\n")
+                    process.stdin.flush()
+                for process in processes:
+                    assert process.stdout is not None
+                    outcomes[process.stdout.readline().partition(":")[0].strip()] += 1
+        return outcomes
+
+    @contextmanager
+    def _racers(self, script: Path) -> Iterator[list[subprocess.Popen[str]]]:
+        started = [
+            subprocess.Popen(
+                [sys.executable, str(script)],
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        try:
+            yield started
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
 
     @contextmanager
     def history(self) -> Iterator[sqlite3.Connection]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from prefect_core import history
@@ -30,41 +27,11 @@ def failing(name: str):
 RETRIER = Path(__file__).parent / "retrier.py"
 
 
-@contextmanager
-def retriers(flows: Flows, count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(RETRIER)],
-            cwd=flows.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(count)
-    ]
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
 def race(flows: Flows, rounds: int) -> Counter[str]:
     """Let two processes retry one run after the other at once; returns what each try came to."""
     flows.write(WORK)
     run = flows.run("failing", "-p", "name=only")
-    outcomes: Counter[str] = Counter()
-    with retriers(flows, 2) as processes:
-        for _ in range(rounds):
-            for process in processes:
-                assert process.stdin is not None
-                process.stdin.write(f"{run}\n")
-                process.stdin.flush()
-            for process in processes:
-                assert process.stdout is not None
-                outcomes[process.stdout.readline().partition(":")[0].strip()] += 1
+    outcomes = flows.race(RETRIER, run, rounds)
     check(flows, run, outcomes["Failed"])
     return outcomes
 
