@@ -109,3 +109,11 @@ def check_recorded(expected: int) -> None:
                 counts[state] = counts.get(state, 0) + number
     if counts != {"Completed": expected}:
         raise AssertionError(f"The history should hold {expected} completed task runs; it holds {counts}.")
+
+
+def against_limit(what: str, taken: list[float], limit: float, scale: float, unit: str) -> Figure:
+    """Compare what was taken with a limit that is not a multiple of anything: a ratio of 1 is just met. Shown in a `scale` of `unit`."""
+    ratios = [one / limit for one in taken]
+    median = statistics.median(taken)
+    spread = (min(ratios), max(ratios))
+    return Figure(f"{what}; bare: the limit", median * scale, limit * scale, median / limit, spread, 1, unit)
