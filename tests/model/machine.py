@@ -83,7 +83,8 @@ class Model(RuleBasedStateMachine):
         self.world = type(self).make_world(self.stage, home)
         self.witness = invariants.Witness()
         self.players: list[Player] = []
-        self.lost: set[int] = set()
+        self.lost: dict[int, int] = {}
+        """Processes that were lost, with the moments in wall microseconds."""
         self.key = 0
         self.steps_since_loss = 0
 
@@ -227,8 +228,8 @@ class Model(RuleBasedStateMachine):
         self.steps_since_loss = 0
         before = self.open_pause()
         owner = self.store.control().owner(self.key)
-        self.lost.add(owner)
         self.world.lose(self.key, is_told)
+        self.lost[owner] = clock.now_us()
         self.note("lost")
         pause = self.open_pause()
         # It may have come to its end, or to the end of a pause, at the last moment.
@@ -256,7 +257,7 @@ class Model(RuleBasedStateMachine):
         if self.key:
             store = self.store
             self.witness.look(store, self.key)
-            invariants.check_bodies(self.stage.journal, store, self.key)
+            invariants.check_bodies(self.stage.journal, store, self.key, self.lost)
 
     def teardown(self) -> None:
         try:
