@@ -156,6 +156,8 @@ class Steward:
         self._bell = threading.Event()
         self._turn = threading.Lock()
         """Held by the thread while it works."""
+        self._looking = threading.Lock()
+        """Held by it while it reads what others wrote, which never takes long."""
 
     def begin(self, recorder: StoreRecorder) -> None:
         """Keep the lease of a recorder alive until that is closed, and end this process if it is lost."""
@@ -174,12 +176,12 @@ class Steward:
             for expectation in [one for one in self._expectations if one.control is recorder.stored().control()]:
                 del self._expectations[expectation]
             self._bell.set()
-        self._await_turn()
+        # It may be reading right now.
+        self._await(self._turn)
 
-    def _await_turn(self) -> None:
-        """Wait until it is not reading right now."""
-        if self._thread is not threading.current_thread() and self._turn.acquire(timeout=_TURN_SECONDS):
-            self._turn.release()
+    def _await(self, turn: threading.Lock) -> None:
+        if self._thread is not threading.current_thread() and turn.acquire(timeout=_TURN_SECONDS):
+            turn.release()
 
     def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
         """Tell what is asked of a run that `recorder` records."""
@@ -212,7 +214,7 @@ class Steward:
         with self._lock:
             was_there = self._expectations.pop(expectation, self) is None
         if was_there:
-            self._await_turn()
+            self._await(self._looking)
 
     def forget(self, watch: Watch) -> bool:
         """Tell a watch nothing more; False if that was so already."""
@@ -248,7 +250,8 @@ class Steward:
                 self._end_late()
                 if self._is_urgent or time.monotonic() >= self._next_look:
                     self._is_urgent = False
-                    _quietly(self._look)
+                    with self._looking:
+                        _quietly(self._look)
                     self._next_look = time.monotonic() + POLL_SECONDS
 
     def _keep_leases(self) -> None:
