@@ -99,11 +99,15 @@ BY_PICKLE = [
 ]
 
 
+def kind(value: Any) -> str:
+    return type(value).__name__
+
+
 def there_and_back(value: Any) -> Any:
     return unpacked(packed(value), Form(type(value), holds_any=True))
 
 
-@pytest.mark.parametrize("value", BY_JSON, ids=repr)
+@pytest.mark.parametrize("value", BY_JSON, ids=kind)
 def test_what_json_holds_travels_as_json(value: Any) -> None:
     content = packed(value)
     assert not content.is_pickled
@@ -112,7 +116,7 @@ def test_what_json_holds_travels_as_json(value: Any) -> None:
     assert (type(back), back) == (type(value), value)
 
 
-@pytest.mark.parametrize("value", BY_PICKLE, ids=ascii)
+@pytest.mark.parametrize("value", BY_PICKLE, ids=kind)
 def test_what_json_would_change_travels_as_a_pickle(value: Any) -> None:
     assert packed(value).is_pickled
     back = there_and_back(value)
