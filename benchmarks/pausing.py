@@ -7,7 +7,6 @@ In place of a bare engine stands the limit, so that a ratio of 1 is just met.
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Figure, throwaway_home
+from benchmarks.measure import Figure, against_limit, throwaway_home
 from prefect_core import flow, history, pause_flow_run, resume_flow_run, task
 from prefect_core.context import FlowRunContext
 from prefect_core.engine.task_call import TaskCall
@@ -75,17 +74,10 @@ def measure() -> list[Figure]:
     with throwaway_home():
         nexts = _nexts()
     return [
-        _figure("a flow that waits goes on after a resume", wakes, WAKE_SECONDS, 1e3, "ms"),
-        _figure(f"a suspended flow of {COUNT:,} stored tasks is at its next one", nexts, NEXT_SECONDS, 1e3, "ms"),
-        _figure("what a body's beginning pays", _checks(), CHECK_MICROSECONDS, 1, "µs"),
+        against_limit("a flow that waits goes on after a resume", wakes, WAKE_SECONDS, 1e3, "ms"),
+        against_limit(f"a suspended flow of {COUNT:,} stored tasks is at its next one", nexts, NEXT_SECONDS, 1e3, "ms"),
+        against_limit("what a body's beginning pays", _checks(), CHECK_MICROSECONDS, 1, "µs"),
     ]
-
-
-def _figure(what: str, taken: list[float], limit: float, scale: float, unit: str) -> Figure:
-    ratios = [one / limit for one in taken]
-    median = statistics.median(taken)
-    spread = (min(ratios), max(ratios))
-    return Figure(f"{what}; bare: the limit", median * scale, limit * scale, median / limit, spread, 1, unit)
 
 
 def _started(name: str, *arguments: str) -> subprocess.Popen[str]:
