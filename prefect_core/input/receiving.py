@@ -111,6 +111,8 @@ class InputReceiver(Iterator[T], AsyncIterator[T], Generic[T]):
         seconds = self._wanted.timeout_seconds
         until = time.monotonic() + seconds if seconds is not None else None
         around = context.current()
+        if (end := _end_of(around)) is not None:
+            raise end
         row = self._next_arrived()
         if row is not None:
             return row
@@ -152,12 +154,16 @@ class InputReceiver(Iterator[T], AsyncIterator[T], Generic[T]):
             if rows:
                 self._last = rows[-1].number
                 self._arrived.extend(rows)
-            return bool(rows)
+        if len(rows) > 1:
+            # For others who wait here, and find nothing behind these.
+            steward.nudge()
+        return bool(rows)
 
     def _is_met(self, control: Control, around: RunContext | None) -> bool:
         run = self._run
-        has_come = run is not None and control.has_input(run.key, self._wanted.channels, self._last)
-        return has_come or _end_of(around) is not None
+        if self._arrived or _end_of(around) is not None:
+            return True
+        return run is not None and control.has_input(run.key, self._wanted.channels, self._last)
 
 
 def _end_of(around: RunContext | None) -> BaseException | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from prefect_core import cancel_flow_run, flow, runtime, task
+from prefect_core.control import steward
 from prefect_core.errors import BlockingWaitError, CancelledRun, NotReceiving, ObjectNotFound
 from prefect_core.input import (
     AutomaticRunInput,
@@ -395,6 +397,49 @@ def test_a_flow_that_is_called_where_a_loop_runs_may_wait(recorded: Recorded) ->
         return receiving()
 
     assert anyio.run(main) == [1]
+
+
+def test_threads_share_what_comes(recorded: Recorded, beside: Any) -> None:
+    @flow
+    def sharing(threads, inputs):
+        receiver = receive_input(int, timeout=LONG_SECONDS)
+        received = [beside(lambda: list(iter(receiver.next, -1))) for _ in range(threads)]
+        while len(steward._steward._expectations) < threads:
+            threading.Event().wait(0.001)
+        with recorded.store._lock:
+            # All of it is there when the first of them looks.
+            for number in [*range(inputs), *[-1] * threads]:
+                send_input(number, here())
+        return sorted(number for each in received for number in each.result(LONG_SECONDS))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for inputs in range(10):
+            assert sharing(8, inputs) == list(range(inputs))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_a_run_that_was_cancelled_receives_nothing_more(recorded: Recorded, beside: Any) -> None:
+    received = []
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def body() -> None:
+        for number in range(3):
+            send_input(number, here())
+        for number in receive_input(int, timeout=0):
+            received.append(number)
+            begun.set()
+            assert cancelled.wait(LONG_SECONDS)
+
+    receiving = Receiving(beside, body)
+    assert begun.wait(LONG_SECONDS)
+    cancel_flow_run(receiving.id, grace_seconds=LONG_SECONDS)
+    cancelled.set()
+    with pytest.raises(CancelledRun):
+        receiving.result()
+    assert received == [0]
 
 
 def test_an_input_that_does_not_fit_is_named_and_passed_over(recorded: Recorded) -> None:
