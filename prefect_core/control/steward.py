@@ -1,9 +1,12 @@
-"""The steward: the one thread of a process that says that it lives, looks once for others that don't, and hears what is asked of its runs.
+"""The steward: the one thread of a process that says that it lives, looks once for others that don't, hears what is asked of its runs,
+and tells those who wait for what somebody else writes.
 
 Who runs something that may be asked for something registers a watch (`watch`), which costs a few microseconds. While there are watches,
 the steward looks ten times a second whether the history holds a request without an answer, and only then reads them; without any watch it
 sleeps from beat to beat. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
 answers later, from any thread. An answer is durable before who asked can see it.
+
+Who waits for something that others write to the history says by what it is known (`expect`), and is told as often as that is looked at.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from prefect_core import history, settings
 from prefect_core.control import losing
 from prefect_core.errors import HistoryError, describe
 from prefect_core.history.requests import ENDED, OVER
+from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,6 +99,29 @@ class Watch:
                 _log.debug("A request was left without an answer.", exc_info=True)
 
 
+class Expectation(Signal):
+    """Fires when something is in a history that somebody waits for, or when the time for that is up."""
+
+    __slots__ = ("_steward", "control", "is_met", "until")
+
+    is_hurried = True
+
+    def __init__(self, steward: Steward, control: Control, is_met: Callable[[], bool], until: float | None) -> None:
+        super().__init__()
+        self.control = control
+        self.is_met = is_met
+        self.until = until
+        """The moment, on the monotonic scale of `time`, at which it fires in any case."""
+        self._steward = steward
+
+    def __repr__(self) -> str:
+        return "what somebody else writes to the history"
+
+    def close(self) -> None:
+        """Look at that history no more: when this returns, nobody does. Closing twice does nothing."""
+        self._steward.give_up(self)
+
+
 class _Beat:
     """The lease of a recorder: when it is due to be renewed, and when others are to be looked for."""
 
@@ -117,15 +144,20 @@ class Steward:
         self._lock = threading.Lock()
         self._beats: dict[StoreRecorder, _Beat] = {}
         self._watches: dict[Watch, None] = {}
+        self._expectations: dict[Expectation, None] = {}
         self._next_look = 0.0
         self._is_urgent = False
         self._must_ask = False
         self._seen: WeakKeyDictionary[Control, int] = WeakKeyDictionary()
-        """The number of changes at the last look."""
+        """The number of changes when requests were last looked at."""
+        self._met: WeakKeyDictionary[Control, int] = WeakKeyDictionary()
+        """The same of expectations."""
         self._thread: threading.Thread | None = None
         self._bell = threading.Event()
         self._turn = threading.Lock()
         """Held by the thread while it works."""
+        self._looking = threading.Lock()
+        """Held by it while it reads what others wrote, which never takes long."""
 
     def begin(self, recorder: StoreRecorder) -> None:
         """Keep the lease of a recorder alive until that is closed, and end this process if it is lost."""
@@ -141,23 +173,48 @@ class Steward:
             self._beats.pop(recorder, None)
             for watch in [watch for watch in self._watches if watch.stored == recorder.stored]:
                 del self._watches[watch]
+            for expectation in [one for one in self._expectations if one.control is recorder.stored().control()]:
+                del self._expectations[expectation]
             self._bell.set()
         # It may be reading right now.
-        if self._thread is not threading.current_thread() and self._turn.acquire(timeout=_TURN_SECONDS):
-            self._turn.release()
+        self._await(self._turn)
+
+    def _await(self, turn: threading.Lock) -> None:
+        if self._thread is not threading.current_thread() and turn.acquire(timeout=_TURN_SECONDS):
+            turn.release()
 
     def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
         """Tell what is asked of a run that `recorder` records."""
         watch = Watch(self, recorder, run, deliver)
         with self._lock:
-            is_first = not self._watches
+            self._begin_looking()
             self._watches[watch] = None
-            # It may have been asked for something before it could hear.
-            self._must_ask = True
-            if is_first:
-                self._next_look = time.monotonic() + POLL_SECONDS
-                self._rouse()
         return watch
+
+    def _begin_looking(self) -> None:
+        """Look from now on; with the lock held, before somebody is added."""
+        # It may have been asked for something, or have got it, before it could hear.
+        self._must_ask = True
+        if not self._watches and not self._expectations:
+            self._next_look = time.monotonic() + POLL_SECONDS
+            self._rouse()
+
+    def expect(self, control: Control, is_met: Callable[[], bool], until: float | None) -> Expectation:
+        """Tell when something is in a history."""
+        expectation = Expectation(self, control, is_met, until)
+        with self._lock:
+            self._begin_looking()
+            self._expectations[expectation] = None
+            if until is not None and until < self._next_look:
+                self._bell.set()
+        return expectation
+
+    def give_up(self, expectation: Expectation) -> None:
+        """Tell of an expectation nothing more."""
+        with self._lock:
+            was_there = self._expectations.pop(expectation, self) is None
+        if was_there:
+            self._await(self._looking)
 
     def forget(self, watch: Watch) -> bool:
         """Tell a watch nothing more; False if that was so already."""
@@ -179,19 +236,22 @@ class Steward:
     def _go_on(self) -> None:
         while True:
             with self._lock:
-                if not self._beats and not self._watches:
+                if not self._beats and not self._watches and not self._expectations:
                     self._thread = None
                     return
                 due = [beat.next() for beat in self._beats.values()]
-                if self._watches:
+                due += [one.until for one in self._expectations if one.until is not None]
+                if self._watches or self._expectations:
                     due.append(self._next_look)
             self._bell.wait(max(0.0, min(due) - time.monotonic()))
             self._bell.clear()
             with self._turn:
                 _quietly(self._keep_leases)
+                self._end_late()
                 if self._is_urgent or time.monotonic() >= self._next_look:
                     self._is_urgent = False
-                    _quietly(self._look)
+                    with self._looking:
+                        _quietly(self._look)
                     self._next_look = time.monotonic() + POLL_SECONDS
 
     def _keep_leases(self) -> None:
@@ -208,13 +268,18 @@ class Steward:
 
     def _look(self) -> None:
         with self._lock:
-            watches = list(self._watches)
+            watches, expectations = list(self._watches), list(self._expectations)
             must_ask, self._must_ask = self._must_ask, False
         by_control: dict[Control, dict[int, list[Watch]]] = {}
         for watch in _asked(watches):
             by_control.setdefault(watch.stored().control(), {}).setdefault(watch.run, []).append(watch)
         for control, by_run in by_control.items():
             _quietly(partial(self._tell, control, by_run, must_ask))
+        waiting: dict[Control, list[Expectation]] = {}
+        for expectation in expectations:
+            waiting.setdefault(expectation.control, []).append(expectation)
+        for control, listed in waiting.items():
+            _quietly(partial(self._meet, control, listed, must_ask))
 
     def _tell(self, control: Control, by_run: dict[int, list[Watch]], must_ask: bool) -> None:
         changes = control.changes()
@@ -226,6 +291,29 @@ class Steward:
             for watch in by_run.get(request.run, ()):
                 watch.tell(request, control)
         self._seen[control] = changes
+
+    def _meet(self, control: Control, expectations: list[Expectation], must_ask: bool) -> None:
+        # As above; and should this one fail.
+        before = self._met.pop(control, None)
+        changes = control.changes()
+        if before != changes or must_ask:
+            for expectation in expectations:
+                if expectation.is_met():
+                    self._fulfil(expectation)
+        self._met[control] = changes
+
+    def _end_late(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            late = [one for one in self._expectations if one.until is not None and one.until <= now]
+        for expectation in late:
+            self._fulfil(expectation)
+
+    def _fulfil(self, expectation: Expectation) -> None:
+        with self._lock:
+            is_awaited = self._expectations.pop(expectation, self) is None
+        if is_awaited:
+            expectation.fire()
 
 
 def _asked(watches: list[Watch]) -> list[Watch]:
@@ -282,8 +370,17 @@ def watch(run: int, deliver: Callable[[Delivery], object]) -> Watch:
     return _steward.watch(history.current(), run, deliver)
 
 
+def expect(control: Control, is_met: Callable[[], bool], until: float | None = None) -> Expectation:
+    """Return what fires when `is_met()` is true, asked whenever somebody has written to the history of `control`, or at the moment `until`.
+
+    `until` is on the monotonic scale of `time`; None is never. `is_met` is called on the steward's thread and must return quickly; if it
+    raises, it is asked again before long. To be closed by who made it, before the history is.
+    """
+    return _steward.expect(control, is_met, until)
+
+
 def nudge() -> None:
-    """Tell the watches of this process at once what was just asked here."""
+    """Tell the watches of this process at once what was just asked, or sent, here."""
     _steward.nudge()
 
 

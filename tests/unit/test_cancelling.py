@@ -21,8 +21,14 @@ from prefect_core import (
     suspend_flow_run,
     task,
 )
+from prefect_core.control import steward
+from prefect_core.control.steward import Delivery
 from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound, PausedRun
+from prefect_core.history.requests import ENDED, OVER
+from prefect_core.state_kinds import CANCELLED, RUNNING
 from prefect_core.states import State
+from tests.contract.history_runs import begin_flow_run, enter
+from tests.unit.recorded import Recorded
 
 LONG = 50.0
 FLOW_MESSAGE, TASK_MESSAGE = "Flow run was cancelled.", "Task run was cancelled."
@@ -733,3 +739,26 @@ def test_a_task_run_outside_of_flows_says_what_ends_it(recorded, gate):
         cancel_task_run(future.task_run_id)
     gate.set()
     future.wait()
+
+
+def test_an_end_that_is_recorded_a_moment_after_it_was_told_is_awaited(recorded: Recorded) -> None:
+    # The test is the process that has the run.
+    run = begin_flow_run(recorded.recorder)
+    enter(recorded.recorder, run, RUNNING)
+    recorded.recorder.flush()
+
+    def end() -> None:
+        enter(recorded.recorder, run, CANCELLED)
+        recorded.recorder.flush()
+
+    late = threading.Timer(0.2, end)
+
+    def deliver(delivery: Delivery) -> None:
+        delivery.answer({OVER: ENDED})
+        late.start()
+
+    watch = steward.watch(run.key, deliver)
+    state = cancel_flow_run(run.id, LONG)
+    watch.close()
+    late.join()
+    assert state.type is CANCELLED
