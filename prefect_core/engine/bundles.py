@@ -8,9 +8,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from prefect_core.engine import timers
+from prefect_core.engine.gates import Held, about_to_begin, flow_around
+from prefect_core.errors import FlowPauseTimeout, Pause
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.state_kinds import RUNNING
@@ -136,13 +139,27 @@ class Bundle:
         number = next(_numbers)
         for item in chunk:
             item.payload.chunk = number
-        runner.submit_chunk([(item.payload, item) for item in chunk])
-        if self._loosens:
+        is_submitted = _submit_unless_paused(
+            chunk, lambda: runner.submit_chunk([(item.payload, item) for item in chunk])
+        )
+        if is_submitted and self._loosens:
             timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
 
     def _take(self) -> list[_Item]:
         chunk, self._items = self._items, []
         return chunk
+
+
+def _submit_unless_paused(items: list[_Item], submit: Callable[[], object]) -> bool:
+    """Submit items of one flow run; False if that is paused, after which they come again."""
+    try:
+        with about_to_begin(flow_around(items[0].payload.context)):
+            submit()
+    except (Held, Pause, FlowPauseTimeout):
+        for item in items:
+            item(Receipt(error=Held()))
+        return False
+    return True
 
 
 def _look_at(runner: TaskRunner, chunk: list[_Item]) -> None:
@@ -161,6 +178,6 @@ def _loosen(runner: TaskRunner, left: list[_Item]) -> None:
     taken = runner.cancel_many([item.payload for item in left])
     for item in (item for item, is_taken in zip(left, taken, strict=True) if is_taken):
         try:
-            runner.submit(item.payload, item)
+            _submit_unless_paused([item], partial(runner.submit, item.payload, item))
         except Exception as error:
             item(Receipt.of_unbegun(error))

@@ -50,7 +50,8 @@ def take_back(dispatcher: Dispatcher) -> int:
 def _is_away(call: TaskCall) -> bool:
     """Tell whether another process has it, and was not heard to have begun it."""
     kind = call.run.state.type
-    return call.begins_elsewhere and kind is not RUNNING and kind is not SCHEDULED and kind not in FINAL
+    is_handed_over = call.payload is not None and call.begins_elsewhere
+    return is_handed_over and kind is not RUNNING and kind is not SCHEDULED and kind not in FINAL
 
 
 def _give_back(call: TaskCall, payload: Payload) -> None:

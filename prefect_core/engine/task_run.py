@@ -268,9 +268,10 @@ def _await_gate(call: TaskCall, around: FlowRunContext) -> Life[None]:
 
 def _after_unready(call: TaskCall, receipt: Receipt, times: int) -> Life[State | None]:
     """Wait for the inputs of an attempt that could not begin; returns the state of a run that can't start."""
+    # It is with no runner now, whoever asks.
+    call.payload = None
     if not receipt.unready:
         # A gate closed before it; that is waited for when it is made again.
-        call.payload = None
         return None
     try:
         if times > _MOST_UNREADY:

@@ -24,6 +24,7 @@ from prefect_core.testing.contract.kept import Kept
 from prefect_core.testing.contract.limits import Limits
 from prefect_core.testing.contract.maps import Maps
 from prefect_core.testing.contract.nesting import Nesting
+from prefect_core.testing.contract.pauses import Pauses
 from prefect_core.testing.contract.sameness import Sameness
 from prefect_core.testing.contract.surroundings import Surroundings
 from prefect_core.testing.contract.values import Values
@@ -32,7 +33,7 @@ from prefect_core.testing.surroundings import Harness, harness
 __all__ = ["Journal", "MakeRunner", "RunnerContract"]
 
 
-class RunnerContract(Values, Inputs, Held, Kept, Maps, Nesting, Course, Surroundings, Sameness, Limits):
+class RunnerContract(Values, Inputs, Held, Kept, Maps, Nesting, Course, Pauses, Surroundings, Sameness, Limits):
     """What every task runner does. A subclass defines the fixture `make_runner`: a callable that makes a fresh runner."""
 
     @pytest.fixture(autouse=True)

@@ -43,8 +43,7 @@ class Attempt:
         "done",
         "future",
         "holder",
-        "key",
-        "native",
+        "known_as",
         "reference",
         "runs_on",
         "seen_over",
@@ -58,10 +57,18 @@ class Attempt:
         """How many ended that had it and had not begun it."""
         self.be_known_as(key, native)
 
+    @property
+    def key(self) -> str:
+        return self.known_as[0]
+
+    @property
+    def native(self) -> str:
+        return self.known_as[1]
+
     def be_known_as(self, key: str, native: str = "") -> None:
         """Become another Dask task, of which nothing is known yet."""
-        self.key = key
-        self.native = native or key
+        self.known_as = key, native or key
+        """Its key and its native's. Read both at once: another thread may hand it over again, under other names."""
         self.future: Any = None
         self.reference: DaskReference | None = None
         self.seen_over = 0.0
@@ -100,6 +107,8 @@ class Attempts:
         self.broken: str | None = None
         """Why nothing can be had from the cluster any more."""
         self.is_guarded = False
+        self.hand_over_rest: Callable[[str], object] = self._hand_over_left
+        """Is told the key of a chunk that has ended with members left."""
 
     def listen(self, client: Any, place: str) -> None:
         """Begin to hear."""
@@ -127,6 +136,10 @@ class Attempts:
         """Return those that have not ended."""
         return list(self._open.values())
 
+    def left_of(self, native: str) -> list[Attempt]:
+        """Return those of a Dask task that have not ended."""
+        return [one for one in self.all_open() if one.native == native]
+
     def close(self) -> list[Attempt]:
         """Hear nothing any more; returns those that are still open."""
         self._settling.close()
@@ -138,6 +151,9 @@ class Attempts:
         """Hand a receipt on, once."""
         if self.take(attempt.key) is not None:
             attempt.done(receipt)
+
+    def _hand_over_left(self, native: str) -> None:
+        self._hand_over_again(self.left_of(native))
 
     # On Dask's event loop.
 
@@ -176,7 +192,7 @@ class Attempts:
             if place == dask_worker.HELD:
                 holder = reply.decode()
             elif place == in_place.CUT:
-                self._hand_over_again([one for one in self.all_open() if one.native == key])
+                self.hand_over_rest(key)
             elif attempt is not None:
                 attempt.holder = holder
                 self._settle_reply(attempt, reply)
@@ -326,7 +342,7 @@ class Attempts:
             reply = attempt.asked.result(timeout=_ANSWER_SECONDS)
             if not reply:
                 # It was taken back where it came to, by somebody who did not hear that of all workers, and so left it open.
-                self._hand_over_again([one for one in self.all_open() if one.native == attempt.native])
+                self.hand_over_rest(attempt.native)
             elif attempt.native != attempt.key:
                 self._settle_message((REPLY, attempt.native, pickle.loads(reply)))
             else:

@@ -108,7 +108,7 @@ class Session:
         attempt = Attempt(self._key_of(payload), delivery, done)
         payload.handle = attempt
         self._attempts.add(attempt)
-        self._hand_over_one(attempt, natives)
+        self._hand_over_one(attempt.native, attempt, natives)
 
     def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
         """Hand attempts to Dask as one task."""
@@ -125,7 +125,7 @@ class Session:
             attempts.append(attempt)
             self._attempts.add(attempt)
         if attempts:
-            self._hand_over_chunk(attempts)
+            self._hand_over_chunk(native, attempts)
 
     def _key_of(self, payload: Payload) -> str:
         run = payload.run
@@ -148,34 +148,34 @@ class Session:
             self._probes.look_at(payload)
         return self._transport.take(payload)
 
-    def _hand_over_one(self, attempt: Attempt, natives: list[Any]) -> None:
-        self._hand_over(dask_worker.work, (attempt,), tuple(attempt.delivery.parcel), natives)
+    def _hand_over_one(self, native: str, attempt: Attempt, natives: list[Any]) -> None:
+        self._hand_over(native, dask_worker.work, (attempt,), tuple(attempt.delivery.parcel), natives)
 
-    def _hand_over_chunk(self, attempts: list[Attempt]) -> None:
+    def _hand_over_chunk(self, native: str, attempts: list[Attempt]) -> None:
         parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
-        self._hand_over(dask_worker.work_chunk, tuple(attempts), parcels, [])
+        self._hand_over(native, dask_worker.work_chunk, tuple(attempts), parcels, [])
 
     def _hand_over(
-        self, function: Callable[..., Any], attempts: tuple[Attempt, ...], content: Any, natives: list[Any]
+        self, key: str, function: Callable[..., Any], attempts: tuple[Attempt, ...], content: Any, natives: list[Any]
     ) -> None:
+        # By the key that they were given: some may have been taken back since, and others be known by another.
         if self._attempts.broken is not None:
             for attempt in attempts:
                 self._attempts.settle(attempt, attempt.delivery.lost(self._attempts.broken, "", began=False))
             return
         # One argument: Dask looks into each.
-        key = attempts[0].native
         dumped = pickle.dumps((self._topic, key, self._attempts.is_guarded, content))
         options = _options_for(attempts[0].delivery.payload)
         self._batches.put(Native(key, attempts, function, dumped, natives, options))
 
     def _hand_over_again(self, attempts: list[Attempt]) -> None:
         """Hand over attempts that have not begun where they were: as new Dask tasks, and nobody else is told."""
-        for together in self._set_aside(attempts):
+        for native, is_chunk, together in self._set_aside(attempts):
             try:
-                if together[0].key != together[0].native:
-                    self._hand_over_chunk(together)
+                if is_chunk:
+                    self._hand_over_chunk(native, together)
                 else:
-                    self._hand_over_if_ready(together[0])
+                    self._hand_over_if_ready(native, together[0])
             except Exception as error:
                 for attempt in together:
                     reason = f"It could not be handed to Dask again: {describe(error)}"
@@ -187,28 +187,33 @@ class Session:
                 with contextlib.suppress(Exception):
                     self._clear(together)
 
-    def _set_aside(self, attempts: list[Attempt]) -> list[list[Attempt]]:
-        """Let attempts be known as other tasks, of which Dask has nothing; returns those that have not ended, chunk by chunk."""
+    def _set_aside(self, attempts: list[Attempt]) -> list[tuple[str, bool, list[Attempt]]]:
+        """Let attempts be known as other tasks, of which Dask has nothing.
+
+        Returns those that have not ended, with the key of their new task and whether that is a chunk.
+        """
         left = [attempt for attempt in attempts if self._attempts.take(attempt.key) is not None]
         groups = [list(chunk) for _, chunk in itertools.groupby(left, lambda attempt: attempt.native)]
-        for group in groups:
-            self._rename(group, is_chunk=group[0].key != group[0].native)
-        return groups
+        chunks = [group[0].key != group[0].native for group in groups]
+        return [
+            (self._rename(group, is_chunk), is_chunk, group) for group, is_chunk in zip(groups, chunks, strict=True)
+        ]
 
-    def _hand_over_if_ready(self, attempt: Attempt) -> None:
+    def _hand_over_if_ready(self, native: str, attempt: Attempt) -> None:
         delivery = attempt.delivery
         if delivery.note_lost(dask_natives.is_lost):
             self._attempts.settle(attempt, delivery.unready())
         else:
-            self._hand_over_one(attempt, [dask_natives.future_of(one, self.client) for one in delivery.natives])
+            self._hand_over_one(native, attempt, [dask_natives.future_of(one, self.client) for one in delivery.natives])
 
-    def _rename(self, attempts: list[Attempt], *, is_chunk: bool) -> None:
+    def _rename(self, attempts: list[Attempt], is_chunk: bool) -> str:
         first = attempts[0].delivery.payload
         native = self._key_of_chunk(first) if is_chunk else self._key_of(first)
         for place, attempt in enumerate(attempts):
             attempt.be_known_as(dask_worker.place_in(native, place) if is_chunk else native, native)
             attempt.delivery.payload.handle = attempt
             self._attempts.add(attempt)
+        return native
 
     def _refused(self, attempt: Attempt, error: Exception) -> None:
         broken = self._attempts.broken

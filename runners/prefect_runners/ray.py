@@ -176,15 +176,15 @@ class RayTaskRunner(TaskRunner):
             self._hand_over_chunk(members)
 
     def _hand_over_chunk(self, members: Sequence[Member]) -> None:
-        attempts, clerk = self._attempts, self._clerk
-        if attempts is None or clerk is None or attempts.dead is not None:
+        attempts, clerk, taking_back = self._attempts, self._clerk, self._taking_back
+        if attempts is None or clerk is None or taking_back is None or attempts.dead is not None:
             reason = attempts.dead if attempts is not None and attempts.dead else "The task runner is stopped."
             for member in members:
-                member.settle(member.delivery.lost(reason, "", began=False))
+                member.done(member.delivery.lost(reason, "", began=False))
             return
         if not members:
             return
-        chunk = attempts.add(Chunk(attempts, members, self._hand_over_chunk))
+        chunk = attempts.add(Chunk(attempts, members, taking_back.hand_over_rest))
         parcels = [member.delivery.parcel for member in members]
         order = pickle.dumps(
             (self._session, chunk.number, [(parcel.surroundings, parcel.task, parcel.call) for parcel in parcels])
@@ -195,8 +195,8 @@ class RayTaskRunner(TaskRunner):
             chunk.reply = self._functions[0].options(name=name, **ray_options.of(payload)).remote(order)
         except Exception as error:
             attempts.close(chunk)
-            for member in members:
-                member.settle(_unsent(RunnerError(f"Ray did not take {name!r}: {describe(error)}")))
+            for member in chunk.take_rest():
+                member.done(_unsent(RunnerError(f"Ray did not take {name!r}: {describe(error)}")))
             return
         clerk.expect(chunk)
         self._watch.rouse()
@@ -216,19 +216,15 @@ class RayTaskRunner(TaskRunner):
         return self.cancel_many([payload])[0]
 
     def cancel_many(self, payloads: Sequence[Payload]) -> list[bool]:
-        """Do what `cancel` does for many, with one question to each chunk."""
-        attempts, taking_back = self._attempts, self._taking_back
-        if attempts is None or taking_back is None:
+        """Do what `cancel` does for many, all at once."""
+        if self._taking_back is None:
             return [False] * len(payloads)
-        handles = [payload.handle for payload in payloads]
-        members = [one for one in handles if isinstance(one, Member)]
-        taken = {id(one) for one, is_taken in zip(members, taking_back.cancel(members), strict=True) if is_taken}
-        return [id(one) in taken or (isinstance(one, Attempt) and attempts.cancel(one)) for one in handles]
+        return self._taking_back.cancel([payload.handle for payload in payloads])
 
     def interrupt(self, payload: Payload) -> None:
         """End the worker process that runs the attempt, which runs nothing else; Ray starts another when it needs one."""
         handle = payload.handle
-        attempt = handle.chunk if isinstance(handle, Member) else handle
+        attempt = handle.at[0] if isinstance(handle, Member) and handle.at is not None else handle
         if self._attempts is not None and isinstance(attempt, Attempt):
             self._attempts.force(attempt)
 

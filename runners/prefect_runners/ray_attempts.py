@@ -12,7 +12,7 @@ import pickle
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ class Attempt:
         "delivery",
         "done",
         "has_callback",
+        "is_asked_back",
         "is_forced",
         "is_open",
         "made",
@@ -61,6 +62,8 @@ class Attempt:
         """The one to its value, if somebody has been given it."""
         self.has_callback = False
         self.is_open = True
+        self.is_asked_back = False
+        """Whether Ray was told to cancel it if it has not begun."""
         self.is_forced = False
         """Whether the process that runs it has been told to end."""
         self.since = time.monotonic()
@@ -212,27 +215,39 @@ class Attempts:
             # None is left, or one came or went just now.
             return time.monotonic()
 
-    def cancel(self, attempt: Attempt) -> bool:
-        """Take back an attempt that has not begun; it is then closed. A body that runs goes on: its worker ignores this."""
-        reply = attempt.reply
-        if not attempt.is_open or attempt.delivery.started_us or reply is None:
-            return False
+    def cancel(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """Take back attempts that have not begun; returns those, which are closed then. Bodies that run go on, as workers ignore this."""
         with self._cancelling:
+            asked = {one.reply: one for one in attempts if one.is_open and not one.delivery.started_us}
+            asked.pop(None, None)
+            if not asked:
+                return []
             try:
-                self.ray.cancel(reply)
-                if self.ray.wait([reply], timeout=_CANCEL_SECONDS)[0]:
-                    self.ray.get(reply)
-            except self.ray.exceptions.TaskCancelledError:
-                return self.close(attempt)
+                for reply, attempt in asked.items():
+                    attempt.is_asked_back = True
+                    self.ray.cancel(reply)
+                replies = list(asked)
+                ended = self.ray.wait(replies, num_returns=len(replies), timeout=_CANCEL_SECONDS, fetch_local=False)[0]
             except Exception:
-                # It ended in another way, of which the clerk hears too.
-                return False
+                # Ray can't be asked, of which the clerk hears too.
+                return []
+            return [asked[reply] for reply in ended if self._was_cancelled(reply) and self.close(asked[reply])]
+
+    def _was_cancelled(self, reply: Any) -> bool:
+        try:
+            self.ray.get(reply)
+        except self.ray.exceptions.TaskCancelledError:
+            return True
+        except Exception:
+            # It ended in another way, of which the clerk hears too.
+            return False
         return False
 
     def interrupt(self, chunk: Attempt) -> None:
         """Have the worker that runs a chunk look for what is asked of it."""
         with self._cancelling:
             if chunk.is_open and chunk.reply is not None:
+                chunk.is_asked_back = True
                 self.ray.cancel(chunk.reply)
 
     def is_taken_back(self, attempt: Attempt) -> bool:

@@ -53,12 +53,16 @@ class TooLate(Ending):
         return delivery.lost(reason, "", began=bool(delivery.started_us))
 
 
-def ended_by(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:
+def ended_by(error: Any, attempt: Any, attempts: Attempts) -> Receipt:
     """Make the receipt of an attempt for which Ray raises `error` instead of handing out its reply."""
-    delivery, known = attempt.delivery, attempts.ray.exceptions
+    delivery: Delivery = attempt.delivery
+    known = attempts.ray.exceptions
     if isinstance(error, known.RayTaskError):
         return _without_reply(error, attempt, attempts)
     if isinstance(error, known.TaskCancelledError):
+        if attempt.is_asked_back and not attempt.is_forced:
+            # Whoever asked did not wait for so long, and believes that it has begun.
+            return delivery.unready()
         how = "was stopped on request" if attempt.is_forced else "was cancelled by somebody else, on Ray"
         return delivery.lost(f"The attempt {how}.", "", began=attempt.is_forced or bool(delivery.started_us))
     if _is_one_of(error, _NEVER_BEGAN):

@@ -228,11 +228,15 @@ class _Shield:
         self._task: str | None = None
         self._before: Any = None
         self._hearing: _Hearing | None = None
+        self._was_interrupted = False
+        """Whether this task was told before it could hear what for."""
 
     @contextmanager
     def hearing(self, hearing: _Hearing) -> Iterator[None]:
         """Let a chunk hear what is asked of it in the block."""
         self._hearing = hearing
+        if self._was_interrupted:
+            hearing.begin()
         try:
             yield
         finally:
@@ -240,7 +244,7 @@ class _Shield:
 
     def cover_this_task(self) -> None:
         """Ignore interruptions for as long as Ray's present task runs."""
-        self._task = _present_task()
+        self._task, self._was_interrupted = _present_task(), False
         if self._before is None and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._interrupted)
 
@@ -250,6 +254,8 @@ class _Shield:
             self._before(number, frame)
         elif hearing is not None:
             hearing.begin()
+        else:
+            self._was_interrupted = True
 
 
 def _present_task() -> str | None:

@@ -30,6 +30,20 @@ def noted(number: int, journal: Journal) -> bytes:
 
 
 @task
+def numbered(number: int, journal: Journal) -> int:
+    journal.note(str(number))
+    return number
+
+
+@task
+def holding_first(number: int, journal: Journal) -> int:
+    journal.note(str(number))
+    if number == 0:
+        journal.wait_for("go")
+    return number
+
+
+@task
 def length(data: bytes) -> int:
     return len(data)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from prefect_core import flow, history, task
+from prefect_core import context, flow, history, task
 from prefect_core.settings import temporary_settings
 from prefect_core.testing.contract.journal import Journal
+from prefect_runners.ray_chunks import Member
 from tests.clusters import chunk_bodies
 from tests.clusters.ray_bodies import is_alive
 
@@ -124,3 +125,34 @@ def test_quick_calls_go_together_and_none_waits_for_one_that_it_shares_a_chunk_w
     assert run() == list(range(200))
     attempts = history.open_store().task_run("meet-60"), history.open_store().task_run("meet-61")
     assert [run.run_count for run in attempts] == [1, 1]
+
+
+def test_what_ray_cancels_later_than_anybody_waits_for_that_runs_all_the_same(journal: Journal) -> None:
+    @task
+    def hold(number: int) -> int:
+        journal.note("held")
+        journal.wait_for("go")
+        return number
+
+    @flow(task_runner="ray")
+    def run() -> list[int]:
+        around = context.current()
+        assert around is not None
+        held = [hold.submit(number) for number in range(2)]
+        while journal.lines().count("held") < 2:
+            time.sleep(0.01)
+        waiting = [
+            *chunk_bodies.numbered.map([2, 3], journal, chunk=2),
+            *[chunk_bodies.numbered.submit(number, journal) for number in (4, 5)],
+        ]
+        runner = around.dispatcher.runner
+        for call in around.dispatcher.open_calls():
+            if call.task is chunk_bodies.numbered:
+                handle = call.payload.handle
+                # As `cancel_many` does, but for the wait.
+                runner._attempts.interrupt(handle.at[0] if isinstance(handle, Member) else handle)
+        journal.note("go")
+        return [future.result(60) for future in [*held, *waiting]]
+
+    assert run() == list(range(6))
+    assert sorted(journal.lines()) == ["2", "3", "4", "5", "go", "held", "held"]
