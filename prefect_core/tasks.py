@@ -326,7 +326,8 @@ def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> A
     attempt whose worker was lost is made again, without it as often as any other (`retries`); `timeout_seconds` of one attempt;
     `log_prints`; `task_runner`, where submitted runs of this task run; `isolation="process"`, a worker process for each body, which its
     timeout and its cancellation end for certain, on local runners and in direct calls; what a submitted run needs where it runs,
-    `resources` such as {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner knows of them;
+    `resources` such as {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner
+    knows of them, and among those that wait for slots of its tags;
     `cache_policy` or `cache_key_fn`, by which results of earlier calls stand for new ones, with `cache_expiration` and `refresh_cache`;
     `persist_result` and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit`
     and `on_rollback`.
