@@ -2,7 +2,8 @@
 
 Who runs something that may be asked for something registers a watch (`watch`), which costs a few microseconds. While there are watches,
 the steward looks ten times a second whether the history holds a request without an answer, and only then reads them; without any watch it
-sleeps from beat to beat. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
+sleeps from beat to beat. A watch for what comes and goes all the time, as calls outside of flows do, is let sleep while it is not needed,
+and woken by what needs it. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
 answers later, from any thread. An answer is durable before who asked can see it.
 """
 
@@ -56,7 +57,17 @@ class Delivery:
 class Watch:
     """That somebody wants to hear what is asked of a run."""
 
-    def __init__(self, steward: Steward, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> None:
+    def __init__(
+        self,
+        steward: Steward,
+        recorder: Recorder,
+        run: int,
+        deliver: Callable[[Delivery], object],
+        is_needed: Callable[[], bool],
+    ) -> None:
+        self.is_needed = is_needed
+        self.is_asleep = False
+        """Whether nobody looks for it, until it is woken."""
         self.stored: Callable[[], HistoryStore] = recorder.stored
         self.has_unanswered: Callable[[], bool] = recorder.has_unanswered
         self.run = run
@@ -82,6 +93,11 @@ class Watch:
         except Exception as error:
             _log.exception("A request of kind %r could not be heard.", request.kind)
             delivery.answer({"error": describe(error)})
+
+    def wake(self) -> None:
+        """Have it looked for again, if it was let sleep: by what needs it, once that can be found."""
+        if self.is_asleep:
+            self._steward.begin_watch(self)
 
     def close(self) -> None:
         """Hear nothing more; requests that are not answered yet are, by saying that the run has ended. Closing twice does nothing."""
@@ -146,18 +162,25 @@ class Steward:
         if self._thread is not threading.current_thread() and self._turn.acquire(timeout=_TURN_SECONDS):
             self._turn.release()
 
-    def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
+    def watch(
+        self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object], is_needed: Callable[[], bool]
+    ) -> Watch:
         """Tell what is asked of a run that `recorder` records."""
-        watch = Watch(self, recorder, run, deliver)
+        watch = Watch(self, recorder, run, deliver, is_needed)
+        self.begin_watch(watch)
+        return watch
+
+    def begin_watch(self, watch: Watch) -> None:
+        """Look for a watch, from now on or again."""
         with self._lock:
             is_first = not self._watches
             self._watches[watch] = None
+            watch.is_asleep = False
             # It may have been asked for something before it could hear.
             self._must_ask = True
             if is_first:
                 self._next_look = time.monotonic() + POLL_SECONDS
                 self._rouse()
-        return watch
 
     def forget(self, watch: Watch) -> bool:
         """Tell a watch nothing more; False if that was so already."""
@@ -208,6 +231,13 @@ class Steward:
 
     def _look(self) -> None:
         with self._lock:
+            for watch in [one for one in self._watches if not one.is_needed()]:
+                # In this order, and the other way round where it is woken.
+                watch.is_asleep = True
+                if watch.is_needed():
+                    watch.is_asleep = False
+                else:
+                    del self._watches[watch]
             watches = list(self._watches)
             must_ask, self._must_ask = self._must_ask, False
         by_control: dict[Control, dict[int, list[Watch]]] = {}
@@ -273,13 +303,18 @@ def begin(recorder: StoreRecorder) -> None:
     _steward.begin(recorder)
 
 
-def watch(run: int, deliver: Callable[[Delivery], object]) -> Watch:
+def _always() -> bool:
+    return True
+
+
+def watch(run: int, deliver: Callable[[Delivery], object], is_needed: Callable[[], bool] = _always) -> Watch:
     """Have `deliver` called with each request to a run of this process, until the watch is closed.
 
     `run` is the key of a flow run, or 2**32 times the number of this process for what is asked of the process. `deliver` is called on the
-    steward's thread and must return quickly; if it raises, the request is answered with `{"error": ...}`.
+    steward's thread and must return quickly; if it raises, the request is answered with `{"error": ...}`. While `is_needed()` is False,
+    which is asked under a lock, the watch may be let sleep, and hears nothing until it is woken.
     """
-    return _steward.watch(history.current(), run, deliver)
+    return _steward.watch(history.current(), run, deliver, is_needed)
 
 
 def nudge() -> None:

@@ -77,7 +77,7 @@ class Strike:
 
     def send(self) -> bool:
         """Have the main thread look; to be repeated, since it may be where it can't be interrupted. False if it has been."""
-        if self.has_struck or not is_heard:
+        if self.has_struck or signal.getsignal(NUMBER) is not _on_signal:
             return False
         if self not in _wanted:
             _wanted.append(self)
@@ -91,8 +91,8 @@ class Strike:
 
 
 _wanted: list[Strike] = []
-is_heard = False
-"""Whether flows on the main thread can be interrupted now."""
+hears_for_good = False
+"""Whether runs on the main thread can be interrupted from now on, also between root flow runs; or can't, and nobody need try again."""
 
 
 def begin() -> None:
@@ -102,20 +102,26 @@ def begin() -> None:
 
 
 def begin_hearing() -> None:
-    """Let flows on this, the main, thread be interrupted, unless the program uses the signal itself."""
-    global is_heard
+    """Let runs on this, the main, thread be interrupted, unless the program uses the signal itself."""
     if signal.getsignal(NUMBER) is signal.SIG_DFL:
         signal.signal(NUMBER, _on_signal)
-        is_heard = True
 
 
 def end_hearing() -> None:
-    """End that."""
-    global is_heard
-    if is_heard:
-        is_heard = False
-        if signal.getsignal(NUMBER) is _on_signal:
-            signal.signal(NUMBER, signal.SIG_DFL)
+    """End that, unless it is for good."""
+    if not hears_for_good and signal.getsignal(NUMBER) is _on_signal:
+        signal.signal(NUMBER, signal.SIG_DFL)
+
+
+def hear_for_good() -> None:
+    """Let runs on the main thread be interrupted to the end of the process, if this is that thread.
+
+    For calls outside of flows: to ask for the signal and give it back would cost more than all else that keeps them cancellable.
+    """
+    global hears_for_good
+    if threading.get_ident() == threading.main_thread().ident:
+        hears_for_good = True
+        begin_hearing()
 
 
 def _on_signal(_number: int, frame: FrameType | None) -> None:

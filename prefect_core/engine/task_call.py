@@ -27,6 +27,7 @@ from prefect_core.transactions import RunTransaction, enclosing
 
 if TYPE_CHECKING:
     from prefect_core.engine.bundles import Bundle
+    from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.slots import TagSlots
     from prefect_core.references import Reference
     from prefect_core.task_runners import TaskRunner
@@ -56,6 +57,7 @@ class TaskCall:
         "run",
         "runner",
         "slots",
+        "taker",
         "task",
         "upstreams",
         "variables",
@@ -78,6 +80,8 @@ class TaskCall:
         if task.binder.has_fields:
             self.args, self.kwargs = task.binder.arguments(parameters)
         self.parent = parent
+        self.taker: Dispatcher | None = None
+        """What it is submitted to; or, called directly, what takes note of it while it is under way."""
         self.is_submitted = False
         self.is_hurried = False
         self.variables: Any = None

@@ -47,19 +47,27 @@ NOT_BEGUN = "The flow run was paused before this task run could start, and did n
 def task_life(call: TaskCall) -> Life[State]:
     """Take a task run from Pending to its end; returns its last state."""
     run = call.run
+    taker = None if call.is_submitted else call.taker
+    if taker is not None:
+        # The body that called it is one that the flow run may let go, and this run with it. It may also be cancelled alone.
+        taker.enter(call)
     try:
-        if (yield from _gather_inputs(call)) is not None:
-            logs.task_finished(call.context, run.state)
+        try:
+            if (yield from _gather_inputs(call)) is not None:
+                logs.task_finished(call.context, run.state)
+                return run.state
+            _take_name(call)
+        except transitions.RunIsOver:
             return run.state
-        _take_name(call)
-    except transitions.RunIsOver:
-        return run.state
-    except Exception as error:
-        call.end(State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
-        return run.state
-    except BaseException as error:
-        return _crash(call, error)
-    is_new = yield from _end(call)
+        except Exception as error:
+            call.end(State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
+            return run.state
+        except BaseException as error:
+            return _crash(call, error)
+        is_new = yield from _end(call)
+    finally:
+        if taker is not None:
+            taker.leave(call)
     state = run.state
     if call.context.transaction is not None:
         yield from close_transaction(call, state, call.context.transaction)
@@ -73,10 +81,6 @@ def task_life(call: TaskCall) -> Life[State]:
 
 def _end(call: TaskCall) -> Life[bool]:
     """Bring a run whose inputs are there to its end; False if it was over already, in an earlier attempt or by somebody else."""
-    taker = call.parent.dispatcher if not call.is_submitted and call.parent is not None else None
-    if taker is not None:
-        # The body that called it is one that the flow run may let go, and this run with it. It may also be cancelled alone.
-        taker.enter(call)
     try:
         known = yield from _known(call)
         if known is not None:
@@ -96,8 +100,6 @@ def _end(call: TaskCall) -> Life[bool]:
             slots.giving_back(call)
         # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
         call.payload = call.give_back = None
-        if taker is not None:
-            taker.leave(call)
         if call.caching is not None:
             call.caching.let_go()
 
