@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 CHILDREN_UNSTARTED = "The flow run was cancelled before this run could start."
 ELSEWHERE = "It runs inside of a task in a worker process; cancel that task run, or the flow run."
+_BEGINNING_SECONDS = 0.2
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.05
 _AFTER_STOP_SECONDS = 0.5
@@ -66,10 +67,7 @@ def _deal_with(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
 
 def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
     cancels.begin()
-    if isinstance(root, FlowCall):
-        found = _find(root, None, delivery.detail.get("run", root.run.key))
-    else:
-        found = _find_among(root, delivery.detail["run"])
+    found = _find_soon(root, delivery.detail)
     grace = delivery.detail.get("grace_seconds")
     by = time.monotonic() + (settings.current().cancel_grace_seconds if grace is None else grace)
     if found is None:
@@ -96,6 +94,19 @@ def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
         with _lock:
             if _ladders.get(uid) is ladder:
                 del _ladders[uid]
+
+
+def _find_soon(root: FlowCall | Dispatcher, detail: dict[str, Any]) -> tuple[Any, Dispatcher | None] | None:
+    """Find the call that is asked about; one that was made just now is recorded a moment before it is under way."""
+    until = time.monotonic() + _BEGINNING_SECONDS
+    while True:
+        if isinstance(root, FlowCall):
+            found = _find(root, None, detail.get("run", root.run.key))
+        else:
+            found = _find_among(root, detail["run"])
+        if found is not None or time.monotonic() >= until:
+            return found
+        time.sleep(_FIRST_PAUSE_SECONDS)
 
 
 def _find(call: FlowCall, taker: Dispatcher | None, key: int) -> tuple[Any, Dispatcher | None] | None:
