@@ -86,6 +86,14 @@ def compare(
     )
 
 
+def against_limit(what: str, taken: list[float], limit: float, scale: float, unit: str) -> Figure:
+    """Make the figure of what has a limit of its own, in place of a bare engine: a ratio of 1 is just met. `scale` makes `unit` of both."""
+    ratios = [one / limit for one in taken]
+    median = statistics.median(taken)
+    spread = (min(ratios), max(ratios))
+    return Figure(f"{what}; bare: the limit", median * scale, limit * scale, median / limit, spread, 1, unit)
+
+
 def check_recorded(expected: int) -> None:
     """Raise unless the history holds exactly `expected` task runs, all of them Completed."""
     from contextlib import closing

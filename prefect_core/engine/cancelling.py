@@ -66,7 +66,6 @@ def _deal_with(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
 
 
 def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
-    cancels.begin()
     found = _find_soon(root, delivery.detail)
     grace = delivery.detail.get("grace_seconds")
     by = time.monotonic() + (settings.current().cancel_grace_seconds if grace is None else grace)
@@ -87,9 +86,13 @@ def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
         under_way.noted.wait()
         delivery.answer(under_way.answer)
         return
+    cancels.begin()
     try:
         ladder.climb(delivery)
     finally:
+        if ladder.run.state.type is not CANCELLING:
+            # Else it met an error, and may be asked for again.
+            cancels.end()
         ladder.noted.set()
         with _lock:
             if _ladders.get(uid) is ladder:

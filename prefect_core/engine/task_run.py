@@ -34,6 +34,7 @@ from prefect_core.errors import (
     describe,
     shown,
 )
+from prefect_core.limits import limited
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue
@@ -186,7 +187,7 @@ def _attempts(call: TaskCall) -> Life[State]:
     unready = 0
     around = call.context.flow_context
     while True:
-        must_wait = run.tags or (around is not None and around.gate is not None)
+        must_wait = (run.tags and limited(run.tags)) or (around is not None and around.gate is not None)
         if must_wait and (refused := (yield from _await_leave(call))) is not None:
             return refused
         run.attempt += 1
