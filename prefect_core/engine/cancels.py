@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import loops
+from prefect_core.context import TaskRunContext
 from prefect_core.engine.deadlines import CancelHere, may_interrupt
 from prefect_core.state_kinds import CANCELLING
 
@@ -81,6 +82,12 @@ def let_reach(payload: Payload, scope: Any) -> None:
     # In this order, and the other way round where it is cancelled.
     if _under_way and has_come_for(payload.context):
         scope.cancel()
+
+
+def end_body_of(around: RunContext) -> None:
+    """Raise what ends the body of a task that makes a further call although it is being cancelled; bodies of flows hear of it otherwise."""
+    if isinstance(around, TaskRunContext):
+        raise CancelHere(around.task_run)
 
 
 def moment_for(around: RunContext | None) -> float | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import context, history, logs
 from prefect_core.context import RunContext, TaskRunContext
-from prefect_core.engine import transitions
+from prefect_core.engine import cancels, transitions
 from prefect_core.engine.caching import Caching, caching_of
 from prefect_core.engine.gates import Held
 from prefect_core.engine.hooks import call_hooks_now
@@ -73,6 +73,8 @@ class TaskCall:
         key: str | None = None,
     ) -> None:
         """Make the run. `key` is by what the call is known again, in place of its arguments."""
+        if parent is not None and parent.run.state.type is CANCELLING:
+            cancels.end_body_of(parent)
         parameters = task.binder.bind(args, kwargs)
         self.task = task
         self.args = args

@@ -445,6 +445,33 @@ def test_a_task_run_is_cancelled_while_its_flow_goes_on(recorded, later, gate, r
     assert recorded.task_states("hold") == [["Pending", "Running", "Cancelling", "Cancelled"]]
 
 
+@pytest.mark.parametrize("call", ["task", "submit", "flow"])
+@pytest.mark.parametrize("where", ["in a flow", "outside"])
+def test_a_task_on_a_thread_ends_at_its_next_call(recorded, gate, call, where):
+    begun, went_on = threading.Event(), []
+    step, inner = task(lambda: 1, name="step"), flow(lambda: 1, name="inner")
+
+    @task(retries=1)
+    def body():
+        begun.set()
+        assert gate.wait(LONG)
+        step.submit() if call == "submit" else (step if call == "task" else inner)()
+        went_on.append(call)
+
+    @flow
+    def main():
+        future = body.submit()
+        assert begun.wait(LONG)
+        assert cancel_task_run(future.task_run_id, LONG).is_cancelling()
+        gate.set()
+        return future.wait().message
+
+    assert (main() if where == "in a flow" else main.fn()) == TASK_MESSAGE
+    assert went_on == []
+    assert recorded.task_states("body") == [["Pending", "Running", "Cancelling", "Cancelled"]]
+    assert recorded.task_runs("step") == []
+
+
 def test_a_direct_call_of_a_task_is_cancelled(recorded, later):
     @task(retries=2)
     def linger():
