@@ -26,6 +26,7 @@ QUESTIONS = (
     "ray_tasks",
     "pausing",
     "checks",
+    "cancelling",
 )
 
 

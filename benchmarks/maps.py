@@ -19,6 +19,8 @@ STAGES = 100
 STAGE_BYTES = 40 << 20
 MOST_PIPELINE_MB = 64.0
 REPEATS = 3
+REST_SECONDS = 3.0
+"""What it takes Dask to let go of as many tasks of its own."""
 
 
 def start(number: int) -> Any:
@@ -45,7 +47,8 @@ def chunks(client: Any, runner: Any) -> Figure:
     def bare() -> int:
         return sum(client.gather(client.map(no_op, range(ITEMS), pure=False)))
 
-    return compare(f"map over {ITEMS:,} no-op items on Dask, in chunks", ours, bare, ITEMS, 0.1, REPEATS)
+    what = f"map over {ITEMS:,} no-op items on Dask, in chunks"
+    return compare(what, ours, bare, ITEMS, 0.1, REPEATS, REST_SECONDS)
 
 
 def flat(what: str, runner: Any, elements: int) -> Figure:

@@ -141,7 +141,7 @@ def _ask(stored: HistoryStore, row: Row, whom: int, grace_seconds: float | None)
 def _state_of(stored: HistoryStore, row: Row, answer: Answer) -> State:
     if "state" in answer.answer:
         return State(StateType(answer.answer["state"]))
-    now = stored.flow_run(row.key) if isinstance(row, FlowRunRow) else stored.task_run(row.key)
+    now = _as_it_ended(stored, row) if answer.over == ENDED else _as_it_is(stored, row)
     if now.state_type == CANCELLED.value:
         return State(CANCELLED, now.state_name, now.state_message)
     if answer.over == ENDED or "refused" in answer.answer:
@@ -149,6 +149,23 @@ def _state_of(stored: HistoryStore, row: Row, answer: Answer) -> State:
     if isinstance(now, FlowRunRow) and answer.over is not None and StateType(now.state_type) not in FINAL:
         return _end_here(stored, now)
     raise _unable(row, answer.over or answer.answer.get("refused") or str(answer.answer.get("error")))
+
+
+def _as_it_is(stored: HistoryStore, row: Row) -> Row:
+    return stored.flow_run(row.key) if isinstance(row, FlowRunRow) else stored.task_run(row.key)
+
+
+def _as_it_ended(stored: HistoryStore, row: Row) -> Row:
+    """Return a run of which its process has said that it has ended: that may be recorded a moment later."""
+    control = stored.control()
+    give_up = time.monotonic() + _DYING_SECONDS
+    while True:
+        now = _as_it_is(stored, row)
+        is_over = StateType(now.state_type) in FINAL or (isinstance(now, FlowRunRow) and is_left(control, now))
+        lease = control.lease(control.owner(row.key))
+        if is_over or lease is None or lease.taken_by is not None or time.monotonic() >= give_up:
+            return now
+        time.sleep(0.01)
 
 
 def _end_here(stored: HistoryStore, row: FlowRunRow) -> State:

@@ -23,6 +23,7 @@
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── NotCancellable                          a run that has ended, or whose process does not answer
+    ├── NotReceiving                            a run that has ended, so nothing can be sent to it
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
     ├── StorageError                            the storage of results can't be read or written
@@ -178,6 +179,10 @@ class NotRunnableAgain(PrefectException):
 
 class NotCancellable(PrefectException):
     """A run can't be cancelled: it has ended, or its process can't be reached."""
+
+
+class NotReceiving(PrefectException):
+    """A flow run has ended, so no input can be sent to it."""
 
 
 class SerializationError(PrefectException):

@@ -1,4 +1,4 @@
-"""What is asked of whoever resumes a paused run: a form made of a type, and answers checked by it.
+"""What is asked of whoever resumes a paused run, or sends to one: a form made of a type, and answers checked by it.
 
 A form is kept as JSON, so that it can be shown by a process that has not loaded the flow: the JSON schema of the type, and the type itself,
 pickled, by which answers are checked where it can be loaded. pydantic is loaded by the first pause that wants an input.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_core.errors import PrefectException
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FIELD = "value"
 """The name of the only field of a form that was made of a type without fields."""
@@ -21,20 +21,26 @@ _MOST_BYTES = 65_536
 
 
 class InvalidInput(PrefectException, ValueError):
-    """What was given for a paused run is not what it waits for."""
+    """What was given for a paused run, or sent to one that receives, is not what it waits for, or can't be loaded."""
 
 
 class Form:
-    """What a paused run waits for."""
+    """What a run waits for."""
 
-    def __init__(self, wanted: Any) -> None:
-        """`wanted` is a pydantic model, `RunInput` included, or any type, which becomes the field `value`."""
+    def __init__(self, wanted: Any, *, holds_any: bool = False) -> None:
+        """`wanted` is a pydantic model, `RunInput` included, or any type, which becomes the field `value`.
+
+        Only one that `holds_any` may be a class of which pydantic knows nothing: no text can be made of such a form.
+        """
         from pydantic import BaseModel, create_model  # only a pause that wants an input loads it
 
         self.is_bare = not (isinstance(wanted, type) and issubclass(wanted, BaseModel))
         self.wanted = wanted
         self.description: str | None = getattr(wanted, "__description__", None) if not self.is_bare else None
-        self.model: type[BaseModel] = create_model("AutomaticRunInput", value=(wanted, ...)) if self.is_bare else wanted
+        settings: Any = {"arbitrary_types_allowed": holds_any}
+        self.model: type[BaseModel] = (
+            create_model("AutomaticRunInput", __config__=settings, value=(wanted, ...)) if self.is_bare else wanted
+        )
 
     def text(self) -> str:
         """Return the form as JSON."""
@@ -55,8 +61,20 @@ class Form:
 
     def load(self, given: str | None) -> Any:
         """Return what the paused call returns of an answer, JSON. Raises `InvalidInput`."""
-        value = _validated(self.model, json.loads(given) if given is not None else {})
-        return getattr(value, FIELD) if self.is_bare else value
+        return self._bare(_validated(self.model, json.loads(given) if given is not None else {}))
+
+    def of_json(self, text: str) -> Any:
+        """Return what a value is to whoever wants this form: an instance, or the bare value. Raises `InvalidInput`."""
+        wrapped = f'{{"{FIELD}": {text}}}' if self.is_bare else text
+        return self._bare(_checked(lambda: self.model.model_validate_json(wrapped)))
+
+    def of_value(self, value: Any) -> Any:
+        """Return that of a Python value: of a mapping of fields, for a model. Raises `InvalidInput`."""
+        wrapped = {FIELD: value} if self.is_bare else value
+        return self._bare(_checked(lambda: self.model.model_validate(wrapped)))
+
+    def _bare(self, instance: Any) -> Any:
+        return getattr(instance, FIELD) if self.is_bare else instance
 
 
 def _reference_to(wanted: Any) -> str | None:
@@ -102,10 +120,14 @@ def check(form_text: str | None, given: str | None, form: Form | None = None) ->
 
 
 def _validated(model: Any, values: Mapping[str, Any]) -> Any:
+    return _checked(lambda: model.model_validate_json(json.dumps(values)))
+
+
+def _checked(validate: Callable[[], Any]) -> Any:
     from pydantic import ValidationError
 
     try:
-        return model.model_validate_json(json.dumps(values))
+        return validate()
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
         lines = [f"{'.'.join(map(str, detail['loc'])) or 'input'}: {detail['msg']}" for detail in details]

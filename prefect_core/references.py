@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from prefect_core.errors import OutOfReach, SerializationError, ValueLost
@@ -178,16 +177,22 @@ class _Here(threading.local):
 _here = _Here()
 
 
-@contextmanager
-def packing(home: object, unreached: set[str]) -> Iterator[Packed]:
+class packing:
     """Give what the natives of `home` go into that are pickled on this thread in the block, for a far end that lacks some storages."""
-    before = _here.home, _here.packed
-    packed = Packed(unreached)
-    _here.home, _here.packed = home, packed
-    try:
-        yield packed
-    finally:
-        _here.home, _here.packed = before
+
+    __slots__ = ("_before", "_home", "_packed")
+
+    def __init__(self, home: object, unreached: set[str]) -> None:
+        self._home = home
+        self._packed = Packed(unreached)
+
+    def __enter__(self) -> Packed:
+        self._before = _here.home, _here.packed
+        _here.home, _here.packed = self._home, self._packed
+        return self._packed
+
+    def __exit__(self, *_: object) -> None:
+        _here.home, _here.packed = self._before
 
 
 def place_of(native: Any, reference: Reference | None = None) -> tuple[Any, ...]:
@@ -224,14 +229,19 @@ def check_home(native: Any, homes: type = object) -> None:
         )
 
 
-@contextmanager
-def unpacking(values: Sequence[Any]) -> Iterator[None]:
+class unpacking:
     """Let what is unpickled on this thread in the block find the values of its places."""
-    before, _here.values = _here.values, values
-    try:
-        yield
-    finally:
-        _here.values = before
+
+    __slots__ = ("_before", "_values")
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = values
+
+    def __enter__(self) -> None:
+        self._before, _here.values = _here.values, self._values
+
+    def __exit__(self, *_: object) -> None:
+        _here.values = self._before
 
 
 def _value_at(place: int) -> Any:

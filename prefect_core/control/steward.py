@@ -1,10 +1,13 @@
-"""The steward: the one thread of a process that says that it lives, looks once for others that don't, and hears what is asked of its runs.
+"""The steward: the one thread of a process that says that it lives, looks once for others that don't, hears what is asked of its runs,
+and tells those who wait for what somebody else writes.
 
 Who runs something that may be asked for something registers a watch (`watch`), which costs a few microseconds. While there are watches,
 the steward looks ten times a second whether the history holds a request without an answer, and only then reads them; without any watch it
 sleeps from beat to beat. A watch for what comes and goes all the time, as calls outside of flows do, is let sleep while it is not needed,
 and woken by what needs it. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
 answers later, from any thread. An answer is durable before who asked can see it.
+
+Who waits for something that others write to the history says by what it is known (`expect`), and is told as often as that is looked at.
 """
 
 from __future__ import annotations
@@ -15,100 +18,26 @@ import os
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from prefect_core import history, settings
 from prefect_core.control import losing
-from prefect_core.errors import HistoryError, describe
-from prefect_core.history.requests import ENDED, OVER
+from prefect_core.control.watches import Expectation, Watch
+from prefect_core.errors import HistoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from prefect_core.history import HistoryStore, Recorder, StoreRecorder
+    from prefect_core.control.watches import Delivery
+    from prefect_core.history import Recorder, StoreRecorder
     from prefect_core.history.control import Control
-    from prefect_core.history.requests import RequestRow
 
 POLL_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 1.0
 """When a process that has just begun looks for dead ones: short ones needn't."""
 _TURN_SECONDS = 5.0
 _log = logging.getLogger("prefect_core.control")
-
-
-class Delivery:
-    """A request that was told to the owner of its run, who answers it once, from any thread, now or later."""
-
-    def __init__(self, watch: Watch, request: RequestRow, control: Control) -> None:
-        self._watch = watch
-        self._control = control
-        self.request = request
-        self.kind = request.kind
-        self.detail: dict[str, Any] = request.detail
-
-    def answer(self, answer: Mapping[str, Any]) -> bool:
-        """Record the answer, a JSON object; durable when this returns. False if there is one already. Raises `HistoryError`."""
-        is_first = self._control.answer(self.request.key, answer)
-        self._watch.open.pop(self.request.key, None)
-        return is_first
-
-
-class Watch:
-    """That somebody wants to hear what is asked of a run."""
-
-    def __init__(
-        self,
-        steward: Steward,
-        recorder: Recorder,
-        run: int,
-        deliver: Callable[[Delivery], object],
-        is_needed: Callable[[], bool],
-    ) -> None:
-        self.is_needed = is_needed
-        self.is_asleep = False
-        """Whether nobody looks for it, until it is woken."""
-        self.stored: Callable[[], HistoryStore] = recorder.stored
-        self.has_unanswered: Callable[[], bool] = recorder.has_unanswered
-        self.run = run
-        self._process = recorder.process
-        self.open: dict[int, Delivery] = {}
-        """Told, and yet to be answered."""
-        self._steward = steward
-        self._deliver = deliver
-        self._told: set[int] = set()
-
-    def tell(self, request: RequestRow, control: Control) -> None:
-        """Tell of a request, unless that was done before."""
-        if request.key in self._told:
-            return
-        lease = control.lease(self._process)
-        if lease is not None and lease.taken_by is not None:
-            # What was asked before that is answered; what was asked since is for whoever has the run now.
-            return
-        self._told.add(request.key)
-        delivery = self.open[request.key] = Delivery(self, request, control)
-        try:
-            self._deliver(delivery)
-        except Exception as error:
-            _log.exception("A request of kind %r could not be heard.", request.kind)
-            delivery.answer({"error": describe(error)})
-
-    def wake(self) -> None:
-        """Have it looked for again, if it was let sleep: by what needs it, once that can be found."""
-        if self.is_asleep:
-            self._steward.begin_watch(self)
-
-    def close(self) -> None:
-        """Hear nothing more; requests that are not answered yet are, by saying that the run has ended. Closing twice does nothing."""
-        if not self._steward.forget(self):
-            # Nor is it for a child made by `fork` to answer what its parent was asked.
-            return
-        for delivery in list(self.open.values()):
-            try:
-                delivery.answer({OVER: ENDED})
-            except HistoryError:
-                _log.debug("A request was left without an answer.", exc_info=True)
 
 
 class _Beat:
@@ -133,15 +62,20 @@ class Steward:
         self._lock = threading.Lock()
         self._beats: dict[StoreRecorder, _Beat] = {}
         self._watches: dict[Watch, None] = {}
+        self._expectations: dict[Expectation, None] = {}
         self._next_look = 0.0
         self._is_urgent = False
         self._must_ask = False
         self._seen: WeakKeyDictionary[Control, int] = WeakKeyDictionary()
-        """The number of changes at the last look."""
+        """The number of changes when requests were last looked at."""
+        self._met: WeakKeyDictionary[Control, int] = WeakKeyDictionary()
+        """The same of expectations."""
         self._thread: threading.Thread | None = None
         self._bell = threading.Event()
         self._turn = threading.Lock()
         """Held by the thread while it works."""
+        self._looking = threading.Lock()
+        """Held by it while it reads what others wrote, which never takes long."""
 
     def begin(self, recorder: StoreRecorder) -> None:
         """Keep the lease of a recorder alive until that is closed, and end this process if it is lost."""
@@ -157,10 +91,15 @@ class Steward:
             self._beats.pop(recorder, None)
             for watch in [watch for watch in self._watches if watch.stored == recorder.stored]:
                 del self._watches[watch]
+            for expectation in [one for one in self._expectations if one.control is recorder.stored().control()]:
+                del self._expectations[expectation]
             self._bell.set()
         # It may be reading right now.
-        if self._thread is not threading.current_thread() and self._turn.acquire(timeout=_TURN_SECONDS):
-            self._turn.release()
+        self._await(self._turn)
+
+    def _await(self, turn: threading.Lock) -> None:
+        if self._thread is not threading.current_thread() and turn.acquire(timeout=_TURN_SECONDS):
+            turn.release()
 
     def watch(
         self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object], is_needed: Callable[[], bool]
@@ -173,14 +112,34 @@ class Steward:
     def begin_watch(self, watch: Watch) -> None:
         """Look for a watch, from now on or again."""
         with self._lock:
-            is_first = not self._watches
+            self._begin_looking()
             self._watches[watch] = None
             watch.is_asleep = False
-            # It may have been asked for something before it could hear.
-            self._must_ask = True
-            if is_first:
-                self._next_look = time.monotonic() + POLL_SECONDS
-                self._rouse()
+
+    def _begin_looking(self) -> None:
+        """Look from now on; with the lock held, before somebody is added."""
+        # It may have been asked for something, or have got it, before it could hear.
+        self._must_ask = True
+        if not self._watches and not self._expectations:
+            self._next_look = time.monotonic() + POLL_SECONDS
+            self._rouse()
+
+    def expect(self, control: Control, is_met: Callable[[], bool], until: float | None) -> Expectation:
+        """Tell when something is in a history."""
+        expectation = Expectation(self, control, is_met, until)
+        with self._lock:
+            self._begin_looking()
+            self._expectations[expectation] = None
+            if until is not None and until < self._next_look:
+                self._bell.set()
+        return expectation
+
+    def give_up(self, expectation: Expectation) -> None:
+        """Tell of an expectation nothing more."""
+        with self._lock:
+            was_there = self._expectations.pop(expectation, self) is None
+        if was_there:
+            self._await(self._looking)
 
     def forget(self, watch: Watch) -> bool:
         """Tell a watch nothing more; False if that was so already."""
@@ -202,19 +161,22 @@ class Steward:
     def _go_on(self) -> None:
         while True:
             with self._lock:
-                if not self._beats and not self._watches:
+                if not self._beats and not self._watches and not self._expectations:
                     self._thread = None
                     return
                 due = [beat.next() for beat in self._beats.values()]
-                if self._watches:
+                due += [one.until for one in self._expectations if one.until is not None]
+                if self._watches or self._expectations:
                     due.append(self._next_look)
             self._bell.wait(max(0.0, min(due) - time.monotonic()))
             self._bell.clear()
             with self._turn:
                 _quietly(self._keep_leases)
+                self._end_late()
                 if self._is_urgent or time.monotonic() >= self._next_look:
                     self._is_urgent = False
-                    _quietly(self._look)
+                    with self._looking:
+                        _quietly(self._look)
                     self._next_look = time.monotonic() + POLL_SECONDS
 
     def _keep_leases(self) -> None:
@@ -238,13 +200,18 @@ class Steward:
                     watch.is_asleep = False
                 else:
                     del self._watches[watch]
-            watches = list(self._watches)
+            watches, expectations = list(self._watches), list(self._expectations)
             must_ask, self._must_ask = self._must_ask, False
         by_control: dict[Control, dict[int, list[Watch]]] = {}
         for watch in _asked(watches):
             by_control.setdefault(watch.stored().control(), {}).setdefault(watch.run, []).append(watch)
         for control, by_run in by_control.items():
             _quietly(partial(self._tell, control, by_run, must_ask))
+        waiting: dict[Control, list[Expectation]] = {}
+        for expectation in expectations:
+            waiting.setdefault(expectation.control, []).append(expectation)
+        for control, listed in waiting.items():
+            _quietly(partial(self._meet, control, listed, must_ask))
 
     def _tell(self, control: Control, by_run: dict[int, list[Watch]], must_ask: bool) -> None:
         changes = control.changes()
@@ -256,6 +223,29 @@ class Steward:
             for watch in by_run.get(request.run, ()):
                 watch.tell(request, control)
         self._seen[control] = changes
+
+    def _meet(self, control: Control, expectations: list[Expectation], must_ask: bool) -> None:
+        # As above; and should this one fail.
+        before = self._met.pop(control, None)
+        changes = control.changes()
+        if before != changes or must_ask:
+            for expectation in expectations:
+                if expectation.is_met():
+                    self._fulfil(expectation)
+        self._met[control] = changes
+
+    def _end_late(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            late = [one for one in self._expectations if one.until is not None and one.until <= now]
+        for expectation in late:
+            self._fulfil(expectation)
+
+    def _fulfil(self, expectation: Expectation) -> None:
+        with self._lock:
+            is_awaited = self._expectations.pop(expectation, self) is None
+        if is_awaited:
+            expectation.fire()
 
 
 def _asked(watches: list[Watch]) -> list[Watch]:
@@ -317,8 +307,17 @@ def watch(run: int, deliver: Callable[[Delivery], object], is_needed: Callable[[
     return _steward.watch(history.current(), run, deliver, is_needed)
 
 
+def expect(control: Control, is_met: Callable[[], bool], until: float | None = None) -> Expectation:
+    """Return what fires when `is_met()` is true, asked whenever somebody has written to the history of `control`, or at the moment `until`.
+
+    `until` is on the monotonic scale of `time`; None is never. `is_met` is called on the steward's thread and must return quickly; if it
+    raises, it is asked again before long. To be closed by who made it, before the history is.
+    """
+    return _steward.expect(control, is_met, until)
+
+
 def nudge() -> None:
-    """Tell the watches of this process at once what was just asked here."""
+    """Tell the watches of this process at once what was just asked, or sent, here."""
     _steward.nudge()
 
 

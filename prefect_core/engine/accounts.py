@@ -14,7 +14,7 @@ from prefect_core.engine.task_call import TaskCall
 from prefect_core.state_kinds import RUNNING, SCHEDULED
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
     from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.flow_call import FlowCall
     from prefect_core.payload import Payload

@@ -12,7 +12,7 @@ from prefect_core.engine import pausing_asked
 from prefect_core.engine.accounts import give_account, give_account_outside
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
     from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.flow_call import FlowCall
 

@@ -90,6 +90,8 @@ class Bundle:
         self._loosens = loosens
         self._lock = threading.Lock()
         self._items: list[_Item] = []
+        self._enough = 1
+        """How many make the chunk that is being gathered."""
         self._runner: TaskRunner | None = None
         self._is_timed = is_filling
         """Whether somebody will flush it."""
@@ -97,11 +99,12 @@ class Bundle:
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
         item = _Item(payload, done, self._pace)
-        size = self._size or (self._pace.chunk_size if self._pace is not None else 1)
         with self._lock:
             self._runner = runner
+            if not self._items:
+                self._enough = self._size or (self._pace.chunk_size if self._pace is not None else 1)
             self._items.append(item)
-            chunk = self._take() if len(self._items) >= size else []
+            chunk = self._take() if len(self._items) >= self._enough else []
             is_alone = not chunk and not self._is_timed
             self._is_timed = self._is_timed or is_alone
         if chunk:

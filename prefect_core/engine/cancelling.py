@@ -34,7 +34,7 @@ from prefect_core.states import State
 from prefect_core.task_runners import TaskRunner
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
     from prefect_core.engine.dispatcher import Dispatcher
 
 CHILDREN_UNSTARTED = "The flow run was cancelled before this run could start."

@@ -8,8 +8,6 @@ pauses that is one attribute read, and a list that grows by one for a moment.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prefect_core.context import FlowRunContext, TaskRunContext
@@ -53,19 +51,29 @@ def close(around: FlowRunContext, gate: Gate) -> None:
             around.gate = gate
 
 
-@contextmanager
-def about_to_begin(around: FlowRunContext | None) -> Iterator[None]:
+class about_to_begin:
     """Say that a body in a flow run is about to begin. Raises `Held` if the run is paused, or what its gate refuses bodies with."""
-    if around is None:
-        yield
-        return
-    around.beginning.append(None)
-    try:
-        if around.gate is not None and closed_gate(around) is not None:
-            raise Held
-        yield
-    finally:
-        around.beginning.pop()
+
+    __slots__ = ("_around",)
+
+    def __init__(self, around: FlowRunContext | None) -> None:
+        self._around = around
+
+    def __enter__(self) -> None:
+        around = self._around
+        if around is None:
+            return
+        around.beginning.append(None)
+        try:
+            if around.gate is not None and closed_gate(around) is not None:
+                raise Held
+        except BaseException:
+            around.beginning.pop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._around is not None:
+            self._around.beginning.pop()
 
 
 def inherit(around: FlowRunContext) -> None:

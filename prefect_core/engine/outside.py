@@ -20,7 +20,7 @@ from prefect_core.task_runners import TaskRunner, resolve_runner
 from prefect_core.waiting import block_until_done
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery, Watch
+    from prefect_core.control.watches import Delivery, Watch
     from prefect_core.futures import PrefectFuture
     from prefect_core.history import Recorder
 

@@ -75,8 +75,11 @@ def task_life(call: TaskCall) -> Life[State]:
     hooks = call.task.hooks_for(state.type)
     if hooks and is_new:
         yield from call_hooks(hooks, call.task, state, call.context)
-    if call.origin is not None and isinstance(state.data, Reference):
-        call.origin.settle()
+    if call.origin is not None:
+        if isinstance(state.data, Reference):
+            call.origin.settle()
+        # It refers to the call, for as long as somebody refers to it.
+        call.origin = None
     return state
 
 
@@ -193,6 +196,8 @@ def _attempts(call: TaskCall) -> Life[State]:
         run.attempt += 1
         payload = call.payload = _payload(call)
         receipt: Receipt = yield Call(payload)
+        # What the runner knew it by refers to it: such circles keep the garbage collector busy.
+        payload.handle = None
         if call.slots is not None:
             slots.giving_back(call)
         if receipt.unready or type(receipt.error) is Held:

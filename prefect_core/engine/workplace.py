@@ -103,6 +103,9 @@ class Workplace:
             )
         finally:
             self._leave(attempt)
+            if news is not None:
+                # They refer to each other, and would keep the garbage collector busy.
+                news.attempt = None
 
     def news(self) -> tuple[int, Any] | None:
         """Return when the body under way began, and the collector of its events; None if none has begun."""

@@ -17,6 +17,7 @@ from prefect_core.history.memory_control import MemoryControl
 from prefect_core.history.memory_lost import course_of, ended_row, failed_state, is_open, lost_state
 from prefect_core.history.memory_owed import MemoryEndings
 from prefect_core.history.memory_pauses import MemoryPauses
+from prefect_core.history.memory_sent import MemorySent
 from prefect_core.history.requests import LOST
 from prefect_core.history.rows import (
     AttemptRow,
@@ -51,7 +52,8 @@ class MemoryStore(MemoryEndings):
         self._openings = 0
         self._losses: dict[int, int] = {}
         pauses = MemoryPauses(self._of_results["pause"], self._fail, self._lock)
-        self._control = MemoryControl(self._end_process, self._end_tree, self._lock, pauses)
+        sent = MemorySent(self._is_open, self._lock)
+        self._control = MemoryControl(self._end_process, self._end_tree, self._lock, pauses, sent)
 
     def next_key(self) -> int:
         with self._lock:
@@ -197,6 +199,10 @@ class MemoryStore(MemoryEndings):
 
     def has_unanswered(self) -> bool:
         return bool(self._control.unanswered())
+
+    def _is_open(self, flow_run: int) -> bool:
+        row = self._flow_runs.get(flow_run)
+        return row is not None and is_open(row)
 
     def _open_roots(self) -> list[int]:
         return [row.key for row in self.flow_runs(RunFilter(root_only=True)) if StateType(row.state_type) not in FINAL]

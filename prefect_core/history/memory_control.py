@@ -1,4 +1,4 @@
-"""Leases and requests of the history in memory."""
+"""Leases and requests of the history in memory, together with its pauses and inputs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prefect_core import clock, settings
 from prefect_core.errors import LeaseLost
 from prefect_core.history.leases import LeaseRow, Sight
 from prefect_core.history.memory_pauses import MemoryPauses
+from prefect_core.history.memory_sent import MemorySent
 from prefect_core.history.process import ProcessIdentity, monotonic_us, this_process
 from prefect_core.history.requests import ENDED, LOST, OVER, RequestRow
 
@@ -28,7 +29,12 @@ class MemoryControl:
     """A `Control` in dictionaries. All its processes are this one, by one number for each time that the history was opened."""
 
     def __init__(
-        self, end_process: EndProcess, end_tree: EndTree, lock: AbstractContextManager[Any], suspended: MemoryPauses
+        self,
+        end_process: EndProcess,
+        end_tree: EndTree,
+        lock: AbstractContextManager[Any],
+        suspended: MemoryPauses,
+        sent: MemorySent,
     ) -> None:
         """`lock` is the store's, which may be taken again by who has it."""
         self._end_process = end_process
@@ -36,6 +42,10 @@ class MemoryControl:
         self.pauses = suspended.pauses
         self.expire_pauses = suspended.expire_pauses
         self.resume_run = suspended.resume_run
+        self.send_input = sent.send_input
+        self.inputs = sent.inputs
+        self.has_input = sent.has_input
+        self._sent = sent
         self._lock = lock
         self._leases: dict[int, LeaseRow] = {}
         self._numbers: set[int] = set()
@@ -156,9 +166,10 @@ class MemoryControl:
             self._requests.pop(key, None)
 
     def changes(self) -> int:
-        return self._changes
+        return self._changes + self._sent.sent
 
     def forget(self, runs: set[int]) -> None:
-        """Drop what was asked of runs that are deleted."""
+        """Drop what was asked of runs that are deleted, and sent to them."""
         with self._lock:
+            self._sent.forget(runs)
             self._requests = {key: row for key, row in self._requests.items() if row.run not in runs}

@@ -82,5 +82,8 @@ class Requests(Protocol):
         ...
 
     def changes(self) -> int:
-        """Return a number that is another one after anybody asked or answered, and perhaps after any other write; cheap to ask often."""
+        """Return a number that is another one after anybody asked, answered or sent an input, and perhaps after any other write.
+
+        Cheap to ask often.
+        """
         ...

@@ -79,7 +79,7 @@ class Attempt:
         return (self.delivery,)
 
     def let_go(self) -> None:
-        """Let go of what a closed one refers to: its payload still refers to it."""
+        """Let go of what a closed one refers to: somebody may still refer to it."""
         self.reply = self.made = self.reference = None
         self.done = _nobody
 

@@ -64,6 +64,11 @@ class Chunk(Attempt):
         for place, member in enumerate(members):
             member.chunk, member.place = self, place
 
+    def let_go(self) -> None:
+        super().let_go()
+        # They refer to it.
+        self.members = ()
+
     def workers(self, book: Book, may_ask: bool) -> list[str | None]:
         """Return what `began_on` tells of its members, by their places."""
         if not self._workers:

@@ -76,18 +76,29 @@ class Inputs(Sequence[Any]):
     def __init__(self, natives: tuple[Any, ...], foreign: frozenset[int]) -> None:
         self._natives = natives
         self._foreign = foreign
+        self._values: dict[int, Any] = {}
+        """Those that were seen while it was found out whether they are made."""
 
     def are_made(self) -> bool:
-        """Tell whether all attempts that left these ended well."""
+        """Tell whether all attempts that left these ended well. Raises what unpickling raises."""
         return all(
-            place in self._foreign or type(native) is not bytes or _is_made(native)
+            place in self._foreign or type(native) is not bytes or self._is_made(place, native)
             for place, native in enumerate(self._natives)
         )
+
+    def _is_made(self, place: int, native: bytes) -> bool:
+        reply = _reply_in(native)
+        if reply is None:
+            return bool(native)
+        is_made, self._values[place] = value_in_reply(reply)
+        return is_made
 
     def __len__(self) -> int:
         return len(self._natives)
 
     def __getitem__(self, place: Any) -> Any:
+        if place in self._values:
+            return self._values[place]
         native = self._natives[place]
         return native if place in self._foreign else value_in(native)
 
@@ -98,11 +109,6 @@ def value_in(native: Any) -> Any:
         return native.load()
     reply = _reply_in(native)
     return pickle.loads(native) if reply is None else value_in_reply(reply)[1]
-
-
-def _is_made(native: bytes) -> bool:
-    reply = _reply_in(native)
-    return bool(native) if reply is None else value_in_reply(reply)[0]
 
 
 def _reply_in(native: bytes) -> bytes | None:

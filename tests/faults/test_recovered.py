@@ -1,7 +1,5 @@
 """Random programs that are killed with -9 at random points: whoever looks finds out at once, nothing stays open, no end ever changes, and
 `recover` brings them to the end that an unbroken run has, without doing again what was done.
-
-Beside that: processes that are stopped for longer than their lease, and are not taken for dead.
 """
 
 from __future__ import annotations
@@ -9,7 +7,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +16,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
-from prefect_core.control.reaping import reap
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.state_kinds import FINAL, StateType
 from tests.faults.nursery import Nursery
 from tests.faults.random_programs import SIDE_LOG, Node, epochs_of
 from tests.faults.recovered import HERE
 from tests.faults.test_random_programs import POINTS, Totals, judge, programs
-from tests.integration.control.owners import SHORTER, Owners, stop, until_expired
 
 SEEN_WITHIN_SECONDS = 5.0
 States = dict[int, list[tuple[str, int]]]
@@ -128,28 +123,8 @@ def play(nursery: Nursery, folder: Path, kills: int, number: int) -> Totals:
     return totals
 
 
-def be_stopped(owners: Owners, rounds: int) -> None:
-    """Stop a process for longer than its lease, again and again; nobody takes it for dead, and it goes on."""
-    with owners.started("outer", lines=2, **SHORTER) as owner, owners.history() as store:
-        for _ in range(rounds):
-            stop(owner)
-            lease = owners.lease(store)
-            until_expired(store, lease)
-            assert reap(store.control()) == []
-            owner.send_signal(signal.SIGCONT)
-            while owners.lease(store).expires_us == lease.expires_us:
-                pass
-        owners.go()
-        assert owner.wait(timeout=50) == 0
-    assert owners.states("outer") == ["Pending", "Running", "Completed"]
-
-
 def test_killed_programs_are_found_out_and_recovered(nursery: Nursery, tmp_path: Path) -> None:
     play(nursery, tmp_path, 6, 2026)
-
-
-def test_a_process_that_is_stopped_time_and_again_is_not_taken_for_dead(tmp_path: Path, home: Path) -> None:
-    be_stopped(Owners(tmp_path, home), 3)
 
 
 @pytest.mark.faults
@@ -158,9 +133,3 @@ def test_campaign_of_kills_and_recovery(nursery: Nursery, tmp_path: Path) -> Non
     totals = play(nursery, tmp_path, 200, 5)
     print(f"\ncampaign: killed and recovered: {totals}")
     assert totals.counts["slowest look in ms"] < SEEN_WITHIN_SECONDS * 1000
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(3600)
-def test_campaign_of_stops(tmp_path: Path, home: Path) -> None:
-    be_stopped(Owners(tmp_path, home), 50)

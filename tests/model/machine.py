@@ -83,7 +83,8 @@ class Model(RuleBasedStateMachine):
         self.world = type(self).make_world(self.stage, home)
         self.witness = invariants.Witness()
         self.players: list[Player] = []
-        self.lost: set[int] = set()
+        self.lost: dict[int, int] = {}
+        """Processes that were lost, with the moments in wall microseconds."""
         self.key = 0
         self.steps_since_loss = 0
 
@@ -160,7 +161,11 @@ class Model(RuleBasedStateMachine):
         ask = partial(pause_flow_run, timeout=timeout, reschedule=is_suspended, flow_run_id=self.id)
         came = outcomes([ask] * times)
         self.note(f"pause, suspended {is_suspended}, short {is_short}", came)
-        assert len(self.store.control().pauses(self.key)) - before == accepted(came) <= 1
+        # A short one may have ended by the time that another is asked for.
+        most = times if is_short else 1
+        assert len(self.store.control().pauses(self.key)) - before == accepted(came) <= most, (
+            f"{came}; {self.described()}"
+        )
         if is_short and not is_suspended and accepted(came):
             self.until(lambda: self.open_pause() is None or self.is_over(), "the pause does not end")
 
@@ -206,8 +211,9 @@ class Model(RuleBasedStateMachine):
         if was_over:
             assert accepted(came) == 0
         elif pause is not None and pause.is_left:
-            assert accepted(came) == 1
-            assert self.row().state_type in {"CANCELLED", "FAILED"}
+            # Its time may have been up by then, and both may have been heard by the process that was just about to let go.
+            told = f"{came}, before: {pause}; {self.described()}"
+            assert self.row().state_type == ("CANCELLED" if accepted(came) else "FAILED"), told
         elif accepted(came):
             assert self.row().state_type in {"CANCELLING", "CANCELLED"}, f"{came}, before: {pause}; {self.described()}"
 
@@ -226,8 +232,8 @@ class Model(RuleBasedStateMachine):
         self.steps_since_loss = 0
         before = self.open_pause()
         owner = self.store.control().owner(self.key)
-        self.lost.add(owner)
         self.world.lose(self.key, is_told)
+        self.lost[owner] = clock.now_us()
         self.note("lost")
         pause = self.open_pause()
         # It may have come to its end, or to the end of a pause, at the last moment.
@@ -255,7 +261,7 @@ class Model(RuleBasedStateMachine):
         if self.key:
             store = self.store
             self.witness.look(store, self.key)
-            invariants.check_bodies(self.stage.journal, store, self.key)
+            invariants.check_bodies(self.stage.journal, store, self.key, self.lost)
 
     def teardown(self) -> None:
         try:
@@ -273,12 +279,17 @@ class Model(RuleBasedStateMachine):
             assert time.monotonic() < give_up, f"the run does not end: {self.described()}"
             self._help_along()
         self.until(lambda: not self.held() or self._let_all_return(), "bodies are left")
-        self.until(lambda: all(player.outcome() for player in self.players), "a player does not end")
+        self.until(self._all_have_ended, "a player does not end")
         assert not [player.outcome() for player in self.players if (player.outcome() or "").startswith("raised")]
         self.what_was_said_holds()
         for run in invariants.runs_of(self.store):
             assert StateType(run.state_type) in FINAL or run.state_name == "NotReady", self.described()
         invariants.check_attempts(self.stage.journal, self.store, self.lost)
+
+    def _all_have_ended(self) -> bool:
+        # The body of a flow that was cancelled may still come to its own end, on a thread that nothing stops.
+        self._let_all_return()
+        return all(player.outcome() for player in self.players)
 
     def _help_along(self) -> None:
         reap(self.store.control())

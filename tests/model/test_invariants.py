@@ -137,6 +137,14 @@ def test_two_bodies_of_an_attempt_are_seen(store: MemoryStore, run: FlowRun) -> 
         invariants.check_bodies([body(run), body(run)], store, run.key)
 
 
+def test_an_attempt_of_the_last_moments_of_a_lost_process_may_begin_again(store: MemoryStore, run: FlowRun) -> None:
+    bodies = [body(run), body(run)]
+    lost_us = bodies[0].at_us
+    invariants.check_bodies(bodies, store, run.key, {1: lost_us + invariants.LAST_MOMENTS_US // 2})
+    with pytest.raises(AssertionError, match="two bodies of one attempt"):
+        invariants.check_bodies(bodies, store, run.key, {1: lost_us + 2 * invariants.LAST_MOMENTS_US})
+
+
 def test_a_body_in_a_process_that_never_had_the_run_is_seen(store: MemoryStore, run: FlowRun) -> None:
     with pytest.raises(AssertionError, match="never had the run"):
         invariants.check_bodies([body(run, process=2)], store, run.key)

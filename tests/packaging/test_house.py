@@ -23,6 +23,7 @@ MOST_PARAMETERS = 6
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS: dict[str, str] = {
+    "prefect_core/input/run_input.py receive_input": "the options are those that users of Prefect know",
     "prefect_core/limits/blocks.py __init__": "the options are those that users of Prefect know, and the priority",
     "prefect_core/state_details.py __init__": "the fields are those that users of Prefect know",
     "runners/prefect_runners/dask.py __init__": "the options are those that users of Prefect know",

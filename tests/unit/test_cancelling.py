@@ -19,9 +19,15 @@ from prefect_core import (
     suspend_flow_run,
     task,
 )
+from prefect_core.control import steward
+from prefect_core.control.watches import Delivery
 from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound, PausedRun
+from prefect_core.history.requests import ENDED, OVER
+from prefect_core.state_kinds import CANCELLED, RUNNING
 from prefect_core.states import State
+from tests.contract.history_runs import begin_flow_run, enter
 from tests.unit.later import LONG, Later, states
+from tests.unit.recorded import Recorded
 
 FLOW_MESSAGE, TASK_MESSAGE = "Flow run was cancelled.", "Task run was cancelled."
 STOPPED = "The flow run was cancelled and this run did not end within the grace period."
@@ -700,3 +706,26 @@ def test_a_run_that_ends_by_itself_meanwhile_keeps_its_end(recorded):
             ["Pending", "Running", "Completed"],
             ["Pending", "Running", "Cancelling", "Cancelled"],
         )
+
+
+def test_an_end_that_is_recorded_a_moment_after_it_was_told_is_awaited(recorded: Recorded) -> None:
+    # The test is the process that has the run.
+    run = begin_flow_run(recorded.recorder)
+    enter(recorded.recorder, run, RUNNING)
+    recorded.recorder.flush()
+
+    def end() -> None:
+        enter(recorded.recorder, run, CANCELLED)
+        recorded.recorder.flush()
+
+    late = threading.Timer(0.2, end)
+
+    def deliver(delivery: Delivery) -> None:
+        delivery.answer({OVER: ENDED})
+        late.start()
+
+    watch = steward.watch(run.key, deliver)
+    state = cancel_flow_run(run.id, LONG)
+    watch.close()
+    late.join()
+    assert state.type is CANCELLED

@@ -1,4 +1,4 @@
-"""Leases, requests and pauses in the SQLite history.
+"""Leases, requests, pauses and inputs in the SQLite history.
 
 They are read through the connection that the store reads with, and written with connections of their own, opened when that is first
 needed: those of a recorder belong to its writer.
@@ -15,15 +15,16 @@ from prefect_core import clock
 from prefect_core.history.leases import LeaseRow, Sight
 from prefect_core.history.process import ProcessIdentity, monotonic_us
 from prefect_core.history.requests import ENDED, RequestRow
-from prefect_core.history.sqlite import closing, pauses
+from prefect_core.history.sqlite import closing, pauses, sent
 from prefect_core.history.sqlite.connection import Connections
 from prefect_core.history.sqlite.migrate import migrations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from prefect_core.history.pauses import PauseRow
+    from prefect_core.history.sent import SentInput
     from prefect_core.history.sqlite.driver import sqlite3
     from prefect_core.history.stored import Reopened
 
@@ -167,6 +168,18 @@ class SqliteControl:
     ) -> Reopened:
         with self._lock, self._transaction(100) as connection:
             return pauses.resume(connection, run, process, resumed_by, given, is_gone)
+
+    def send_input(self, row: SentInput) -> bool:
+        with self._lock, self._transaction() as connection:
+            return sent.keep(connection, row)
+
+    def inputs(self, run: int, channels: Collection[str], after: int = 0) -> list[SentInput]:
+        with self._reading.reading() as connection:
+            return sent.inputs(connection, run, channels, after)
+
+    def has_input(self, run: int, channels: Collection[str], after: int = 0) -> bool:
+        with self._reading.reading() as connection:
+            return sent.has_input(connection, run, channels, after)
 
     def retract(self, key: int) -> None:
         with self._lock, self._transaction() as connection:

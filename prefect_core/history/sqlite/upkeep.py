@@ -37,6 +37,7 @@ _OF_RUNS = (
     "cache",
     "request",
     "pause",
+    "input",
     *OF_ENDS,
     "loss",
 )

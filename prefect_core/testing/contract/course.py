@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -146,6 +147,27 @@ class Course:
         else:
             assert ends["follow"] == ("Cancelled", "The flow run ended before this task run could start.")
             assert "followed" not in journal.lines()
+
+    def test_tasks_leave_nothing_to_the_garbage_collector(self, make_runner: MakeRunner, world: Harness) -> None:
+        @task
+        def double(number: int) -> int:
+            return 2 * number
+
+        @flow(task_runner=make_runner())
+        def run() -> int:
+            doubled = double.map(range(3), chunk=2)
+            return double.submit(doubled[2]).result()
+
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            assert run() == 8
+            gc.collect()
+            left = [one for one in gc.garbage if isinstance(one, Payload)]
+            assert not [one for one in left if isinstance(one.run, TaskRun)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
 
     def test_a_flow_waits_for_all_that_it_submitted(self, make_runner: MakeRunner, journal: Journal) -> None:
         @task

@@ -131,9 +131,13 @@ class Owners:
 
     def states(self, flow: str) -> list[str]:
         """Return the states of the newest run of a flow."""
+        return self.all_states(flow)[0]
+
+    def all_states(self, flow: str) -> list[list[str]]:
+        """Return the states of each run of a flow, the newest first."""
         with self.history() as store:
-            row = next(row for row in store.flow_runs() if row.flow_name == flow)
-            return [state.name for state in store.states(row.key)]
+            rows = [row for row in store.flow_runs() if row.flow_name == flow]
+            return [[state.name for state in store.states(row.key)] for row in rows]
 
     def lease(self, store: SqliteStore) -> LeaseRow:
         """Return the only lease that nobody took."""

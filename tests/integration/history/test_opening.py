@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from prefect_core import history
 from prefect_core.errors import HistoryError
 from prefect_core.history.recorder import StoreRecorder
+from prefect_core.history.sent import SentInput
 from prefect_core.history.sqlite import upkeep
 from prefect_core.history.sqlite.connection import FILE_NAME, PAGE_BYTES
 from prefect_core.history.sqlite.driver import sqlite3
@@ -105,6 +107,22 @@ def test_a_history_of_an_older_version_is_migrated(tmp_path: Path) -> None:
     rows = outside.execute("SELECT version, name, length(sha256) FROM schema_migration").fetchall()
     outside.close()
     assert rows == [(one.version, one.name, 64) for one in (*migrations(), NEXT)]
+
+
+def test_a_run_of_an_older_version_is_sent_inputs(tmp_path: Path) -> None:
+    recorder = StoreRecorder(SqliteStore(tmp_path, migrations()[:6]))
+    run = begin_flow_run(recorder)
+    enter(recorder, run, RUNNING)
+    recorder.flush()
+    with closing(history.open_store(tmp_path)) as store:
+        row = SentInput(run.key, "int-auto", "int-auto-1", None, 5, 0, b"1")
+        assert store.control().send_input(row)
+        assert store.control().inputs(run.key, {"int-auto"}) == [row._replace(number=1)]
+    # The older version, which knows nothing of them, goes on.
+    enter(recorder, run, COMPLETED)
+    recorder.close()
+    with closing(history.open_store(tmp_path)) as store:
+        assert store.check() == []
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from prefect_core import history
 from prefect_core.control import asking, steward
-from prefect_core.control.steward import Delivery
+from prefect_core.control.watches import Delivery
 from prefect_core.history import HistoryStore
 from prefect_core.history.memory import MemoryStore
 from prefect_core.history.recorder import StoreRecorder
@@ -276,3 +276,78 @@ def test_a_watch_that_was_forgotten_keeps_no_process_from_ending(home: Path) -> 
     store = SqliteStore(home)
     assert store.control().leases() == []
     store.close()
+
+
+class Waiter:
+    """Somebody who waits for a run to be asked for something, on a history of their own."""
+
+    def __init__(self, owner: Owner, until: float | None = None) -> None:
+        self.control = owner.outside.control()
+        self.run = owner.key
+        self.looks = 0
+        self.came = threading.Event()
+        self.expectation = steward.expect(self.control, self._is_met, until)
+        self.expectation.add_done_callback(lambda _: self.came.set())
+
+    def _is_met(self) -> bool:
+        self.looks += 1
+        return bool(self.control.requests(self.run))
+
+
+def test_who_waits_for_something_is_told_when_it_is_there(owner: Owner) -> None:
+    waiters = [Waiter(owner), Waiter(owner)]
+    owner.outside.control().ask(owner.key, "pause", {}, "ada")
+    for waiter in waiters:
+        assert waiter.came.wait(LONG_SECONDS)
+        waiter.expectation.close()
+    late = Waiter(owner)
+    assert late.came.wait(LONG_SECONDS)
+
+
+def test_who_waits_is_told_when_the_time_is_up(owner: Owner) -> None:
+    patient, waiter = Waiter(owner), Waiter(owner, time.monotonic() + 0.01)
+    assert waiter.came.wait(LONG_SECONDS)
+    assert not patient.came.is_set()
+    patient.expectation.close()
+
+
+def test_nothing_is_looked_at_while_nobody_writes(owner: Owner) -> None:
+    idle, waiter = Waiter(owner), Waiter(owner, time.monotonic() + 5 * steward.POLL_SECONDS)
+    assert waiter.came.wait(LONG_SECONDS)
+    # Once for each of the two that began, and once for what was written before they did.
+    assert idle.looks <= 3
+    idle.expectation.close()
+
+
+def test_a_look_that_fails_is_made_again(owner: Owner) -> None:
+    looks: Queue[None] = Queue()
+    came = threading.Event()
+
+    def is_met() -> bool:
+        looks.put(None)
+        if looks.qsize() < 3:
+            raise OSError("the disk")
+        return True
+
+    expectation = steward.expect(owner.outside.control(), is_met)
+    expectation.add_done_callback(lambda _: came.set())
+    assert came.wait(LONG_SECONDS)
+    assert looks.qsize() == 3
+
+
+def test_who_waits_no_longer_is_told_nothing(owner: Owner) -> None:
+    waiter = Waiter(owner)
+    waiter.expectation.close()
+    waiter.expectation.close()
+    owner.outside.control().ask(owner.key, "pause", {}, "ada")
+    later = Waiter(owner)
+    assert later.came.wait(LONG_SECONDS)
+    assert not waiter.came.is_set()
+
+
+def test_the_end_of_a_history_is_no_news(owner: Owner) -> None:
+    expectation = steward.expect(owner.recorder.stored().control(), lambda: False)
+    steward.begin(owner.recorder)
+    owner.recorder.close()
+    assert not expectation.done()
+    expectation.close()

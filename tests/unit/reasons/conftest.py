@@ -13,7 +13,7 @@ import pytest
 import prefect_core
 from prefect_core import clock, history
 from prefect_core.control import steward
-from prefect_core.control.steward import Watch
+from prefect_core.control.watches import Watch
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history import StoreRecorder
 from prefect_core.limits import desk

@@ -1,0 +1,64 @@
+"""The far end of engines that hold values: what an attempt leaves behind in its worker."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import pytest
+
+from prefect_core import flow, task
+from prefect_core.engine import in_place
+from prefect_core.engine.parcels import Parcel
+from prefect_core.engine.workplace import _Attempt
+from tests.contract.holding import HoldingTaskRunner
+
+
+@pytest.fixture
+def parcel() -> Parcel:
+    """What a runner was given to send."""
+    sent: list[Parcel] = []
+
+    class Keeping(HoldingTaskRunner):
+        def _work(self, delivery, native, done) -> None:
+            sent.append(delivery.parcel)
+            super()._work(delivery, native, done)
+
+    @task
+    def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    @flow(task_runner=Keeping())
+    def main() -> int:
+        return add.submit(1).result()
+
+    assert main() == 2
+    return sent[0]
+
+
+def attempts_in_circles(work: Callable[[], object]) -> int:
+    """Return how many attempts are left to the garbage collector."""
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        work()
+        gc.collect()
+        return sum(isinstance(one, _Attempt) for one in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
+def test_an_attempt_leaves_nothing_to_the_garbage_collector(parcel: Parcel) -> None:
+    def work() -> None:
+        assert in_place.work(parcel, (), lambda *_: None, lambda: None).value == 2
+
+    assert attempts_in_circles(work) == 0
+
+
+def test_the_attempts_of_a_chunk_leave_nothing_to_the_garbage_collector(parcel: Parcel) -> None:
+    def work() -> None:
+        replies = in_place.work_chunk(enumerate([parcel] * 3), lambda *_: None, lambda *_: None, lambda _: None)
+        assert len(replies) == 3
+
+    assert attempts_in_circles(work) == 0
