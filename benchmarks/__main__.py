@@ -25,6 +25,7 @@ QUESTIONS = (
     "maps",
     "ray_tasks",
     "pausing",
+    "checks",
     "cancelling",
 )
 

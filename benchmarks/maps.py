@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import distributed
 import numpy as np
-import psutil
 
 from benchmarks.dask_tasks import SETTINGS, no_op
-from benchmarks.measure import Figure, compare, throwaway_home
+from benchmarks.measure import Figure, compare, growth, resident_mb, throwaway_home
 
 ITEMS = 20_000
 WINDOW = 1_000
@@ -35,16 +33,6 @@ def add_one(array: Any) -> Any:
 
 def first(array: Any) -> float:
     return float(array[0])
-
-
-def resident_mb() -> float:
-    gc.collect()
-    return psutil.Process().memory_info().rss / (1 << 20)
-
-
-def growth(what: str, megabytes: float, most: float) -> Figure:
-    share = max(megabytes, 0.0) / most
-    return Figure(what, megabytes, most, share, (share, share), 1.0, "MB")
 
 
 def chunks(client: Any, runner: Any) -> Figure:

@@ -95,6 +95,19 @@ def compare(
     )
 
 
+def resident_mb() -> float:
+    """Return the memory that is this process's own, without garbage; what it shares with the store of a Ray is Ray's."""
+    gc.collect()
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
+
+
+def growth(what: str, megabytes: float, most: float) -> Figure:
+    """Make the figure of what a process has grown by, against what it may."""
+    share = max(megabytes, 0.0) / most
+    return Figure(what, megabytes, most, share, (share, share), 1.0, "MB")
+
+
 def check_recorded(expected: int) -> None:
     """Raise unless the history holds exactly `expected` task runs, all of them Completed."""
     from contextlib import closing

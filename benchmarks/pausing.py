@@ -1,7 +1,7 @@
-"""What do pauses cost? How soon a flow that waits goes on after a resume from another process, how soon one of 1,000 stored tasks that was
-suspended is at its next new task (from the start of the process), and what a task pays while nobody pauses.
+"""How soon does a paused flow go on? One that waits, after a resume from another process; and one of 1,000 stored tasks that was suspended
+at its next new task (from the start of the process).
 
-In place of a bare engine stands the limit, so that a ratio of 1 is just met.
+In place of a bare engine stands the limit, so that a ratio of 1 is just met. What a task pays while nobody pauses is in `checks`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-import timeit
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 from benchmarks.measure import Figure, against_limit, throwaway_home
 from prefect_core import flow, history, pause_flow_run, resume_flow_run, task
 from prefect_core.context import FlowRunContext
-from prefect_core.engine.task_call import TaskCall
 
 os.environ.setdefault("PREFECT_CORE_LOGGING_LEVEL", "CRITICAL")
 COUNT = 1_000
@@ -26,7 +24,6 @@ RESUMES = 20
 SUSPENDED = 5
 WAKE_SECONDS = 0.5
 NEXT_SECONDS = 1.0
-CHECK_MICROSECONDS = 0.5
 
 
 def _say_now() -> None:
@@ -76,7 +73,6 @@ def measure() -> list[Figure]:
     return [
         against_limit("a flow that waits goes on after a resume", wakes, WAKE_SECONDS, 1e3, "ms"),
         against_limit(f"a suspended flow of {COUNT:,} stored tasks is at its next one", nexts, NEXT_SECONDS, 1e3, "ms"),
-        against_limit("what a body's beginning pays", _checks(), CHECK_MICROSECONDS, 1, "µs"),
     ]
 
 
@@ -120,44 +116,4 @@ def _nexts() -> list[float]:
         process = _started("flow-run", "resume", run)
         taken.append(_line(process) - began)
         process.communicate()
-    return taken
-
-
-class _Begun(TaskCall):
-    """A call whose beginning does nothing but look at the gate."""
-
-    __slots__ = ()
-
-    def __init__(self, context: Any) -> None:
-        self.context, self.runner, self.task = context, None, small
-
-    def _enter_running(self, started_us: int) -> None:
-        """Not recorded."""
-
-
-class _Unasked(_Begun):
-    """The same without the look at the gate, as it was before there were any."""
-
-    __slots__ = ()
-
-    def begin(self, started_us: int) -> None:
-        self._enter_running(started_us)
-        if self.task.on_running_hooks:
-            raise AssertionError("it has none")
-
-
-class _Inside:
-    def __init__(self, around: FlowRunContext) -> None:
-        self.flow_context = around
-
-
-def _checks() -> list[float]:
-    run: Any = None
-    inside = _Inside(FlowRunContext(None, run, {}, False, None))
-    call, unasked = _Begun(inside), _Unasked(inside)
-    rounds = 100_000
-    taken = []
-    for _ in range(9):
-        seconds = timeit.timeit(lambda: call.begin(0), number=rounds)
-        taken.append((seconds - timeit.timeit(lambda: unasked.begin(0), number=rounds)) / rounds * 1e6)
     return taken

@@ -6,11 +6,10 @@ import logging
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks.graphs import nodes_of_tree
-from benchmarks.measure import Figure, check_recorded, compare, throwaway_home
+from benchmarks.measure import Figure, check_recorded, compare, growth, resident_mb, throwaway_home
 
 COUNT = 2_000
 NAPS = 100
@@ -67,12 +66,6 @@ def chain_of(submit: Any) -> Any:
     for _ in range(LENGTH - 1):
         link = submit(link)
     return link
-
-
-def resident_mb() -> float:
-    """Return the memory that is this process's own; what it shares with Ray's store is Ray's."""
-    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
-    return int(fields["RssAnon"].split()[0]) / 1024
 
 
 def on_one_ray() -> list[Figure]:
@@ -154,12 +147,7 @@ def on_arrays() -> list[Figure]:
     figures = [compare(f"{ARRAYS} arrays of 8 MB on Ray, made and summed", ours, bare, ARRAYS, 1.2, REPEATS)]
     before = resident_mb()
     ours()
-    growth = max(0.0, resident_mb() - before)
-    share = growth / MOST_GROWTH_MB
-    figures.append(
-        Figure("growth of the flow's process by them", growth, MOST_GROWTH_MB, share, (share, share), 1.0, "MB")
-    )
-    return figures
+    return [*figures, growth("growth of the flow's process by them", resident_mb() - before, MOST_GROWTH_MB)]
 
 
 def on_starts(folder: str) -> Figure:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from prefect_core import history, settings
 from prefect_core.blocking import on_thread
-from prefect_core.control.asking import Answer, ask, await_answer, is_left
+from prefect_core.control.asking import Answer, addressee, ask, await_answer, is_left
 from prefect_core.control.reaping import reap
 from prefect_core.errors import NotCancellable, ObjectNotFound
 from prefect_core.history.process import is_gone, this_user
@@ -62,7 +62,7 @@ def cancel_flow_run(flow_run_id: UUID | str, grace_seconds: float | None = None)
 def cancel_task_run(task_run_id: UUID | str, grace_seconds: float | None = None) -> State:
     """Have a task run end while its flow goes on, as `cancel_flow_run` does for a flow run; it is not tried again.
 
-    A task run that stands for a subflow run is cancelled with that.
+    One outside of flows is cancelled like one in a flow. A task run that stands for a subflow run is cancelled with that.
     """
     _check(grace_seconds)
     with history.reading() as stored:
@@ -75,13 +75,8 @@ def cancel_task_run(task_run_id: UUID | str, grace_seconds: float | None = None)
         reap(stored.control())
         row = stored.task_run(row.key)
         _refuse_ended(row)
-        if row.flow_run is None:
-            process = stored.control().process(row.process)
-            where = f" {process.host}:{process.pid}" if process is not None else ""
-            raise _unable(
-                row, f"A task run outside of flows hears of nothing; what ends it is the end of its process{where}."
-            )
-        return _ask(stored, row, _root(stored, row.flow_run).key, grace_seconds)
+        whom = _root(stored, row.flow_run).key if row.flow_run is not None else addressee(row)
+        return _ask(stored, row, whom, grace_seconds)
 
 
 async def acancel_flow_run(flow_run_id: UUID | str, grace_seconds: float | None = None) -> State:
@@ -149,7 +144,7 @@ def _state_of(stored: HistoryStore, row: Row, answer: Answer) -> State:
     now = _as_it_ended(stored, row) if answer.over == ENDED else _as_it_is(stored, row)
     if now.state_type == CANCELLED.value:
         return State(CANCELLED, now.state_name, now.state_message)
-    if answer.over == ENDED:
+    if answer.over == ENDED or "refused" in answer.answer:
         _refuse_ended(now)
     if isinstance(now, FlowRunRow) and answer.over is not None and StateType(now.state_type) not in FINAL:
         return _end_here(stored, now)
@@ -193,7 +188,10 @@ def _without_answer(stored: HistoryStore, row: Row, whom: int, lease: LeaseRow |
             if process.host != os.uname().nodename
             else f"Unable to kill process {process.pid}: It can't be seen from here.",
         )
-    outermost = stored.flow_run(whom)
+    outermost = stored.flow_run(whom) if whom & 0xFFFFFFFF else None
+    if outermost is None:
+        _refuse_ended(stored.task_run(row.key))
+        raise _unable(row, f"Process {process.pid} does not answer. What ends the task run is the end of that process.")
     if process.pid == os.getpid() or StateType(outermost.state_type) in {PENDING, SCHEDULED}:
         raise _unable(
             row, "Its process lives, and does not hear of it yet: the request stays, and is heard when the run begins."

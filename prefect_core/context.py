@@ -44,6 +44,7 @@ class FlowRunContext:
         "parameters",
         "parent",
         "pausing",
+        "run",
         "scope",
         "transaction",
     )
@@ -52,7 +53,8 @@ class FlowRunContext:
         self, flow: Any, flow_run: FlowRun, parameters: dict[str, Any], log_prints: bool, parent: RunContext | None
     ) -> None:
         self.flow = flow
-        self.flow_run = flow_run
+        self.run = self.flow_run = flow_run
+        """The run whose body this is, by both names."""
         self.parameters = parameters
         self.log_prints = log_prints
         self.parent = parent
@@ -64,11 +66,6 @@ class FlowRunContext:
         self.gate: Any = None
         self.beginning: list[None] = []
         self.pausing: Any = None
-
-    @property
-    def run(self) -> FlowRun:
-        """The run whose body this is."""
-        return self.flow_run
 
     @property
     def task_runner(self) -> Any:
@@ -96,6 +93,7 @@ class TaskRunContext:
         "outside",
         "parameters",
         "parent",
+        "run",
         "scope",
         "task",
         "task_run",
@@ -106,7 +104,8 @@ class TaskRunContext:
         self, task: Any, task_run: TaskRun, parameters: dict[str, Any], log_prints: bool, parent: RunContext | None
     ) -> None:
         self.task = task
-        self.task_run = task_run
+        self.run = self.task_run = task_run
+        """The run whose body this is, by both names."""
         self.parameters = parameters
         self.log_prints = log_prints
         self.parent = parent
@@ -115,11 +114,6 @@ class TaskRunContext:
         self.outside: Any = None
         self.scope: Scope | None = parent.scope if parent is not None else None
         self.transaction: Any = None
-
-    @property
-    def run(self) -> TaskRun:
-        """The run whose body this is."""
-        return self.task_run
 
     @property
     def dispatcher(self) -> Any:

@@ -85,11 +85,23 @@ class _TrioDoor:
         return bool
 
 
+def _look_for_asyncio() -> object | None:
+    """Return asyncio's running loop, and let it be asked without a search from now on; None while it is not loaded."""
+    global _asyncio_loop
+    found: Callable[[], object | None] | None = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    if found is None:
+        return None
+    _asyncio_loop = found
+    return found()
+
+
+_asyncio_loop: Callable[[], object | None] = _look_for_asyncio
+
+
 def running_loop() -> object | None:
     """Return what identifies the event loop that runs on this thread, or None. Imports no event loop library."""
     # Both may be there in part: another thread is about to import them. Then no loop of theirs runs yet.
-    asyncio_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    loop: object | None = asyncio_loop() if asyncio_loop is not None else None
+    loop = _asyncio_loop()
     if loop is not None:
         return loop
     lowlevel: Any = getattr(sys.modules.get("trio"), "lowlevel", None)

@@ -20,6 +20,7 @@ from prefect_core.errors import NotPausedError, NotRunnableAgain, describe
 from prefect_core.flows import Flow
 from prefect_core.history.process import ProcessIdentity, is_gone, this_user
 from prefect_core.history.rows import FlowRunRow
+from prefect_core.history.store import IN_MEMORY
 from prefect_core.history.verdicts import DROPPED
 from prefect_core.owed_hooks import call_owed
 from prefect_core.results.kept import KeptValue
@@ -75,6 +76,8 @@ def _is_unsuccessful(row: FlowRunRow) -> bool:
 
 def obstacle(stored: HistoryStore, row: FlowRunRow) -> str | None:
     """Return why a flow run can't be run again, as far as that is known without loading anything of the user's; else None."""
+    if not stored.is_shared:
+        return IN_MEMORY
     if row.entrypoint is None:
         return (
             f"{row.name} can't be run again from here: its flow {row.flow_name!r} stands in no file, or inside a function. Move it "

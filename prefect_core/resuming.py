@@ -20,6 +20,7 @@ from prefect_core.control.reaping import reap
 from prefect_core.engine.pausing_asked import INVALID, NOT_PAUSED
 from prefect_core.errors import FlowPauseTimeout, NotPausedError, NotRunnableAgain, PrefectException
 from prefect_core.history.process import is_gone, this_user
+from prefect_core.history.store import IN_MEMORY
 from prefect_core.reexecution import Again
 from prefect_core.state_kinds import FAILED, PAUSED
 
@@ -132,6 +133,8 @@ def resume(name: str | int, given: Mapping[str, Any] | Any | None = None) -> Non
             if not wake(stored, found, answer):
                 raise NotPausedError(NOT_A_PAUSED_RUN)
             return
+        if not stored.is_shared:
+            raise NotRunnableAgain(IN_MEMORY)
     if input_forms.check(found.form, answer) is None and answer not in (None, "{}"):
         raise input_forms.InvalidInput("Reason: the paused run waits for no input.")
     _in_new_process({"run": str(found.row.id), "input": answer})

@@ -8,15 +8,16 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
 from functools import cached_property
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from prefect_core import context, options
 from prefect_core.cache_policies import task_input_hash as task_input_hash
 from prefect_core.context import FlowRunContext, RunContext
 from prefect_core.engine import deadlines, drive, signals
+from prefect_core.engine.asked import deal_with_outside
 from prefect_core.engine.bundles import Bundle, ChunkSize
 from prefect_core.engine.flow_call import make_room_for_frames
-from prefect_core.engine.outside import outside
+from prefect_core.engine.outside import let_deal, outside
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_run import task_life
 from prefect_core.errors import NestingTooDeep
@@ -33,12 +34,12 @@ from prefect_core.states import State
 from prefect_core.task_settings import TaskOptions as TaskOptions
 from prefect_core.task_settings import TaskSettings
 
-if TYPE_CHECKING:
-    pass
-
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 T = TypeVar("T")
+
+# What takes calls outside of flows lies below what deals with a run's being cancelled.
+let_deal(deal_with_outside)
 
 
 class Task(TaskSettings, Generic[P, R]):
@@ -167,10 +168,10 @@ class Task(TaskSettings, Generic[P, R]):
         if parent is not None and parent.depth > 20:
             _check_depth(self.name, parent)
         call = TaskCall(self, args, kwargs, wait_for, parent, key)
+        taker = parent.dispatcher if parent is not None else None
+        call.taker = taker if taker is not None else outside()
         if self.isolation is not None and call.context.dispatcher is None:
-            call.context.outside = (
-                parent.dispatcher if parent is not None and parent.dispatcher is not None else outside()
-            )
+            call.context.outside = call.taker
         return call
 
     def _take(self, option: str, kwargs: dict[str, Any]) -> Any:
@@ -206,11 +207,10 @@ class Task(TaskSettings, Generic[P, R]):
     def _submit(
         self, args: Any, kwargs: Any, wait_for: Any, key: str | None, bundle: Bundle | None = None
     ) -> PrefectFuture[Any]:
-        parent = context.current()
-        taker = parent.dispatcher if parent is not None else None
-        call = self._new_call(args, kwargs, wait_for, parent, key)
+        call = self._new_call(args, kwargs, wait_for, context.current(), key)
         call.bundle = bundle
-        return (taker or outside()).submit(call)
+        assert call.taker is not None
+        return call.taker.submit(call)
 
     @overload
     def map(
@@ -326,7 +326,8 @@ def task(fn: Callable[P, R] | None = None, /, **given: Unpack[TaskOptions]) -> A
     attempt whose worker was lost is made again, without it as often as any other (`retries`); `timeout_seconds` of one attempt;
     `log_prints`; `task_runner`, where submitted runs of this task run; `isolation="process"`, a worker process for each body, which its
     timeout and its cancellation end for certain, on local runners and in direct calls; what a submitted run needs where it runs,
-    `resources` such as {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner knows of them;
+    `resources` such as {"gpu": 1, "memory": "8GB"}, and its `priority`, the higher the sooner, as far as the runner
+    knows of them, and among those that wait for slots of its tags;
     `cache_policy` or `cache_key_fn`, by which results of earlier calls stand for new ones, with `cache_expiration` and `refresh_cache`;
     `persist_result` and what goes with it; the hooks `on_completion`, `on_failure`, `on_running`, and those of transactions, `on_commit`
     and `on_rollback`.

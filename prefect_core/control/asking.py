@@ -65,6 +65,8 @@ def await_answer(store: HistoryStore, request: RequestRow, timeout_seconds: floa
             before, reason = reason, _why_over(store, request)
             # The owner's last word may have come in between, or be on its way.
             if reason is not None and before is not None:
+                # So that nobody reads it again and again, or hears it who gets the run one day.
+                control.answer(request.key, {OVER: reason})
                 return Answer({}, reason)
         if give_up is not None and now >= give_up:
             return None
@@ -80,13 +82,18 @@ def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
     """Tell why a request will not be answered; what a dead process was asked for is answered by whoever finds it."""
     control = store.control()
     reap(control)
-    if request.run & 0xFFFFFFFF:
-        try:
+    try:
+        if request.run & 0xFFFFFFFF:
             row = store.flow_run(request.run)
-            if StateType(row.state_type) in FINAL or is_left(control, row):
-                return ENDED
-        except ObjectNotFound:
-            return ENDED
+            is_over = StateType(row.state_type) in FINAL or is_left(control, row)
+        else:
+            # A process, which does not listen while nothing is under way in it outside of flows.
+            about = request.detail.get("run")
+            is_over = about is not None and StateType(store.task_run(about).state_type) in FINAL
+    except ObjectNotFound:
+        is_over = True
+    if is_over:
+        return ENDED
     lease = control.lease(control.owner(request.run))
     if lease is None:
         return NOT_THERE

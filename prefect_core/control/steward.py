@@ -3,7 +3,8 @@ and tells those who wait for what somebody else writes.
 
 Who runs something that may be asked for something registers a watch (`watch`), which costs a few microseconds. While there are watches,
 the steward looks ten times a second whether the history holds a request without an answer, and only then reads them; without any watch it
-sleeps from beat to beat. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
+sleeps from beat to beat. A watch for what comes and goes all the time, as calls outside of flows do, is let sleep while it is not needed,
+and woken by what needs it. A request is told once to each watch of its run, on the steward's thread, which must not be kept: who needs time
 answers later, from any thread. An answer is durable before who asked can see it.
 
 Who waits for something that others write to the history says by what it is known (`expect`), and is told as often as that is looked at.
@@ -17,109 +18,26 @@ import os
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from prefect_core import history, settings
 from prefect_core.control import losing
-from prefect_core.errors import HistoryError, describe
-from prefect_core.history.requests import ENDED, OVER
-from prefect_core.waiting import Signal
+from prefect_core.control.watches import Expectation, Watch
+from prefect_core.errors import HistoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from prefect_core.history import HistoryStore, Recorder, StoreRecorder
+    from prefect_core.control.watches import Delivery
+    from prefect_core.history import Recorder, StoreRecorder
     from prefect_core.history.control import Control
-    from prefect_core.history.requests import RequestRow
 
 POLL_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 1.0
 """When a process that has just begun looks for dead ones: short ones needn't."""
 _TURN_SECONDS = 5.0
 _log = logging.getLogger("prefect_core.control")
-
-
-class Delivery:
-    """A request that was told to the owner of its run, who answers it once, from any thread, now or later."""
-
-    def __init__(self, watch: Watch, request: RequestRow, control: Control) -> None:
-        self._watch = watch
-        self._control = control
-        self.request = request
-        self.kind = request.kind
-        self.detail: dict[str, Any] = request.detail
-
-    def answer(self, answer: Mapping[str, Any]) -> bool:
-        """Record the answer, a JSON object; durable when this returns. False if there is one already. Raises `HistoryError`."""
-        is_first = self._control.answer(self.request.key, answer)
-        self._watch.open.pop(self.request.key, None)
-        return is_first
-
-
-class Watch:
-    """That somebody wants to hear what is asked of a run."""
-
-    def __init__(self, steward: Steward, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> None:
-        self.stored: Callable[[], HistoryStore] = recorder.stored
-        self.has_unanswered: Callable[[], bool] = recorder.has_unanswered
-        self.run = run
-        self._process = recorder.process
-        self.open: dict[int, Delivery] = {}
-        """Told, and yet to be answered."""
-        self._steward = steward
-        self._deliver = deliver
-        self._told: set[int] = set()
-
-    def tell(self, request: RequestRow, control: Control) -> None:
-        """Tell of a request, unless that was done before."""
-        if request.key in self._told:
-            return
-        lease = control.lease(self._process)
-        if lease is not None and lease.taken_by is not None:
-            # What was asked before that is answered; what was asked since is for whoever has the run now.
-            return
-        self._told.add(request.key)
-        delivery = self.open[request.key] = Delivery(self, request, control)
-        try:
-            self._deliver(delivery)
-        except Exception as error:
-            _log.exception("A request of kind %r could not be heard.", request.kind)
-            delivery.answer({"error": describe(error)})
-
-    def close(self) -> None:
-        """Hear nothing more; requests that are not answered yet are, by saying that the run has ended. Closing twice does nothing."""
-        if not self._steward.forget(self):
-            # Nor is it for a child made by `fork` to answer what its parent was asked.
-            return
-        for delivery in list(self.open.values()):
-            try:
-                delivery.answer({OVER: ENDED})
-            except HistoryError:
-                _log.debug("A request was left without an answer.", exc_info=True)
-
-
-class Expectation(Signal):
-    """Fires when something is in a history that somebody waits for, or when the time for that is up."""
-
-    __slots__ = ("_steward", "control", "is_met", "until")
-
-    is_hurried = True
-
-    def __init__(self, steward: Steward, control: Control, is_met: Callable[[], bool], until: float | None) -> None:
-        super().__init__()
-        self.control = control
-        self.is_met = is_met
-        self.until = until
-        """The moment, on the monotonic scale of `time`, at which it fires in any case."""
-        self._steward = steward
-
-    def __repr__(self) -> str:
-        return "what somebody else writes to the history"
-
-    def close(self) -> None:
-        """Look at that history no more: when this returns, nobody does. Closing twice does nothing."""
-        self._steward.give_up(self)
 
 
 class _Beat:
@@ -183,13 +101,20 @@ class Steward:
         if self._thread is not threading.current_thread() and turn.acquire(timeout=_TURN_SECONDS):
             turn.release()
 
-    def watch(self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object]) -> Watch:
+    def watch(
+        self, recorder: Recorder, run: int, deliver: Callable[[Delivery], object], is_needed: Callable[[], bool]
+    ) -> Watch:
         """Tell what is asked of a run that `recorder` records."""
-        watch = Watch(self, recorder, run, deliver)
+        watch = Watch(self, recorder, run, deliver, is_needed)
+        self.begin_watch(watch)
+        return watch
+
+    def begin_watch(self, watch: Watch) -> None:
+        """Look for a watch, from now on or again."""
         with self._lock:
             self._begin_looking()
             self._watches[watch] = None
-        return watch
+            watch.is_asleep = False
 
     def _begin_looking(self) -> None:
         """Look from now on; with the lock held, before somebody is added."""
@@ -268,6 +193,13 @@ class Steward:
 
     def _look(self) -> None:
         with self._lock:
+            for watch in [one for one in self._watches if not one.is_needed()]:
+                # In this order, and the other way round where it is woken.
+                watch.is_asleep = True
+                if watch.is_needed():
+                    watch.is_asleep = False
+                else:
+                    del self._watches[watch]
             watches, expectations = list(self._watches), list(self._expectations)
             must_ask, self._must_ask = self._must_ask, False
         by_control: dict[Control, dict[int, list[Watch]]] = {}
@@ -361,13 +293,18 @@ def begin(recorder: StoreRecorder) -> None:
     _steward.begin(recorder)
 
 
-def watch(run: int, deliver: Callable[[Delivery], object]) -> Watch:
+def _always() -> bool:
+    return True
+
+
+def watch(run: int, deliver: Callable[[Delivery], object], is_needed: Callable[[], bool] = _always) -> Watch:
     """Have `deliver` called with each request to a run of this process, until the watch is closed.
 
     `run` is the key of a flow run, or 2**32 times the number of this process for what is asked of the process. `deliver` is called on the
-    steward's thread and must return quickly; if it raises, the request is answered with `{"error": ...}`.
+    steward's thread and must return quickly; if it raises, the request is answered with `{"error": ...}`. While `is_needed()` is False,
+    which is asked under a lock, the watch may be let sleep, and hears nothing until it is woken.
     """
-    return _steward.watch(history.current(), run, deliver)
+    return _steward.watch(history.current(), run, deliver, is_needed)
 
 
 def expect(control: Control, is_met: Callable[[], bool], until: float | None = None) -> Expectation:

@@ -1,4 +1,4 @@
-"""What only the process of a flow run knows of it: where the calls stand in it that the history shows as Pending or Running.
+"""What only the process of a run knows of it: where the calls stand in it that the history shows as Pending or Running.
 
 It is asked for (`reasons.owners`) and answered as a JSON object. Everything is read off what the calls hold anyway, so that no call
 pays for it; of a call that goes on meanwhile some of it may be a moment old.
@@ -14,7 +14,7 @@ from prefect_core.engine.task_call import TaskCall
 from prefect_core.state_kinds import RUNNING, SCHEDULED
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
     from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.flow_call import FlowCall
     from prefect_core.payload import Payload
@@ -30,16 +30,24 @@ def give_account(call: FlowCall, delivery: Delivery) -> None:
     delivery.answer(_account(call, UUID(delivery.detail["run"]).int))
 
 
+def give_account_outside(dispatcher: Dispatcher, delivery: Delivery) -> None:
+    """Do the same for a task run outside of flows."""
+    delivery.answer(_account_among(dispatcher, UUID(delivery.detail["run"]).int))
+
+
 def _account(call: FlowCall, uid: int) -> Account:
     """Tell where a run stands, under "step"; None for what was called directly, of which the process knows no more than others."""
     dispatcher = call.dispatcher
     if call.run.uid == uid:
         awaits_children = dispatcher is not None and dispatcher.awaits_children
         return {"step": "children" if awaits_children else "body"}
-    if dispatcher is not None:
-        for one, future in dispatcher.futures_of_open_calls():
-            if future.task_run.uid == uid and isinstance(one, TaskCall):
-                return _of_task(one, dispatcher)
+    return _account_among(dispatcher, uid) if dispatcher is not None else {"step": None}
+
+
+def _account_among(dispatcher: Dispatcher, uid: int) -> Account:
+    for one, future in dispatcher.futures_of_open_calls():
+        if isinstance(one, TaskCall) and future.task_run.uid == uid:
+            return _of_task(one, dispatcher)
     return {"step": None}
 
 

@@ -1,4 +1,4 @@
-"""What others ask of a flow run while it is under way: heard by the steward, and handed to what deals with it."""
+"""What others ask of a run while it is under way: heard by the steward, and handed to what deals with it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import history
 from prefect_core.control import steward
 from prefect_core.engine import pausing_asked
-from prefect_core.engine.accounts import give_account
+from prefect_core.engine.accounts import give_account, give_account_outside
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
+    from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.flow_call import FlowCall
 
-Handler = Callable[["FlowCall", "Delivery"], Any]
-"""Called on the steward's thread, which must not be kept; answers the delivery once, then or later."""
+Handler = Callable[[Any, "Delivery"], Any]
+"""Called with the `FlowCall` that is asked, or with the dispatcher of what runs outside of flows; on
+the steward's thread, which must not be kept; answers the delivery once, then or later."""
 
 
-def _cancel(call: FlowCall, delivery: Delivery) -> None:
-    from prefect_core.engine.cancelling import deal_with  # most flow runs are never cancelled
+def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
+    from prefect_core.engine.cancelling import deal_with  # most runs are never cancelled
 
-    deal_with(call, delivery)
+    deal_with(root, delivery)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -31,7 +33,8 @@ HANDLERS: dict[str, Handler] = {
     "resume": pausing_asked.resume,
     "why": give_account,
 }
-"""Who deals with what, by the kind of request."""
+"""Who deals with what is asked of a flow run, by the kind of request."""
+_HANDLERS_OUTSIDE: dict[str, Handler] = {"cancel": _cancel, "why": give_account_outside}
 
 
 def hear(call: FlowCall) -> Callable[[], object]:
@@ -39,12 +42,17 @@ def hear(call: FlowCall) -> Callable[[], object]:
     if not history.current().owns_runs:
         # It runs in a worker, whose flow's process is asked.
         return bool
-    return steward.watch(call.run.key, partial(_deal_with, call)).close
+    return steward.watch(call.run.key, partial(_deal_with, call, HANDLERS)).close
 
 
-def _deal_with(call: FlowCall, delivery: Delivery) -> None:
-    handler = HANDLERS.get(delivery.kind)
+def deal_with_outside(dispatcher: Dispatcher, delivery: Delivery) -> None:
+    """Deal with what is asked of a run outside of flows."""
+    _deal_with(dispatcher, _HANDLERS_OUTSIDE, delivery)
+
+
+def _deal_with(root: FlowCall | Dispatcher, handlers: dict[str, Handler], delivery: Delivery) -> None:
+    handler = handlers.get(delivery.kind)
     if handler is None:
         delivery.answer({"error": f"This version of prefect_core can't be asked to {delivery.kind}."})
     else:
-        handler(call, delivery)
+        handler(root, delivery)

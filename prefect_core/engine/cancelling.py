@@ -34,11 +34,12 @@ from prefect_core.states import State
 from prefect_core.task_runners import TaskRunner
 
 if TYPE_CHECKING:
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
     from prefect_core.engine.dispatcher import Dispatcher
 
 CHILDREN_UNSTARTED = "The flow run was cancelled before this run could start."
 ELSEWHERE = "It runs inside of a task in a worker process; cancel that task run, or the flow run."
+_BEGINNING_SECONDS = 0.2
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.05
 _AFTER_STOP_SECONDS = 0.5
@@ -50,28 +51,27 @@ _ladders: dict[int, _Ladder] = {}
 _lock = threading.Lock()
 
 
-def deal_with(call: FlowCall, delivery: Delivery) -> None:
-    """Cancel what was asked for: `call`, the root flow run, or the run in it that the delivery names. Returns at once."""
-    threading.Thread(target=_deal_with, args=(call, delivery), name="prefect_core-cancelling", daemon=True).start()
+def deal_with(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
+    """Cancel the run that the delivery names, of those in a root flow run or outside of flows; or that flow run. Returns at once."""
+    threading.Thread(target=_deal_with, args=(root, delivery), name="prefect_core-cancelling", daemon=True).start()
 
 
-def _deal_with(root: FlowCall, delivery: Delivery) -> None:
+def _deal_with(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
     try:
         _cancel(root, delivery)
     except Exception as error:
-        logs.engine_line(
-            root.run, logs.ERROR, "A cancellation met an unexpected error; it may be asked for again", error
-        )
+        run = root.run if isinstance(root, FlowCall) else None
+        logs.engine_line(run, logs.ERROR, "A cancellation met an unexpected error; it may be asked for again", error)
         delivery.answer({"error": describe(error)})
 
 
-def _cancel(root: FlowCall, delivery: Delivery) -> None:
-    cancels.begin()
-    key: int = delivery.detail.get("run", root.run.key)
+def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
+    found = _find_soon(root, delivery.detail)
     grace = delivery.detail.get("grace_seconds")
     by = time.monotonic() + (settings.current().cancel_grace_seconds if grace is None else grace)
-    found = _find(root, None, key)
     if found is None:
+        # It may have ended just now, which is then to be seen.
+        _flush()
         delivery.answer({"refused": ELSEWHERE})
         return
     ladder = _of_call(*found, by)
@@ -86,22 +86,40 @@ def _cancel(root: FlowCall, delivery: Delivery) -> None:
         under_way.noted.wait()
         delivery.answer(under_way.answer)
         return
+    cancels.begin()
     try:
         ladder.climb(delivery)
     finally:
+        if ladder.run.state.type is not CANCELLING:
+            # Else it met an error, and may be asked for again.
+            cancels.end()
         ladder.noted.set()
         with _lock:
             if _ladders.get(uid) is ladder:
                 del _ladders[uid]
 
 
+def _find_soon(root: FlowCall | Dispatcher, detail: dict[str, Any]) -> tuple[Any, Dispatcher | None] | None:
+    """Find the call that is asked about; one that was made just now is recorded a moment before it is under way."""
+    until = time.monotonic() + _BEGINNING_SECONDS
+    while True:
+        if isinstance(root, FlowCall):
+            found = _find(root, None, detail.get("run", root.run.key))
+        else:
+            found = _find_among(root, detail["run"])
+        if found is not None or time.monotonic() >= until:
+            return found
+        time.sleep(_FIRST_PAUSE_SECONDS)
+
+
 def _find(call: FlowCall, taker: Dispatcher | None, key: int) -> tuple[Any, Dispatcher | None] | None:
     """Find a call that is under way by the key of its run, and what it was submitted to."""
     if call.run.key == key or (call.tracking is not None and call.tracking.key == key):
         return call, taker or call.taker
-    dispatcher = call.dispatcher
-    if dispatcher is None:
-        return None
+    return _find_among(call.dispatcher, key) if call.dispatcher is not None else None
+
+
+def _find_among(dispatcher: Dispatcher, key: int) -> tuple[Any, Dispatcher | None] | None:
     for inner in dispatcher.calls():
         if isinstance(inner, FlowCall):
             found = _find(inner, dispatcher, key)

@@ -1,7 +1,7 @@
 """What of a cancellation reaches bodies: whether one has come for a run, and the exception that ends a body on the main thread.
 
-A run that is being cancelled is in the state Cancelling, which is all that lifecycles and bodies need to know. Where nobody cancels,
-nothing is asked but that, and only at ends that are no successes.
+A run that is being cancelled is in the state Cancelling, which is all that lifecycles and bodies need to know. They look for it where a
+body could otherwise not be told, and only while something is being cancelled in this process.
 
 A body on the main thread is interrupted like one that is late (`deadlines`), sleeps and waits included, by an exception that ends the
 bodies inside of the run with it and goes no further. The signal for it is SIGURG, which does nothing to a program that does not ask for
@@ -18,11 +18,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import loops
+from prefect_core.context import TaskRunContext
 from prefect_core.engine.deadlines import CancelHere, may_interrupt
 from prefect_core.state_kinds import CANCELLING
 
 if TYPE_CHECKING:
     from prefect_core.context import RunContext
+    from prefect_core.payload import Payload
     from prefect_core.runs import Run
 
 NUMBER = signal.SIGURG
@@ -37,18 +39,34 @@ _BODIES = {
 """Functions that are on the stack while a run is under way on a thread, and the variable that tells which."""
 
 
-is_used = False
-"""Whether anything was cancelled in this process: until then, nobody pays for looking."""
+_under_way: list[None] = []
+"""An item for each cancellation that is under way in this process: without any, nobody pays for looking."""
+
+
+def begin() -> None:
+    """Have bodies and lifecycles look whether they are being cancelled; before a run of this process is Cancelling."""
+    _under_way.append(None)
+
+
+def end() -> None:
+    """End that: the run is Cancelling no more."""
+    _under_way.pop()
 
 
 def has_come_for(around: RunContext | None) -> bool:
     """Tell whether the run of a context, or one around it, is being cancelled."""
-    return exception_for(around) is not None
+    if not _under_way:
+        return False
+    while around is not None:
+        if around.run.state.type is CANCELLING:
+            return True
+        around = around.parent
+    return False
 
 
 def exception_for(around: RunContext | None) -> CancelHere | None:
     """Make what ends a body if its run, or one around it, is being cancelled; None if none is."""
-    if not is_used:
+    if not _under_way:
         return None
     found: Run | None = None
     while around is not None:
@@ -56,6 +74,20 @@ def exception_for(around: RunContext | None) -> CancelHere | None:
             found = around.run
         around = around.parent
     return CancelHere(found) if found is not None else None
+
+
+def let_reach(payload: Payload, scope: Any) -> None:
+    """Let what the event loop of this thread does within a cancel scope be cancelled, at once if its run is being cancelled already."""
+    payload.scope = scope.cancel, loops.running_loop()
+    # In this order, and the other way round where it is cancelled.
+    if _under_way and has_come_for(payload.context):
+        scope.cancel()
+
+
+def end_body_of(around: RunContext) -> None:
+    """Raise what ends the body of a task that makes a further call although it is being cancelled; bodies of flows hear of it otherwise."""
+    if isinstance(around, TaskRunContext):
+        raise CancelHere(around.task_run)
 
 
 def moment_for(around: RunContext | None) -> float | None:
@@ -77,7 +109,7 @@ class Strike:
 
     def send(self) -> bool:
         """Have the main thread look; to be repeated, since it may be where it can't be interrupted. False if it has been."""
-        if self.has_struck or not is_heard:
+        if self.has_struck or signal.getsignal(NUMBER) is not _on_signal:
             return False
         if self not in _wanted:
             _wanted.append(self)
@@ -91,31 +123,31 @@ class Strike:
 
 
 _wanted: list[Strike] = []
-is_heard = False
-"""Whether flows on the main thread can be interrupted now."""
-
-
-def begin() -> None:
-    """Have bodies and lifecycles look whether they are being cancelled; before the first run of this process is Cancelling."""
-    global is_used
-    is_used = True
+hears_for_good = False
+"""Whether runs on the main thread can be interrupted from now on, also between root flow runs; or can't, and nobody need try again."""
 
 
 def begin_hearing() -> None:
-    """Let flows on this, the main, thread be interrupted, unless the program uses the signal itself."""
-    global is_heard
+    """Let runs on this, the main, thread be interrupted, unless the program uses the signal itself."""
     if signal.getsignal(NUMBER) is signal.SIG_DFL:
         signal.signal(NUMBER, _on_signal)
-        is_heard = True
 
 
 def end_hearing() -> None:
-    """End that."""
-    global is_heard
-    if is_heard:
-        is_heard = False
-        if signal.getsignal(NUMBER) is _on_signal:
-            signal.signal(NUMBER, signal.SIG_DFL)
+    """End that, unless it is for good."""
+    if not hears_for_good and signal.getsignal(NUMBER) is _on_signal:
+        signal.signal(NUMBER, signal.SIG_DFL)
+
+
+def hear_for_good() -> None:
+    """Let runs on the main thread be interrupted to the end of the process, if this is that thread.
+
+    For calls outside of flows: to ask for the signal and give it back would cost more than all else that keeps them cancellable.
+    """
+    global hears_for_good
+    if threading.get_ident() == threading.main_thread().ident:
+        hears_for_good = True
+        begin_hearing()
 
 
 def _on_signal(_number: int, frame: FrameType | None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from prefect_core import clock, loops
+from prefect_core import clock
 from prefect_core.blocking import on_thread
 from prefect_core.engine import cancels, deadlines, late_bodies, portal, remote
 from prefect_core.engine.steps import Block, Call, Life, Sleep, Step, Wait
@@ -119,9 +119,7 @@ async def _aperform(step: Step) -> Any:
         case Sleep(seconds=seconds, payload=payload):
             with anyio.CancelScope() as scope:
                 if payload is not None:
-                    payload.scope = scope.cancel, loops.running_loop()
-                    if cancels.has_come_for(payload.context):
-                        scope.cancel()
+                    cancels.let_reach(payload, scope)
                 await clock.current().asleep(seconds)
             return None
         case Wait(signals=signals, timeout=timeout, shield=shield):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import context, history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
-from prefect_core.engine import portal, transitions
+from prefect_core.engine import cancels, portal, transitions
 from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.gates import about_to_begin, flow_around
 from prefect_core.engine.hooks import call_hooks_now
@@ -29,7 +29,7 @@ from prefect_core.parameters import abridged, as_json
 from prefect_core.results.rules import Scope, outermost
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.settings import current as settings
-from prefect_core.state_kinds import CANCELLED, CRASHED, PENDING, RUNNING, SCHEDULED, StateType
+from prefect_core.state_kinds import CANCELLED, CANCELLING, CRASHED, PENDING, RUNNING, SCHEDULED, StateType
 from prefect_core.states import State
 from prefect_core.transactions import enclosing
 
@@ -79,6 +79,8 @@ class FlowCall:
         wait_for: Any,
         parent: RunContext | None,
     ) -> None:
+        if parent is not None and parent.run.state.type is CANCELLING:
+            cancels.end_body_of(parent)
         parameters = flow.binder.bind(args, kwargs)
         if flow.binder.has_fields:
             args, kwargs = flow.binder.arguments(parameters, may_lack_values=flow.validates_parameters)

@@ -13,7 +13,7 @@ from prefect_core.input_forms import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefect_core.control.steward import Delivery
+    from prefect_core.control.watches import Delivery
     from prefect_core.engine.flow_call import FlowCall
 
 INVALID, NOT_PAUSED, REFUSED = "invalid", "not_paused", "refused"

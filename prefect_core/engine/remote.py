@@ -15,7 +15,7 @@ from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from prefect_core import clock, context, loops
+from prefect_core import clock, context
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import cancels, deadlines, forks, portal, trampoline
 from prefect_core.logs import prints
@@ -138,9 +138,7 @@ async def arun_attempt(payload: Payload) -> Receipt:
         if payload.started is not None:
             payload.started(started_us)
         with anyio.move_on_after(payload.timeout_seconds) as scope:
-            payload.scope = scope.cancel, loops.running_loop()
-            if cancels.has_come_for(payload.context):
-                scope.cancel()
+            cancels.let_reach(payload, scope)
             value = payload.function(*payload.args, **payload.kwargs)
             value = await (aconsumed(value) if type(value) is AsyncGeneratorType else value)
             receipt.value = consumed(value) if type(value) is GeneratorType else value
@@ -277,9 +275,7 @@ async def _next_by(moment: float | None, payload: Payload, receipt: Receipt, bod
     import anyio  # only async code comes here
 
     with anyio.move_on_after(None if moment is None else max(0.0, moment - clock.current().monotonic())) as scope:
-        payload.scope = scope.cancel, loops.running_loop()
-        if cancels.has_come_for(payload.context):
-            scope.cancel()
+        cancels.let_reach(payload, scope)
         return await anext(body)
     _note_cancelled(payload, receipt)
     assert receipt.error is not None

@@ -1,7 +1,8 @@
 """The slots of one task run: taken together for all its tags that have a limit before an attempt, given back when the attempt has ended.
 
-Who waits for them is a suspended lifecycle, which keeps neither a thread nor a place in a runner. What a run holds serves the runs inside
-it as well (`limits.around`): they take turns at its slots, and so never wait for the run that waits for them.
+Who waits for them is a suspended lifecycle, which keeps neither a thread nor a place in a runner, and is served by the priority of its
+task. What a run holds serves the runs inside it as well (`limits.around`): they take turns at its slots, and so never wait for the run
+that waits for them.
 """
 
 from __future__ import annotations
@@ -46,11 +47,18 @@ class TagSlots:
     __slots__ = ("_desk", "ticket")
 
     def __init__(
-        self, run: TaskRun, names: tuple[str, ...], variables: Context | None, loop: Callable[[], object | None]
+        self,
+        context: TaskRunContext,
+        names: tuple[str, ...],
+        variables: Context | None,
+        loop: Callable[[], object | None],
     ) -> None:
+        run = context.task_run
         around = blocks_among(variables) | frozenset(runs_around(run))
         self._desk: Desk = desk()
-        asked = Asked(names, 1, run.uid, run.name, run.uid, around - {run.uid}, lease_us=LEASE_US)
+        asked = Asked(
+            names, 1, run.uid, run.name, run.uid, around - {run.uid}, context.task.priority, lease_us=LEASE_US
+        )
         self.ticket = Ticket(asked, loop=loop)
 
     def ask(self) -> None:
@@ -70,7 +78,7 @@ def taking(call: TaskCall) -> Life[State | None]:
             return None
         here = loops.running_loop()
         loop = call.loop_needed if call.is_submitted else lambda: here
-        call.slots = TagSlots(call.run, names, call.variables, loop)
+        call.slots = TagSlots(call.context, names, call.variables, loop)
         refusal = yield from _take(call, call.slots)
     except HistoryError as error:
         return _refuse(call, f"Its concurrency limits could not be asked: {describe(error)}", error)
@@ -81,7 +89,7 @@ def taking_again(again: Holder, variables: Context | None) -> Life[None]:
     """Do so for a value that is made again. Raises `ConcurrencySlotAcquisitionError`."""
     names = limited(again.run.tags)
     if names:
-        again.slots = TagSlots(again.run, names, variables, lambda: None)
+        again.slots = TagSlots(again.context, names, variables, lambda: None)
         refusal = yield from _take(again, again.slots)
         if refusal is not None:
             raise ConcurrencySlotAcquisitionError(_never(refusal))

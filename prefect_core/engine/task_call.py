@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_core import context, history, logs
 from prefect_core.context import RunContext, TaskRunContext
-from prefect_core.engine import transitions
+from prefect_core.engine import cancels, transitions
 from prefect_core.engine.caching import Caching, caching_of
 from prefect_core.engine.gates import Held
 from prefect_core.engine.hooks import call_hooks_now
@@ -27,6 +27,7 @@ from prefect_core.transactions import RunTransaction, enclosing
 
 if TYPE_CHECKING:
     from prefect_core.engine.bundles import Bundle
+    from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.slots import TagSlots
     from prefect_core.references import Reference
     from prefect_core.task_runners import TaskRunner
@@ -56,6 +57,7 @@ class TaskCall:
         "run",
         "runner",
         "slots",
+        "taker",
         "task",
         "upstreams",
         "variables",
@@ -71,6 +73,8 @@ class TaskCall:
         key: str | None = None,
     ) -> None:
         """Make the run. `key` is by what the call is known again, in place of its arguments."""
+        if parent is not None and parent.run.state.type is CANCELLING:
+            cancels.end_body_of(parent)
         parameters = task.binder.bind(args, kwargs)
         self.task = task
         self.args = args
@@ -78,6 +82,8 @@ class TaskCall:
         if task.binder.has_fields:
             self.args, self.kwargs = task.binder.arguments(parameters)
         self.parent = parent
+        self.taker: Dispatcher | None = None
+        """What it is submitted to; or, called directly, what takes note of it while it is under way."""
         self.is_submitted = False
         self.is_hurried = False
         self.variables: Any = None

@@ -34,6 +34,7 @@ from prefect_core.errors import (
     describe,
     shown,
 )
+from prefect_core.limits import limited
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.results.kept import KeptValue
@@ -47,19 +48,27 @@ NOT_BEGUN = "The flow run was paused before this task run could start, and did n
 def task_life(call: TaskCall) -> Life[State]:
     """Take a task run from Pending to its end; returns its last state."""
     run = call.run
+    taker = None if call.is_submitted else call.taker
+    if taker is not None:
+        # The body that called it is one that the flow run may let go, and this run with it. It may also be cancelled alone.
+        taker.enter(call)
     try:
-        if (yield from _gather_inputs(call)) is not None:
-            logs.task_finished(call.context, run.state)
+        try:
+            if (yield from _gather_inputs(call)) is not None:
+                logs.task_finished(call.context, run.state)
+                return run.state
+            _take_name(call)
+        except transitions.RunIsOver:
             return run.state
-        _take_name(call)
-    except transitions.RunIsOver:
-        return run.state
-    except Exception as error:
-        call.end(State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
-        return run.state
-    except BaseException as error:
-        return _crash(call, error)
-    is_new = yield from _end(call)
+        except Exception as error:
+            call.end(State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
+            return run.state
+        except BaseException as error:
+            return _crash(call, error)
+        is_new = yield from _end(call)
+    finally:
+        if taker is not None:
+            taker.leave(call)
     state = run.state
     if call.context.transaction is not None:
         yield from close_transaction(call, state, call.context.transaction)
@@ -76,10 +85,6 @@ def task_life(call: TaskCall) -> Life[State]:
 
 def _end(call: TaskCall) -> Life[bool]:
     """Bring a run whose inputs are there to its end; False if it was over already, in an earlier attempt or by somebody else."""
-    taker = call.parent.dispatcher if not call.is_submitted and call.parent is not None else None
-    if taker is not None:
-        # The body that called it is one that the flow run may let go, and this run with it. It may also be cancelled alone.
-        taker.enter(call)
     try:
         known = yield from _known(call)
         if known is not None:
@@ -99,8 +104,6 @@ def _end(call: TaskCall) -> Life[bool]:
             slots.giving_back(call)
         # It refers to this call: together they would stay until the garbage collector, which they would keep busy, finds them.
         call.payload = call.give_back = None
-        if taker is not None:
-            taker.leave(call)
         if call.caching is not None:
             call.caching.let_go()
 
@@ -187,7 +190,7 @@ def _attempts(call: TaskCall) -> Life[State]:
     unready = 0
     around = call.context.flow_context
     while True:
-        must_wait = run.tags or (around is not None and around.gate is not None)
+        must_wait = (run.tags and limited(run.tags)) or (around is not None and around.gate is not None)
         if must_wait and (refused := (yield from _await_leave(call))) is not None:
             return refused
         run.attempt += 1

@@ -38,6 +38,8 @@ RunRow = TypeVar("RunRow", FlowRunRow, TaskRunRow)
 class MemoryStore(MemoryEndings):
     """A `HistoryStore` in dictionaries."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         super().__init__()
         self._lock = threading.RLock()

@@ -10,6 +10,7 @@ from prefect_core.errors import NotRunnableAgain
 from prefect_core.history.batch import NOTED, OF_ENDS, OF_RESULTS, Row
 from prefect_core.history.housekeeping import ResultStats
 from prefect_core.history.process import this_process
+from prefect_core.history.store import IN_MEMORY
 from prefect_core.history.stored import DoomedRow, Holders, ReopeningRow
 from prefect_core.history.verdicts import DROPPED
 
@@ -87,7 +88,7 @@ class MemoryHousekeeping:
         return []
 
     def check_runnable(self, run: int, is_gone: IsGone) -> None:
-        raise NotRunnableAgain("A history in memory ends with its process, so no other can run its runs again.")
+        raise NotRunnableAgain(IN_MEMORY)
 
     def holders(self, results: Sequence[int]) -> dict[int, Holders]:
         return {

@@ -10,6 +10,7 @@ from prefect_core import clock
 from prefect_core.errors import NotRunnableAgain
 from prefect_core.history.batch import Row
 from prefect_core.history.pauses import NEVER_RESUMED, PauseRow
+from prefect_core.history.store import IN_MEMORY
 
 if TYPE_CHECKING:
     from prefect_core.history.process import ProcessIdentity
@@ -53,4 +54,4 @@ class MemoryPauses:
         is_gone: Callable[[ProcessIdentity], bool | None],
     ) -> Reopened:
         """Refuse: no other process has this history."""
-        raise NotRunnableAgain("A history in memory ends with its process, so no other can run its runs again.")
+        raise NotRunnableAgain(IN_MEMORY)

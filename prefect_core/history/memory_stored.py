@@ -12,6 +12,7 @@ from prefect_core.history.memory_limits import MemoryLimits
 from prefect_core.history.memory_locks import MemoryLocks
 from prefect_core.history.process import ProcessIdentity
 from prefect_core.history.rows import TaskRunRow
+from prefect_core.history.store import IN_MEMORY
 from prefect_core.history.stored import (
     CacheRow,
     EarlierCall,
@@ -145,4 +146,4 @@ class MemoryStoredResults(MemoryHousekeeping):
         is_gone: Callable[[ProcessIdentity], bool | None],
         as_of_us: int | None = None,
     ) -> Reopened:
-        raise NotRunnableAgain("A history in memory ends with its process, so no other can run its runs again.")
+        raise NotRunnableAgain(IN_MEMORY)

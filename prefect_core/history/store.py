@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     )
 
 
+IN_MEMORY = "A history in memory ends with its process, so no other can run its runs again."
+"""Why a run of a history that is not shared can't be run again."""
+
+
 class RunFilter(NamedTuple):
     """Which runs a reader wants: all that is given must hold; newest first."""
 
@@ -195,6 +199,11 @@ class StoredResults(Protocol):
 
 class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Endings, Protocol):
     """A history."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open it."""
+        ...
 
     def control(self) -> Control:
         """Return the leases and requests that are kept here; closed with the store."""

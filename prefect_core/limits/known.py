@@ -24,7 +24,8 @@ def limited(tags: Collection[str]) -> tuple[str, ...]:
     """Return the names of the limits on some tags, sorted."""
     if clock.current().monotonic() >= _until or _of is not history.current():
         _look()
-    if not _tags:
+    # Most tags have none.
+    if _tags.isdisjoint(tags):
         return ()
     return tuple(sorted(TAG_PREFIX + tag for tag in _tags.intersection(tags)))
 

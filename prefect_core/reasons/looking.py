@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from prefect_core import clock
+from prefect_core.control.asking import addressee
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history.process import boot_id, monotonic_us
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
@@ -150,8 +151,7 @@ def _about(store: HistoryStore, row: Row) -> list[RequestRow]:
     """Return what was asked about this very run; what concerns a task run lies with its flow run, and names it."""
     if isinstance(row, FlowRunRow):
         return [one for one in store.control().requests(row.key) if one.detail.get("run") in (None, row.key)]
-    whom = row.flow_run if row.flow_run is not None else row.process << 32
-    return [one for one in store.control().requests(whom) if one.detail.get("run") == row.key]
+    return [one for one in store.control().requests(addressee(row)) if one.detail.get("run") == row.key]
 
 
 def _asker(request: RequestRow) -> Asker:

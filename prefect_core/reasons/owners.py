@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_core.control.asking import ask, await_answer
+from prefect_core.control.asking import addressee, ask, await_answer
+from prefect_core.history.rows import TaskRunRow
 from prefect_core.reasons import looking
 from prefect_core.reasons.kinds import InChunk, LateBody, NoPlace, NotBegun, RunRef, WaitingForLock
 from prefect_core.reasons.looking import Found
@@ -12,7 +13,6 @@ from prefect_core.reasons.looking import Found
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefect_core.history.rows import TaskRunRow
     from prefect_core.history.store import HistoryStore
     from prefect_core.reasons.looking import Row
 
@@ -25,12 +25,11 @@ Account = dict[str, Any]
 def asked(store: HistoryStore, row: Row) -> Account | None:
     """Return what the process of a run says of it (`engine.accounts`); None if it does not answer, and {} if there is nobody to ask.
 
-    Whatever concerns a task run is known where its flow run is. Tasks outside of flows have nobody who answers.
+    Whatever concerns a task run is known where its flow run is; and outside of flows, to its process.
     """
-    flow_run = looking.flow_run_of(store, row) if looking.ref(row).kind == "task_run" else row
-    if flow_run is None or looking.owner(store, row) is None:
+    if looking.owner(store, row) is None:
         return {}
-    request = ask(store, flow_run.key, "why", {"run": str(row.id)})
+    request = ask(store, addressee(row) if isinstance(row, TaskRunRow) else row.key, "why", {"run": str(row.id)})
     try:
         answer = await_answer(store, request, PATIENCE_SECONDS)
     finally:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect_core import flow, task
 from prefect_core.task_runners import RayTaskRunner
@@ -39,8 +40,9 @@ def kill(victim: str) -> None:
             os.kill(int(folder.name), signal.SIGKILL)
 
 
-def main(victim: str, folder: str) -> None:
-    options = {
+def small_ray(folder: str) -> dict[str, Any]:
+    """Return what a Ray is started with that is to be broken, in a folder of its own."""
+    return {
         "num_cpus": 2,
         "object_store_memory": 200 << 20,
         "include_dashboard": False,
@@ -48,7 +50,9 @@ def main(victim: str, folder: str) -> None:
         "_temp_dir": folder,
     }
 
-    @flow(task_runner=RayTaskRunner(init_kwargs=options))
+
+def main(victim: str, folder: str) -> None:
+    @flow(task_runner=RayTaskRunner(init_kwargs=small_ray(folder)))
     def run() -> None:
         held = hold.submit()
         quick.submit().result()

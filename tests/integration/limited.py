@@ -35,10 +35,10 @@ def hold(path: str, name: str, priority: str = "0") -> None:
         sys.stdin.readline()
 
 
-def run(path: str, name: str) -> None:
+def run(path: str, name: str, priority: str = "0") -> None:
     """Run a task with the tag, which tells, and stays until there is something to read."""
 
-    @task(tags=["one"])
+    @task(tags=["one"], priority=int(priority))
     def stays() -> None:
         log(path, name)
         print("held", flush=True)

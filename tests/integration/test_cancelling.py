@@ -19,6 +19,7 @@ from prefect_core.errors import NotCancellable
 from prefect_core.history.process import started
 from prefect_core.history.requests import LOST
 from prefect_core.history.sqlite.store import SqliteStore
+from prefect_core.history.store import RunFilter
 from tests.integration.programs import ROOT, Program, ends, running
 
 FLOW_MESSAGE, TASK_MESSAGE = "Flow run was cancelled.", "Task run was cancelled."
@@ -316,6 +317,85 @@ def test_a_subflow_in_a_worker_process_is_cancelled_with_its_task(home: Path) ->
         outer = next(str(row.id) for row in store.task_runs() if row.task_name == "outer")
         store.close()
         cancel_task_run(outer, 3)
+        program.end()
+    assert program.lines == ["begun", "Cancelled"]
+
+
+def running_task(home: Path, task: str = "linger") -> str:
+    """Return the id of the newest run of a task, once it is Running."""
+    store = SqliteStore(home)
+    try:
+        while True:
+            for row in store.task_runs(RunFilter(name=task, limit=1)):
+                if row.state_name == "Running":
+                    return str(row.id)
+    finally:
+        store.close()
+
+
+def test_task_runs_outside_of_flows_are_cancelled(home: Path) -> None:
+    code = """
+    from prefect_core.errors import CancelledRun
+
+    try:
+        linger()
+    except CancelledRun as error:
+        say(str(error))
+    say(linger.with_options(task_runner="processes:1", retries=2).submit().wait().message)
+    say(linger.with_options(isolation="process")(return_state=True).message)
+    """
+    with running(home, code) as program:
+        for number in range(1, 4):
+            program.wait_for("begun", number)
+            run = running_task(home)
+            assert prefect_core("task-run", "cancel", run, "--grace-seconds", "3").returncode == 0
+            program.wait_for(TASK_MESSAGE, number)
+        code, _ = program.end()
+    assert code == 0
+    assert ends(home)[1] == {("linger", "Cancelled", TASK_MESSAGE): 3}
+    with pytest.raises(NotCancellable, match="Run is already in terminal state CANCELLED"):
+        cancel_task_run(run)
+
+
+def test_one_of_a_process_that_does_not_answer_or_was_killed_is_told_so(home: Path) -> None:
+    with running(home, "linger()") as program:
+        program.wait_for("begun")
+        run = running_task(home)
+        program.hit(signal.SIGSTOP)
+        with pytest.raises(NotCancellable, match=f"Process {program.process.pid} does not answer"):
+            cancel_task_run(run, 0)
+        program.process.kill()
+        program.process.wait()
+    with pytest.raises(NotCancellable, match="Run is already in terminal state CRASHED"):
+        cancel_task_run(run)
+
+
+def test_one_of_a_process_that_was_stopped_hears_it_later(home: Path) -> None:
+    with running(home, "linger()") as program:
+        program.wait_for("begun")
+        run = running_task(home)
+        program.hit(signal.SIGSTOP)
+        with pytest.raises(NotCancellable):
+            cancel_task_run(run, 0)
+        program.hit(signal.SIGCONT)
+        program.end()
+    assert "CancelledRun: Task run was cancelled." in program.errors
+    assert ends(home)[1] == {("linger", "Cancelled", TASK_MESSAGE): 1}
+
+
+def test_one_in_a_worker_process_is_cancelled_with_the_one_around_it(home: Path) -> None:
+    code = """
+    @task
+    def outer():
+        linger()
+
+    say(outer.with_options(task_runner="processes:1").submit().wait().name)
+    """
+    with running(home, code) as program:
+        program.wait_for("begun")
+        with pytest.raises(NotCancellable, match="inside of a task in a worker process"):
+            cancel_task_run(running_task(home))
+        cancel_task_run(running_task(home, "outer"), 3)
         program.end()
     assert program.lines == ["begun", "Cancelled"]
 

@@ -116,12 +116,14 @@ def test_they_are_served_in_order_of_arrival_whichever_process_they_are_in(path:
     assert Path(path).read_text(encoding="utf-8").split() == ["0", "1", "2", "3"]
 
 
-def test_and_by_priority_before_that(path: str, start: Any) -> None:
-    with concurrency("one"):
+@pytest.mark.parametrize(("what", "limit"), [("hold", "one"), ("run", "tag:one")])
+def test_and_by_priority_before_that(path: str, start: Any, what: str, limit: str) -> None:
+    with concurrency(limit):
         programs = {}
         for number, priority in enumerate(("0", "3", "-1", "3")):
-            programs[number] = start("hold", path, str(number), priority)
+            programs[number] = start(what, path, str(number), priority)
             await_waiters(number + 1)
+        assert [row.priority for row in requests() if row.granted_us is None] == [3, 3, 0, -1]
     for number in (1, 3, 0, 2):
         assert programs[number].holds()
         programs[number].leave()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import anyio
 import pytest
@@ -22,57 +20,17 @@ from prefect_core import (
     task,
 )
 from prefect_core.control import steward
-from prefect_core.control.steward import Delivery
+from prefect_core.control.watches import Delivery
 from prefect_core.errors import CancelledRun, NotCancellable, ObjectNotFound, PausedRun
 from prefect_core.history.requests import ENDED, OVER
 from prefect_core.state_kinds import CANCELLED, RUNNING
 from prefect_core.states import State
 from tests.contract.history_runs import begin_flow_run, enter
+from tests.unit.later import LONG, Later, states
 from tests.unit.recorded import Recorded
 
-LONG = 50.0
 FLOW_MESSAGE, TASK_MESSAGE = "Flow run was cancelled.", "Task run was cancelled."
 STOPPED = "The flow run was cancelled and this run did not end within the grace period."
-
-
-class Later:
-    """Something that is done on another thread once a body has said that it has begun."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.answers: list[Any] = []
-        self._threads: list[threading.Thread] = []
-
-    def do(self, work: Callable[[], Any]) -> None:
-        def wait_and_work() -> None:
-            assert self.begun.wait(LONG)
-            try:
-                self.answers.append(work())
-            except Exception as error:
-                self.answers.append(error)
-
-        thread = threading.Thread(target=wait_and_work)
-        thread.start()
-        self._threads.append(thread)
-
-    def cancel_this_flow(self, grace_seconds: float = LONG) -> None:
-        self.do(partial(cancel_flow_run, runtime.flow_run.id, grace_seconds))
-
-    def cancel_this_task(self, grace_seconds: float = LONG) -> None:
-        self.do(partial(cancel_task_run, runtime.task_run.id, grace_seconds))
-
-    def join(self) -> list[Any]:
-        for thread in self._threads:
-            thread.join(LONG)
-        return self.answers
-
-    def sleep(self) -> None:
-        self.begun.set()
-        time.sleep(LONG)
-
-    async def asleep(self) -> None:
-        self.begun.set()
-        await anyio.sleep(LONG)
 
 
 @pytest.fixture
@@ -86,10 +44,6 @@ def gate():
     event = threading.Event()
     yield event
     event.set()
-
-
-def states(answers: list[Any]) -> list[str]:
-    return [answer.name if isinstance(answer, State) else repr(answer) for answer in answers]
 
 
 def test_a_sleeping_flow_is_interrupted_and_its_hooks_are_called(recorded, later):
@@ -497,6 +451,33 @@ def test_a_task_run_is_cancelled_while_its_flow_goes_on(recorded, later, gate, r
     assert recorded.task_states("hold") == [["Pending", "Running", "Cancelling", "Cancelled"]]
 
 
+@pytest.mark.parametrize("call", ["task", "submit", "flow"])
+@pytest.mark.parametrize("where", ["in a flow", "outside"])
+def test_a_task_on_a_thread_ends_at_its_next_call(recorded, gate, call, where):
+    begun, went_on = threading.Event(), []
+    step, inner = task(lambda: 1, name="step"), flow(lambda: 1, name="inner")
+
+    @task(retries=1)
+    def body():
+        begun.set()
+        assert gate.wait(LONG)
+        step.submit() if call == "submit" else (step if call == "task" else inner)()
+        went_on.append(call)
+
+    @flow
+    def main():
+        future = body.submit()
+        assert begun.wait(LONG)
+        assert cancel_task_run(future.task_run_id, LONG).is_cancelling()
+        gate.set()
+        return future.wait().message
+
+    assert (main() if where == "in a flow" else main.fn()) == TASK_MESSAGE
+    assert went_on == []
+    assert recorded.task_states("body") == [["Pending", "Running", "Cancelling", "Cancelled"]]
+    assert recorded.task_runs("step") == []
+
+
 def test_a_direct_call_of_a_task_is_cancelled(recorded, later):
     @task(retries=2)
     def linger():
@@ -725,20 +706,6 @@ def test_a_run_that_ends_by_itself_meanwhile_keeps_its_end(recorded):
             ["Pending", "Running", "Completed"],
             ["Pending", "Running", "Cancelling", "Cancelled"],
         )
-
-
-def test_a_task_run_outside_of_flows_says_what_ends_it(recorded, gate):
-    @task
-    def alone():
-        gate.wait(LONG)
-
-    future = alone.submit()
-    while not recorded.task_runs():
-        time.sleep(0.001)
-    with pytest.raises(NotCancellable, match="outside of flows"):
-        cancel_task_run(future.task_run_id)
-    gate.set()
-    future.wait()
 
 
 def test_an_end_that_is_recorded_a_moment_after_it_was_told_is_awaited(recorded: Recorded) -> None:

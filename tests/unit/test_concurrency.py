@@ -502,4 +502,7 @@ def test_a_program_without_limits_needs_no_clerk() -> None:
     before = {thread.name for thread in threading.enumerate()}
     history.current()
     task(lambda: 1, tags=["unlimited"])()
-    assert {thread.name for thread in threading.enumerate()} <= before | {"prefect-core-history"}
+    assert {thread.name for thread in threading.enumerate()} <= before | {
+        "prefect-core-history",
+        "prefect_core-steward",
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Queue
 from typing import Any
@@ -14,10 +14,20 @@ import anyio
 import pytest
 from pydantic import BaseModel, Field
 
-from prefect_core import context, flow, pause_flow_run, resume_flow_run, runtime, suspend_flow_run, task
+from prefect_core import (
+    context,
+    flow,
+    pause_flow_run,
+    recovering,
+    resume_flow_run,
+    resuming,
+    runtime,
+    suspend_flow_run,
+    task,
+)
 from prefect_core.control.reaping import reap
 from prefect_core.engine.transitions import RunIsOver
-from prefect_core.errors import FlowPauseTimeout, NotPausedError, PausedRun
+from prefect_core.errors import FlowPauseTimeout, NotPausedError, NotRunnableAgain, PausedRun
 from prefect_core.input import InvalidInput, RunInput, keyset_from_paused_state
 from prefect_core.state_kinds import CANCELLING
 from prefect_core.states import State
@@ -633,6 +643,37 @@ def test_what_is_not_paused_is_not_resumed(recorded: Recorded) -> None:
 
     with pytest.raises(NotPausedError, match=r"^Cannot resume a run that isn't paused!$"):
         resume_flow_run(done())
+
+
+@flow
+def suspended_alone():
+    suspend_flow_run()
+
+
+@flow(on_crash="resume")
+def crashing_here():
+    raise SystemExit
+
+
+NOWHERE = "A history in memory ends with its process, so no other can run its runs again."
+
+
+def test_a_suspended_run_of_a_history_in_memory_goes_on_nowhere_and_says_so(recorded: Recorded) -> None:
+    assert suspended_alone(return_state=True).is_paused()
+    [row] = recorded.flow_runs()
+    with pytest.raises(NotRunnableAgain, match=f"^{NOWHERE}$"):
+        resume_flow_run(row.id)
+    # Nor by the command, in this process.
+    with pytest.raises(NotRunnableAgain, match=f"^{NOWHERE}$"):
+        resuming.prepared(resuming.Found(recorded.store, row.key), None)
+    assert recorded.flow_runs()[0].state_name == "Suspended"
+
+
+def test_nor_is_a_crashed_one_recovered_there(recorded: Recorded) -> None:
+    with suppress(SystemExit):
+        crashing_here()
+    [one] = recovering.recover().runs
+    assert (one.row.state_type, one.what, one.reason) == ("CRASHED", recovering.IMPOSSIBLE, NOWHERE)
 
 
 def test_a_suspended_run_that_nobody_resumes_in_time_is_failed_by_whoever_looks(recorded: Recorded) -> None:

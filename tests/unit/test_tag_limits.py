@@ -151,6 +151,25 @@ def test_the_first_to_come_is_the_first_to_be_served(table: LimitTable) -> None:
     assert served == list(range(10))
 
 
+def test_tasks_are_served_by_their_priority_before_that(table: LimitTable) -> None:
+    stranger = Stranger(table)
+    served: list[int] = []
+    work = task(served.append, tags=["one"])
+
+    @flow
+    def crowd() -> None:
+        futures = []
+        for number, priority in enumerate((0, -1, 5, 0, 5)):
+            futures.append(work.with_options(priority=priority).submit(number))
+            await_that(lambda: len(labels(table, waiting=True)) == len(futures))
+        stranger.leave()
+        for future in futures:
+            future.wait()
+
+    crowd()
+    assert served == [2, 4, 0, 3, 1]
+
+
 def test_all_tags_of_a_run_are_taken_together(table: LimitTable) -> None:
     seen: list[list[str]] = []
     both = task(lambda: seen.append(sorted(one.name for one in table.requests(lambda _: False))), tags=["two"])

@@ -33,6 +33,8 @@ from prefect_core.history.stored import (
 class SqliteStore(SqliteHousekeeping, SqliteEndings, SqliteWriter):
     """A `HistoryStore` in the file `history.db` of a folder."""
 
+    is_shared = True
+
     def __init__(self, folder: Path, known_migrations: list[Migration] | None = None) -> None:
         super().__init__(folder, known_migrations)
         self._prepare_rooms()

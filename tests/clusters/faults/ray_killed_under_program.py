@@ -16,17 +16,10 @@ from prefect_core.task_runners import RayTaskRunner
 from prefect_core.testing.contract.journal import Journal
 from tests.clusters.faults.killed_program import program
 from tests.clusters.faults.killing import wait_for_bodies
-from tests.clusters.ray_head_killed import kill
+from tests.clusters.ray_head_killed import kill, small_ray
 
 
 def main(victim: str, moment: int, journal: Journal, folder: str) -> None:
-    options = {
-        "num_cpus": 2,
-        "object_store_memory": 200 << 20,
-        "include_dashboard": False,
-        "logging_level": "error",
-        "_temp_dir": folder,
-    }
     killed: list[float] = []
 
     def kill_it() -> None:
@@ -35,7 +28,7 @@ def main(victim: str, moment: int, journal: Journal, folder: str) -> None:
         kill(victim)
 
     threading.Thread(target=kill_it).start()
-    state = program(RayTaskRunner(init_kwargs=options))(journal, return_state=True)
+    state = program(RayTaskRunner(init_kwargs=small_ray(folder)))(journal, return_state=True)
     print(f"ended: {time.monotonic() - killed[0]:.1f} {state.name} {state.message}", flush=True)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from prefect_core import history
 from prefect_core.control import asking, steward
-from prefect_core.control.steward import Delivery
+from prefect_core.control.watches import Delivery
 from prefect_core.history import HistoryStore
 from prefect_core.history.memory import MemoryStore
 from prefect_core.history.recorder import StoreRecorder
@@ -189,6 +189,32 @@ def test_a_task_run_is_asked_for_by_its_flow_run_or_its_process(owner: Owner) ->
     request = asking.ask(owner.outside, owner.recorder.process << 32, "cancel", {"task_run": alone.key})
     assert owner.awaited(request) == asking.Answer({"task_run": alone.key}, None)
     watch.close()
+
+
+def test_a_watch_sleeps_while_nothing_needs_it(owner: Owner) -> None:
+    needs: list[int] = []
+    watch = steward.watch(owner.key, lambda delivery: delivery.answer({"heard": True}), lambda: bool(needs))
+    others = steward.watch(owner.key, lambda _: None)
+    until = time.monotonic() + LONG_SECONDS
+    while not watch.is_asleep:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    request = owner.ask()
+    assert asking.await_answer(owner.outside, request, 0.3) is None
+    needs.append(1)
+    watch.wake()
+    assert owner.awaited(request) == asking.Answer({"heard": True}, None)
+    assert not watch.is_asleep
+    watch.close()
+    others.close()
+
+
+def test_who_finds_a_run_over_answers_for_it(owner: Owner) -> None:
+    request = owner.ask("cancel")
+    enter(owner.recorder, owner.run, COMPLETED)
+    owner.recorder.flush()
+    assert owner.awaited(request) == asking.Answer({}, ENDED)
+    assert owner.outside.control().unanswered() == []
 
 
 def test_a_closed_watch_keeps_nothing_alive(owner: Owner) -> None:

@@ -13,7 +13,7 @@ import pytest
 import prefect_core
 from prefect_core import clock, history
 from prefect_core.control import steward
-from prefect_core.control.steward import Watch
+from prefect_core.control.watches import Watch
 from prefect_core.errors import ObjectNotFound
 from prefect_core.history import StoreRecorder
 from prefect_core.limits import desk
@@ -35,10 +35,11 @@ class Stage:
         self._threads: list[threading.Thread] = []
         self._watches: list[Watch] = []
 
-    def answers_for(self, run: Run) -> None:
-        """Answer for a run that a test only records, as the process does that knows nothing of a run."""
+    def answers_for(self, run: Run | None) -> None:
+        """Answer for a flow run that a test only records, or (None) for the process, as that does when it knows nothing of a run."""
         told: dict[str, object] = {"step": None}
-        self._watches.append(steward.watch(run.key, lambda one: one.answer(told) if one.kind == "why" else None))
+        key = run.key if run is not None else self.recorder.process << 32
+        self._watches.append(steward.watch(key, lambda one: one.answer(told) if one.kind == "why" else None))
 
     def hold(self) -> None:
         """What a body waits in."""
