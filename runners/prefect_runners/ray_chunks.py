@@ -58,7 +58,7 @@ class Chunk(Attempt):
         super().__init__(attempts.next_number(), members[0].delivery, _nobody)
         self._attempts = attempts
         self._hand_over_rest = hand_over_rest
-        self._members = members
+        self._members: Sequence[Member] = members
         self._left = dict(enumerate(members))
         self.has_begun = False
         """Whether it is known that it can't be taken back."""
@@ -71,7 +71,7 @@ class Chunk(Attempt):
     def let_go(self) -> None:
         super().let_go()
         # They refer to it.
-        self.members = ()
+        self._members = ()
 
     def workers(self, book: Book, may_ask: bool) -> list[str | None]:
         """Return what `began_on` tells of its members, by their places."""
