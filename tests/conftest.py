@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from prefect_core import history, settings
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# For what goes on behind its test: a late body must not open the history of whoever runs these.
+_BETWEEN_TESTS = tempfile.TemporaryDirectory(prefix="prefect-core-tests-", ignore_cleanup_errors=True)
+os.environ["PREFECT_CORE_HOME"] = _BETWEEN_TESTS.name
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a script starts by `&` ignores Ctrl-C, and so would every program that a test starts.
