@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,13 +35,20 @@ def existing_ray(port: int) -> Iterator[ExistingRay]:
 
 def visit(address: str) -> tuple[dict[str, Any], str]:
     environment = {**not_of_ray(), "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(
-        [sys.executable, PROGRAM, address], capture_output=True, text=True, timeout=100, check=False, env=environment
-    )
-    lines = [line for line in ended.stdout.splitlines() if line.startswith("told:")]
-    assert lines, ended.stderr
+    # Where it stands is to be seen if it does not come to its end.
+    command = [sys.executable, "-X", "faulthandler", str(PROGRAM), address]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as visitor:
+        try:
+            out, errors = visitor.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            visitor.send_signal(signal.SIGABRT)
+            out, errors = visitor.communicate(timeout=20)
+    lines = [line for line in out.splitlines() if line.startswith("told:")]
+    assert lines, errors
     told: dict[str, Any] = json.loads(lines[0].removeprefix("told:"))
-    return told, ended.stderr
+    return told, errors
 
 
 @pytest.mark.parametrize("kind", ["address", pytest.param("client", marks=needs_grpc)])
