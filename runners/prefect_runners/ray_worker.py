@@ -245,8 +245,12 @@ class _Shield:
     def cover_this_task(self) -> None:
         """Ignore interruptions for as long as Ray's present task runs."""
         self._task, self._was_interrupted = _present_task(), False
-        if self._before is None and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupted)
+        if threading.current_thread() is threading.main_thread():
+            # Each time: Ray puts back what it found where it held signals up, and a body may set a handler of its own.
+            before = signal.getsignal(signal.SIGINT)
+            if before != self._interrupted:
+                self._before = before
+                signal.signal(signal.SIGINT, self._interrupted)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         hearing = self._hearing
