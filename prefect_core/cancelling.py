@@ -15,7 +15,7 @@ from uuid import UUID
 
 from prefect_core import history, settings
 from prefect_core.blocking import on_thread
-from prefect_core.control.asking import Answer, addressee, ask, await_answer, is_left
+from prefect_core.control.asking import Answer, addressee, ask, await_answer, is_left, is_process
 from prefect_core.control.reaping import reap
 from prefect_core.errors import NotCancellable, ObjectNotFound
 from prefect_core.history.process import is_gone, this_user
@@ -188,10 +188,10 @@ def _without_answer(stored: HistoryStore, row: Row, whom: int, lease: LeaseRow |
             if process.host != os.uname().nodename
             else f"Unable to kill process {process.pid}: It can't be seen from here.",
         )
-    outermost = stored.flow_run(whom) if whom & 0xFFFFFFFF else None
-    if outermost is None:
+    if is_process(whom):
         _refuse_ended(stored.task_run(row.key))
         raise _unable(row, f"Process {process.pid} does not answer. What ends the task run is the end of that process.")
+    outermost = stored.flow_run(whom)
     if process.pid == os.getpid() or StateType(outermost.state_type) in {PENDING, SCHEDULED}:
         raise _unable(
             row, "Its process lives, and does not hear of it yet: the request stays, and is heard when the run begins."

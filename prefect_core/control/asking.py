@@ -40,6 +40,11 @@ def addressee(task_run: TaskRunRow) -> int:
     return task_run.flow_run if task_run.flow_run is not None else task_run.process << 32
 
 
+def is_process(addressee: int) -> bool:
+    """Tell whether what is asked is a process, and no flow run."""
+    return not addressee & 0xFFFFFFFF
+
+
 def ask(store: HistoryStore, run: int, kind: str, detail: Mapping[str, Any] | None = None) -> RequestRow:
     """Ask the owner of a run, by key, for something; the request is durable when this returns. Raises `HistoryError`."""
     request = store.control().ask(run, kind, detail or {}, this_user())
@@ -83,13 +88,13 @@ def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
     control = store.control()
     reap(control)
     try:
-        if request.run & 0xFFFFFFFF:
-            row = store.flow_run(request.run)
-            is_over = StateType(row.state_type) in FINAL or is_left(control, row)
-        else:
-            # A process, which does not listen while nothing is under way in it outside of flows.
+        if is_process(request.run):
+            # It does not listen while nothing is under way in it outside of flows.
             about = request.detail.get("run")
             is_over = about is not None and StateType(store.task_run(about).state_type) in FINAL
+        else:
+            row = store.flow_run(request.run)
+            is_over = StateType(row.state_type) in FINAL or is_left(control, row)
     except ObjectNotFound:
         is_over = True
     if is_over:

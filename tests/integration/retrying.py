@@ -111,7 +111,7 @@ class Flows:
     def race(self, script: Path, run: str, rounds: int) -> Counter[str]:
         """Tell two processes of a script a run, at the same moment and again and again; returns how often each first word was answered."""
         outcomes: Counter[str] = Counter()
-        with self._racers(script) as processes:
+        with self.racers(script) as processes:
             for _ in range(rounds):
                 for process in processes:
                     assert process.stdin is not None
@@ -123,7 +123,8 @@ class Flows:
         return outcomes
 
     @contextmanager
-    def _racers(self, script: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    def racers(self, script: Path) -> Iterator[list[subprocess.Popen[str]]]:
+        """Run a script in two processes, which are told lines and answer them."""
         started = [
             subprocess.Popen(
                 [sys.executable, str(script)],

@@ -48,28 +48,13 @@ def claim_all(flows: Flows, count: int) -> Counter[tuple[str, ...]]:
         store.close()
     assert len(rows) == count
     outcomes: Counter[tuple[str, ...]] = Counter()
-    claimers = [
-        subprocess.Popen(
-            [sys.executable, str(CLAIMER)],
-            cwd=flows.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    try:
+    with flows.racers(CLAIMER) as claimers:
         for row in rows:
             for claimer in claimers:
                 assert claimer.stdin is not None
                 claimer.stdin.write(f"{row.id} {row.state_us}\n")
                 claimer.stdin.flush()
             outcomes[tuple(sorted(claimer.stdout.readline().strip() for claimer in claimers if claimer.stdout))] += 1
-    finally:
-        for claimer in claimers:
-            claimer.kill()
-            claimer.communicate()
     return outcomes
 
 
