@@ -111,15 +111,16 @@ def work_chunk(
     tell: Callable[[int, str, Any], object],
     keep: Callable[[int, Any], Any],
     begins: Callable[[int], object] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[tuple[int, bytes]]:
     """Run attempts here, by place in the chunk and one after the other, and return replies by place. Never raises.
 
     What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `keep(place, value)` takes what
     is too large to be sent, which is had when the chunk is over: its reply does not go ahead, and the chunk ends within half a second,
     behind the body under way. It then has a last reply of no place, CUT: places without one have not begun. `begins(place)` is called just
-    before each body.
+    before each body, and `meanwhile` every half second on a thread beside.
     """
-    chunk = _Chunk(tell, begins)
+    chunk = _Chunk(tell, begins, meanwhile)
     _teller.add(chunk)
     try:
         for place, parcel in parcels:
@@ -214,9 +215,15 @@ class _News:
 class _Chunk:
     """What a chunk tells before its end."""
 
-    def __init__(self, tell: Callable[[int, str, Any], object], begins: Callable[[int], object] | None) -> None:
+    def __init__(
+        self,
+        tell: Callable[[int, str, Any], object],
+        begins: Callable[[int], object] | None,
+        meanwhile: Callable[[], object] | None,
+    ) -> None:
         self._tell = tell
         self._begins = begins
+        self._meanwhile = meanwhile
         self._lock = threading.Lock()
         self._telling = threading.Lock()
         self._since = time.time()
@@ -250,6 +257,8 @@ class _Chunk:
         """Send what has ended, and what is known of the body under way, once the chunk runs for a while."""
         if now - self._since < TELL_SECONDS / 2:
             return
+        if self._meanwhile is not None:
+            self._meanwhile()
         with self._telling:
             for place, reply in self.take():
                 self._tell(place, ENDED, reply)

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 from prefect_core.errors import ConfigurationError, RunnerError, describe
+from prefect_runners import ray_probe
 
 _log = logging.getLogger("prefect_core.task_runner.ray")
 _PROBE_SECONDS = 5.0
@@ -123,7 +123,7 @@ def _init(ray: ModuleType, address: str | None, init_kwargs: dict[str, Any]) -> 
     else:
         _log.info("Connecting to an existing Ray instance at %s", address)
         options["address"] = address
-        _probe(address)
+        ray_probe.probe(address)
     options |= init_kwargs
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if is_main else None
@@ -169,29 +169,7 @@ def _advice(address: str | None, error: Exception) -> str:
         return ""
     if isinstance(error, ImportError):
         return ". Addresses with ray:// need gRPC: pip install 'ray[client]'"
-    return (
-        ". Check that the port is that of the client server (`ray start --head --ray-client-server-port=10001`), and, if the cluster asks "
-        "for a token, that RAY_AUTH_MODE=token is in the environment and the token in ~/.ray/auth_token. From a machine of the cluster, "
-        "'auto' or 'host:6379' need neither"
-    )
-
-
-def _probe(address: str) -> None:
-    """Raise `RunnerError` if nobody listens at an address; Ray itself tries for a minute."""
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise RunnerError(f"{address!r} is no address of a Ray cluster: {error}.") from error
-    if host is None or port is None:
-        return
-    try:
-        socket.create_connection((host, port), timeout=_PROBE_SECONDS).close()
-    except OSError as error:
-        raise RunnerError(
-            f"There is no Ray at {address!r}: a connection to {host}, port {port} was tried for {_PROBE_SECONDS:g} s and failed "
-            f"({describe(error)}). Start one with `ray start --head`, or leave the address out to start one for this flow run."
-        ) from error
+    return ray_probe.ADVICE
 
 
 def _check_same(ray: ModuleType, address: str | None) -> None:

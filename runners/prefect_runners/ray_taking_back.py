@@ -14,7 +14,8 @@ from prefect_runners.ray_chunks import Chunk, HandOver, Member
 from prefect_runners.ray_store import HeadStore
 
 _WITHHELD_SECONDS = 0.05
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
+"""More than the half second after which a worker looks by itself."""
 _LOOK_SECONDS = 0.005
 
 Asked = dict[Chunk, list[int]]
@@ -27,7 +28,8 @@ class TakingBack:
     A chunk that has not begun is taken back as a whole, and what nobody else takes back of it is handed over again.
 
     The worker of one that has begun is asked, through the store of Ray's head, and goes on without the members that it gives back. It looks
-    there once Ray has interrupted it, which is what `ray.cancel` does to a task that runs. It may end before its answer has been read, and
+    there at once when Ray interrupts it, which is what `ray.cancel` does to a task that runs, and every half second where its body keeps it
+    from hearing that. It may end before its answer has been read, and
     what is left of it then is handed over again behind that.
     """
 

@@ -95,8 +95,9 @@ def execute_chunk(order: bytes) -> bytes | ChunkWithValues:
         places.begin(place)
         session.begins(f"{number}:{place}")
 
-    with _shield.hearing(_Hearing(session.store, number, places)), waiting.holding(_seat):
-        replies = in_place.work_chunk(places.left(parcels), news.tell, keep, begins)
+    hearing = _Hearing(session.store, number, places)
+    with _shield.hearing(hearing), waiting.holding(_seat):
+        replies = in_place.work_chunk(places.left(parcels), news.tell, keep, begins, hearing.look)
     replies = places.marked(replies)
     ahead, late = news.close()
     envelope = ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))
@@ -190,29 +191,38 @@ class _News:
 
 
 class _Hearing:
-    """Gives members of the chunk that runs here back, once somebody is known to ask for some: until then, nothing is looked for."""
+    """Gives members of the chunk that runs here back, once somebody asks for some.
+
+    Who asks says so by an interruption; until then, that is looked for now and then, in case the main thread does not get to hear it.
+    """
 
     def __init__(self, store: HeadStore, number: int, places: ChunkPlaces) -> None:
         self._store = store
         self._number = number
         self._places = places
+        self._looking = threading.Lock()
         self._has_begun = False
         self.is_over = False
 
     def begin(self) -> None:
-        """Begin to look; called in the midst of whatever the main thread does, which may hold any lock."""
+        """Begin to look all the time; called in the midst of whatever the main thread does, which may hold any lock."""
         if not self._has_begun:
             self._has_begun = True
             _thread.start_new_thread(self._hear, ())
 
+    def look(self) -> None:
+        """Answer whoever asks just now. Raises what Ray raises if its head does not answer."""
+        with self._looking:
+            asked = self._store.asked_back(self._number)
+            if asked is not None:
+                self._store.give_back(self._number, self._places.take_back(asked))
+
     def _hear(self) -> None:
         while not self.is_over:
             try:
-                asked = self._store.asked_back(self._number)
-                if asked is not None:
-                    self._store.give_back(self._number, self._places.take_back(asked))
+                self.look()
             except Exception:
-                # The head does not answer: who asks gets no answer, and takes all for begun.
+                # Who asks gets no answer, and takes all for begun.
                 return
             time.sleep(_HEAR_SECONDS)
 

@@ -60,7 +60,9 @@ def main(address: str) -> dict[str, Any]:
         if told["greedy"] == "open":
             raise RuntimeError("It would be waited for.")
 
+    begun = time.monotonic()
     state = run(return_state=True)
+    told["seconds"] = time.monotonic() - begun
     told["state"] = describe(state)
     store = history.open_store()
     if "speak" in told:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -25,6 +30,35 @@ def test_a_wrong_address_is_an_error_within_ten_seconds_that_says_what_was_tried
     assert time.monotonic() - begun < 10
     assert isinstance(state.data, RunnerError)
     assert address in state.message
+
+
+@pytest.fixture(params=["mute", "http"])
+def other(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where something else listens."""
+    if request.param == "mute":
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        return
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{web.server_port}"
+        web.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(find_spec("grpc") is None, reason="ray:// needs gRPC, the extra ray[client]")
+def test_what_is_no_client_server_is_an_error_within_ten_seconds_that_says_what_to_check(other: str) -> None:
+    @flow(task_runner=f"ray:ray://{other}")
+    def run() -> None:
+        """Do nothing."""
+
+    begun = time.monotonic()
+    state = run(return_state=True)
+    assert time.monotonic() - begun < 10
+    assert isinstance(state.data, RunnerError)
+    assert f"Ray could not be connected to at 'ray://{other}'" in state.message
+    assert "Check that the port is that of the client server" in state.message
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

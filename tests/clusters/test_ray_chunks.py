@@ -66,6 +66,27 @@ def test_what_has_not_begun_of_a_map_in_chunks_is_taken_back(journal: Journal) -
     assert len(journal.lines()) == begun + 1
 
 
+def test_what_waits_behind_a_body_that_hears_nothing_is_taken_back(journal: Journal) -> None:
+    @task
+    def sleep(number: int) -> None:
+        journal.note(str(number))
+        # Ray's interruption does not wake it.
+        time.sleep(60)
+
+    @flow(task_runner="ray")
+    def run() -> None:
+        sleep.map(range(4), chunk=4)
+        while not journal.lines():
+            time.sleep(0.01)
+        raise KeyError("enough")
+
+    with temporary_settings(cancel_grace_seconds=0.2):
+        assert run(return_state=True).is_failed()
+    states = [row.state_name for row in history.open_store().task_runs()]
+    assert sorted(states) == ["Cancelled"] * 3 + ["Crashed"]
+    assert journal.lines() == ["0"]
+
+
 def test_one_that_does_not_heed_its_deadline_does_not_hold_up_its_chunk_for_ever(journal: Journal) -> None:
     @task(timeout_seconds=0.3)
     def deaf(number: int) -> int:

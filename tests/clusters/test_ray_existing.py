@@ -33,7 +33,7 @@ def existing_ray(port: int) -> Iterator[ExistingRay]:
         yield existing
 
 
-def visit(address: str) -> tuple[dict[str, Any], str]:
+def visit(existing: ExistingRay, address: str) -> tuple[dict[str, Any], str]:
     environment = {**not_of_ray(), "RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.pathsep.join(sys.path)}
     # Where it stands is to be seen if it does not come to its end.
     command = [sys.executable, "-X", "faulthandler", str(PROGRAM), address]
@@ -46,7 +46,7 @@ def visit(address: str) -> tuple[dict[str, Any], str]:
             visitor.send_signal(signal.SIGABRT)
             out, errors = visitor.communicate(timeout=20)
     lines = [line for line in out.splitlines() if line.startswith("told:")]
-    assert lines, errors
+    assert lines, (errors, existing.client_log())
     told: dict[str, Any] = json.loads(lines[0].removeprefix("told:"))
     return told, errors
 
@@ -56,7 +56,7 @@ def test_flows_run_on_the_ray_at_an_address_and_through_its_client_server(
     existing_ray: ExistingRay, port: int, kind: str
 ) -> None:
     address = existing_ray.address if kind == "address" else f"ray://127.0.0.2:{port}"
-    told, errors = visit(address)
+    told, errors = visit(existing_ray, address)
     assert told.get("double") == 6, (told, errors, existing_ray.client_log())
     assert told["map"] == 2450
     assert told["total"] == float(1 << 17)
@@ -69,21 +69,22 @@ def test_flows_run_on_the_ray_at_an_address_and_through_its_client_server(
 
 @pytest.mark.skipif(find_spec("grpc") is not None, reason="with gRPC there is nothing to say")
 def test_without_grpc_the_error_says_what_to_install(existing_ray: ExistingRay, port: int) -> None:
-    told, _ = visit(f"ray://127.0.0.2:{port}")
+    told, _ = visit(existing_ray, f"ray://127.0.0.2:{port}")
     assert "pip install 'ray[client]'" in told["state"]
 
 
 @needs_grpc
 def test_a_port_that_is_not_that_of_a_client_server_is_named_with_what_to_use(existing_ray: ExistingRay) -> None:
-    told, _ = visit(f"ray://{existing_ray.address}")
+    told, _ = visit(existing_ray, f"ray://{existing_ray.address}")
     assert f"Ray could not be connected to at 'ray://{existing_ray.address}'" in told["state"]
     assert "Check that the port is that of the client server" in told["state"]
+    assert told["seconds"] < 10
 
 
 def test_a_task_that_waits_for_an_autoscaler_is_a_warning_and_no_error(tmp_path: Path) -> None:
     options, environment = autoscaling(tmp_path)
     with ExistingRay(*options, environment=environment) as existing:
-        told, errors = visit(existing.address)
+        told, errors = visit(existing, existing.address)
     assert told.get("double") == 6, (told, errors)
     assert told["greedy"] == "open"
     assert "It waits until Ray's autoscaler adds one." in errors
