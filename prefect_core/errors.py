@@ -227,6 +227,10 @@ class OutOfReach(StorageError):
         return f"A value in the storage {self.url} can't be had from here. {self.reason}"
 
 
+class InputNotMade(PrefectException):
+    """An attempt can't be handed over as it is: an input that it was to find on its way is not made there."""
+
+
 class ConcurrencySlotAcquisitionError(PrefectException):
     """Slots of a concurrency limit can't be had, or were lost while they were in use."""
 

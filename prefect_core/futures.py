@@ -100,6 +100,16 @@ class PrefectFuture(Signal, Generic[R]):
         call = self._call_in_progress
         return None if call is None else call.promise(home)
 
+    def gathered_in(self) -> Any:
+        """Return what gathers the call with others for one chunk at this moment; None if nothing does. For the engine."""
+        call = self._call_in_progress
+        return None if call is None else call.gathered_in()
+
+    def handed_over_or_done(self) -> Signal:
+        """Return what happens when the call is gathered or handed to its runner, or ends before; its end, if it was already."""
+        call = self._call_in_progress
+        return self if call is None else call.handed_over_or(self)
+
     def run_uid(self) -> int:
         return self.task_run.uid if self.task_run is not None else 0
 

@@ -11,7 +11,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prefect_core.errors import OutOfReach
+from prefect_core.errors import InputNotMade, OutOfReach
 from prefect_core.state_kinds import FINAL
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Receipt:
     def of_unbegun(cls, error: BaseException) -> Receipt:
         """Make the receipt of an attempt whose body could not begin; it is unready if an input has to be brought here first."""
         receipt = cls(error=error)
-        receipt.began, receipt.unready = False, isinstance(error, OutOfReach)
+        receipt.began, receipt.unready = False, isinstance(error, OutOfReach | InputNotMade)
         return receipt
 
     def __repr__(self) -> str:

@@ -128,7 +128,7 @@ class Reference(Stored):
         if self.is_had_by(_here.home):
             return place_of(self.native, self)
         known = _by_place(self.kept, self._fetched)
-        return (_itself, (self.load(),)) if known is None else known
+        return at_hand(self.load()) if known is None else known
 
 
 class StoredInput(Stored):
@@ -147,19 +147,20 @@ class StoredInput(Stored):
 
     def __reduce__(self) -> tuple[Any, ...]:
         known = _by_place(self._kept, self._value)
-        return (_itself, (self.load(),)) if known is None else known
+        return at_hand(self.load()) if known is None else known
 
 
 class Packed:
     """What stands beside a pickle: the native objects by their places in it, and the references that these are of, if they are of any.
 
-    `unreached` are the URLs of storages that the far end is known not to reach.
+    `unreached` are the URLs of storages that the far end is known not to reach. A chunk `takes_links`.
     """
 
-    def __init__(self, unreached: set[str]) -> None:
+    def __init__(self, unreached: set[str], *, takes_links: bool) -> None:
         self.natives: list[Any] = []
         self.references: list[Reference | None] = []
         self.unreached = unreached
+        self.takes_links = takes_links
 
     def add(self, native: Any, reference: Reference | None) -> int:
         """Return the place of a native object."""
@@ -182,9 +183,9 @@ class packing:
 
     __slots__ = ("_before", "_home", "_packed")
 
-    def __init__(self, home: object, unreached: set[str]) -> None:
+    def __init__(self, home: object, unreached: set[str], *, takes_links: bool = False) -> None:
         self._home = home
-        self._packed = Packed(unreached)
+        self._packed = Packed(unreached, takes_links=takes_links)
 
     def __enter__(self) -> Packed:
         self._before = _here.home, _here.packed
@@ -217,7 +218,17 @@ def _by_place(kept: Elsewhere | None, value: tuple[Any, ...]) -> tuple[Any, ...]
         return kept.by_place()
     if not value:
         raise OutOfReach(url, "That was found before.")
-    return _itself, value
+    return at_hand(*value)
+
+
+def takes_links() -> bool:
+    """Tell whether a chunk is packed on this thread, in which one attempt may find what another has made."""
+    return _here.packed is not None and _here.packed.takes_links
+
+
+def at_hand(value: Any) -> tuple[Any, ...]:
+    """Return what stands in a pickle for something of which the value itself is to arrive, as `__reduce__` does."""
+    return _itself, (value,)
 
 
 def check_home(native: Any, homes: type = object) -> None:

@@ -61,7 +61,8 @@ class TaskRunner(ABC):
     (the body has ended when `submit` returns), `can_cancel_running` (a body that runs can be stopped), `can_kill` (it can be stopped
     whatever it does, since each runs in a process that the runner may kill), `holds_values` (its engine keeps
     values where they were made: receipts bring references, and payloads may hold such references of this very runner), `takes_chunks`
-    (many small payloads cost less when they are handed over together).
+    (many small payloads cost less when they are handed over together), `links_chunks` (an attempt of a chunk gets what those before it in
+    the chunk have made: `engine.links`).
     """
 
     shares_memory: bool = True
@@ -70,6 +71,7 @@ class TaskRunner(ABC):
     can_kill: bool = False
     holds_values: bool = False
     takes_chunks: bool = False
+    links_chunks: bool = False
 
     @property
     def name(self) -> str:

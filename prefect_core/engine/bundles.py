@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefect_core.engine import timers
 from prefect_core.engine.gates import Held, about_to_begin, flow_around
@@ -18,6 +18,9 @@ from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Reference
 from prefect_core.state_kinds import RUNNING
 from prefect_core.task_runners import TaskRunner
+
+if TYPE_CHECKING:
+    from prefect_core.runs import Run
 
 ChunkSize = int | Literal["auto"]
 _FIRST, _MOST = 8, 500
@@ -92,7 +95,7 @@ class Bundle:
         self._pace = (pace or Pace()) if size == "auto" else None
         self._loosens = loosens
         self._lock = threading.Lock()
-        self._items: list[_Item] = []
+        self._items: dict[Run, _Item] = {}
         self._enough = 1
         """How many make the chunk that is being gathered."""
         self._runner: TaskRunner | None = None
@@ -101,12 +104,21 @@ class Bundle:
 
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
-        item = _Item(payload, done, self._pace)
+        self._add(runner, _Item(payload, done, self._pace))
+
+    def join(self, payload: Payload, done: Done, pace: Pace, inputs: Iterable[Run]) -> bool:
+        """Hand a payload over in the same chunk as the runs that make its inputs; False if one of them is not gathered here any more."""
+        item = _Item(payload, done, pace)
+        return self._runner is not None and self._add(self._runner, item, inputs)
+
+    def _add(self, runner: TaskRunner, item: _Item, beside: Iterable[Run] = ()) -> bool:
         with self._lock:
+            if not all(run in self._items for run in beside):
+                return False
             self._runner = runner
             if not self._items:
                 self._enough = self._size or (self._pace.chunk_size if self._pace is not None else 1)
-            self._items.append(item)
+            self._items[item.payload.run] = item
             chunk = self._take() if len(self._items) >= self._enough else []
             is_alone = not chunk and not self._is_timed
             self._is_timed = self._is_timed or is_alone
@@ -114,6 +126,7 @@ class Bundle:
             self._hand_over(runner, chunk)
         elif is_alone:
             timers.after(_WAIT_SECONDS, self.flush)
+        return True
 
     def flush(self) -> None:
         """Hand over what there is, and from now on also what has waited for long enough."""
@@ -126,14 +139,15 @@ class Bundle:
     def withdraw(self, payload: Payload) -> bool:
         """Take back a payload that has not been handed over; False if it has."""
         with self._lock:
-            left = [item for item in self._items if item.payload is not payload]
-            was_there, self._items = len(left) < len(self._items), left
+            was_there = self.has(payload)
+            if was_there:
+                del self._items[payload.run]
         return was_there
 
     def has(self, payload: Payload) -> bool:
         """Tell whether a payload is still being gathered with others."""
-        with self._lock:
-            return any(item.payload is payload for item in self._items)
+        item = self._items.get(payload.run)
+        return item is not None and item.payload is payload
 
     def _hand_over(self, runner: TaskRunner, chunk: list[_Item]) -> None:
         number = next(_numbers)
@@ -146,7 +160,7 @@ class Bundle:
             timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
 
     def _take(self) -> list[_Item]:
-        chunk, self._items = self._items, []
+        chunk, self._items = [*self._items.values()], {}
         return chunk
 
 

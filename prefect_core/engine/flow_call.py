@@ -256,6 +256,13 @@ class FlowCall:
     def promise(self, home: Any) -> None:
         """Return None: no runner holds the values of flows."""
 
+    def gathered_in(self) -> None:
+        """Return None: flows are not handed over in chunks."""
+
+    def handed_over_or(self, end: PrefectFuture[Any]) -> Signal:
+        """Return its end: flows are not handed over."""
+        return end
+
     def still_open(self) -> list[PrefectFuture[Any]]:
         """Return the inputs that are still under way."""
         upstreams = self.upstreams  # another thread may resolve them meanwhile

@@ -11,7 +11,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -112,6 +112,7 @@ def work_chunk(
     keep: Callable[[int, Any], Any],
     begins: Callable[[int], object] | None = None,
     meanwhile: Callable[[], object] | None = None,
+    awaited: Collection[int] = (),
 ) -> list[tuple[int, bytes]]:
     """Run attempts here, by place in the chunk and one after the other, and return replies by place. Never raises.
 
@@ -119,7 +120,11 @@ def work_chunk(
     is too large to be sent, which is had when the chunk is over: its reply does not go ahead, and the chunk ends within half a second,
     behind the body under way. It then has a last reply of no place, CUT: places without one have not begun. `begins(place)` is called just
     before each body, and `meanwhile` every half second on a thread beside.
+
+    Attempts whose links name one of the `awaited` places get a copy of the value that was made there; they are unready if there is none, or
+    it is too large to be sent.
     """
+    made: dict[int, bytes] = {}
     chunk = _Chunk(tell, begins, meanwhile)
     _teller.add(chunk)
     try:
@@ -127,11 +132,24 @@ def work_chunk(
             if chunk.has_kept_long():
                 return [*chunk.take_last(), (CUT, b"")]
             chunk.begin(place)
-            outcome = partial(_outcome, partial(keep, place))
-            chunk.end(_workplace.run_in_place(tuple(parcel), (), chunk.news, outcome))
+            if parcel.links and not made.keys() >= {*parcel.links}:
+                chunk.end(unready())
+                continue
+            inputs = [pickle.loads(made[link]) for link in parcel.links]
+            ending = partial(_outcome, partial(keep, place))
+            outcome = _workplace.run_in_place(tuple(parcel), inputs, chunk.news, ending)
+            if place in awaited and _can_be_input(outcome):
+                made[place] = outcome.dumped or b""
+            chunk.end(outcome)
     finally:
         _teller.remove(chunk)
     return chunk.take_last()
+
+
+def _can_be_input(outcome: Outcome) -> bool:
+    # What a run ends with that returns states is told by these.
+    value = outcome.value
+    return outcome.dumped is not None and not (isinstance(value, State) or is_collection_of_states(value))
 
 
 def _outcome(

@@ -162,7 +162,9 @@ class Flight:
                     bundle.add(runner, payload, done)
                 else:
                     dispatcher = self._dispatcher
-                    dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog)
+                    if not dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog):
+                        return
+            call.tell_handed_over()
         except (Held, Pause, FlowPauseTimeout):
             done(Receipt(error=Held()))
 

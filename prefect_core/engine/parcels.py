@@ -16,6 +16,8 @@ class Parcel(NamedTuple):
     task: int
     task_bytes: bytes | None
     call: bytes
+    links: tuple[int, ...] = ()
+    """In a chunk: the places in it of the attempts whose values its references stand for, negative for what is not made in it."""
 
 
 class Surroundings(NamedTuple):

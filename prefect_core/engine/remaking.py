@@ -197,6 +197,9 @@ class _Again:
         self.slots: slots.TagSlots | None = None
         self.is_hurried = False
 
+    def tell_handed_over(self) -> None:
+        """Tell nobody: who waits for the value waits until it is made."""
+
     def life(self) -> Life[State]:
         """Make the value, or note why that failed."""
         try:

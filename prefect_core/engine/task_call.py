@@ -15,7 +15,7 @@ from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.kept_calls import default_scope, keeping_of_task
 from prefect_core.engine.remaking import Remaking
 from prefect_core.engine.transitions import enter
-from prefect_core.engine.upstreams import HeldInputs, Promised, held_inputs, of_call
+from prefect_core.engine.upstreams import HeldInputs, Promised, bundle_of, held_inputs, of_call
 from prefect_core.futures import PrefectFuture
 from prefect_core.limits import limited
 from prefect_core.payload import Payload, Receipt
@@ -24,6 +24,7 @@ from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import CANCELLING, CRASHED, PENDING, RUNNING, SCHEDULED, StateType
 from prefect_core.states import State
 from prefect_core.transactions import RunTransaction, enclosing
+from prefect_core.waiting import Signal
 
 if TYPE_CHECKING:
     from prefect_core.engine.bundles import Bundle
@@ -44,13 +45,16 @@ class TaskCall:
         "context",
         "crashes",
         "earlier_count",
+        "expectant",
         "give_back",
         "has_returned",
         "held",
+        "is_handed_over",
         "is_hurried",
         "is_submitted",
         "keeping",
         "kwargs",
+        "linked_in",
         "origin",
         "parent",
         "payload",
@@ -105,7 +109,13 @@ class TaskCall:
         self._open(parameters)
 
     def _open(self, parameters: dict[str, Any]) -> None:
-        """Make the run, and what counts its attempts."""
+        """Make the run, what counts its attempts, and what tells where they are."""
+        self.linked_in: Bundle | None = None
+        """Where its inputs are gathered, which it was given as links, until it has joined them."""
+        self.is_handed_over = False
+        """Whether its runner, or what gathers calls for that, has had an attempt."""
+        self.expectant: list[Signal] = []
+        """What waits for that."""
         self.run = self._open_run(parameters)
         self.earlier_count = self.run.run_count
         self.crashes = 0
@@ -179,6 +189,30 @@ class TaskCall:
             self.take_credit_for(reference)
         return reference
 
+    def gathered_in(self) -> Bundle | None:
+        """Return what gathers the attempt under way at this moment, if anything does."""
+        payload, bundle = self.payload, self.bundle
+        return bundle if payload is not None and bundle is not None and bundle.has(payload) else None
+
+    def handed_over_or(self, end: PrefectFuture[Any]) -> Signal:
+        """Return what fires when an attempt is handed over, or at `end`; the latter, if one was already."""
+        if self.is_handed_over:
+            return end
+        signal = Signal()
+        end.add_done_callback(lambda _: signal.fire())
+        # In this order, and the other way round in `tell_handed_over`.
+        self.expectant.append(signal)
+        if self.is_handed_over:
+            signal.fire()
+        return signal
+
+    def tell_handed_over(self) -> None:
+        """Take note that an attempt is handed over."""
+        self.is_handed_over = True
+        expectant, self.expectant = self.expectant, []
+        for signal in expectant:
+            signal.fire()
+
     def take_credit_for(self, reference: Reference) -> None:
         """Be the origin of a value that a runner holds."""
         if self.origin is None:
@@ -199,6 +233,7 @@ class TaskCall:
             self.upstreams = None
         else:
             held.promised, held.after = promised, upstreams.to_await(promised)
+            self.linked_in = bundle_of(promised)
 
     @property
     def home(self) -> TaskRunner | None:

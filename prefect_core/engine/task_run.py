@@ -16,6 +16,7 @@ from prefect_core.engine.caching import Caching
 from prefect_core.engine.cancelled_states import state_instead
 from prefect_core.engine.closing import close_transaction
 from prefect_core.engine.gates import Held, closed_gate
+from prefect_core.engine.gathering import linked_inputs
 from prefect_core.engine.hooks import call_hooks, is_async
 from prefect_core.engine.isolation import isolate
 from prefect_core.engine.keeping import Keeping
@@ -158,7 +159,9 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
     upstreams = call.upstreams
     if upstreams is None:
         return None
-    promised = None if all_ended or call.home is None or call.waits_for_all else upstreams.promised(call.home)
+    promised = None
+    if not all_ended and call.home is not None and not call.waits_for_all:
+        promised = (yield from linked_inputs(call, upstreams)) or upstreams.promised(call.home)
     if promised is None:
         promised = {}
         still_open = call.still_open()
@@ -272,7 +275,7 @@ def _await_gate(call: TaskCall, around: FlowRunContext) -> Life[None]:
 def _after_unready(call: TaskCall, receipt: Receipt, times: int) -> Life[State | None]:
     """Wait for the inputs of an attempt that could not begin; returns the state of a run that can't start."""
     # It is with no runner now, whoever asks.
-    call.payload = None
+    call.payload, call.is_handed_over = None, False
     if not receipt.unready:
         # A gate closed before it; that is waited for when it is made again.
         return None

@@ -1,59 +1,37 @@
 """The near end of the transport: payloads to bytes, and what comes back to receipts (`workplace` is the far end).
 
-What travels is small: the task without hooks and retries, which stay here, the arguments, and outlines of the runs around. A task that
-can be imported travels as its name; else its function goes by value, with the variables and globals that it refers to. Such a function is
-pickled once, and again only when one of those names stands for another object: changes *inside* an object that a function refers to
-don't reach workers, where they would belong into the arguments.
+What travels is small: the task without hooks and retries, which stay here (`pickled_tasks`), the arguments, and outlines of the runs
+around. A task whose function goes by value is pickled once: changes *inside* an object that it refers to don't reach workers, where they
+would belong into the arguments.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import pickle
 import threading
 from collections.abc import Callable
-from functools import lru_cache
 from io import BytesIO
-from types import CodeType, FunctionType
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from prefect_core import clock, context, ids, options, pickling, references, settings, unpicklable
+from prefect_core import clock, context, pickling, references, settings, unpicklable
 from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
+from prefect_core.engine.links import Link
 from prefect_core.engine.outline import lineage, outline
 from prefect_core.engine.parcels import Call, Parcel, Reply, Surroundings
+from prefect_core.engine.pickled_tasks import new_number, pickled_task
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
 from prefect_core.engine.travelling_errors import load_error
-from prefect_core.errors import OutOfReach, RunnerError, SerializationError, WorkerLost
-from prefect_core.importable import found_by_name
+from prefect_core.errors import InputNotMade, OutOfReach, RunnerError, SerializationError, WorkerLost
 from prefect_core.limits import blocks_among
 from prefect_core.payload import PLAIN, Payload, Receipt
 from prefect_core.references import Reference
 
 _ADVICE = "Make it inside the task, or pass what it can be made from."
 _REPLY_FIELDS = len(Reply._fields)
-
-
-class _Pickled(NamedTuple):
-    number: int
-    dumped: bytes
-    references: list[tuple[Callable[[], Any], Any]]
-
-    def is_fresh(self) -> bool:
-        """Tell whether every name that the function refers to still stands for the same object."""
-        return all(look_up() is value for look_up, value in self.references)
-
-
-_tasks: WeakKeyDictionary[Any, _Pickled] = WeakKeyDictionary()
-
-
-def _number() -> int:
-    # Workers of an executor may serve several processes, so the number is one among all.
-    return ids.new_id(clock.now_us())
 
 
 class Transport:
@@ -67,17 +45,17 @@ class Transport:
         self._around: FlowRunContext | None = None
         self._surroundings: tuple[int, bytes] | None = None
 
-    def take(self, payload: Payload) -> Delivery:
-        """Pickle a payload. Raises `SerializationError` that names the task and what of it can't travel."""
+    def take(self, payload: Payload, *, in_chunk: bool = False) -> Delivery:
+        """Pickle a payload. Raises `SerializationError` that names the task and what of it can't travel, or `InputNotMade`."""
         around = payload.context
         assert isinstance(around, TaskRunContext)
         if payload.is_unwanted:
             raise RunnerError(f"{around.task_run.name!r} has ended before its body began.")
         if self._surroundings is None or around.flow_context is not self._around:
             self._around = around.flow_context
-            self._surroundings = _number(), _dump_surroundings(self._around)
-        task = _pickled_task(around.task)
-        with references.packing(self._home, self.unreached) as packed:
+            self._surroundings = new_number(), _dump_surroundings(self._around)
+        task = pickled_task(around.task)
+        with references.packing(self._home, self.unreached, takes_links=in_chunk) as packed:
             call = _dump_call(
                 payload, around, self._home, order_of(payload, self.unreached) if self._home is not None else None
             )
@@ -113,7 +91,7 @@ def _dump_call(payload: Payload, around: TaskRunContext, home: object, order: tu
         return pickle.dumps(call)
     try:
         dumped: bytes = pickling.dumps(call)
-    except OutOfReach:
+    except (OutOfReach, InputNotMade):
         raise
     except Exception as failure:
         raise _unpicklable_arguments(payload, failure) from failure
@@ -121,7 +99,7 @@ def _dump_call(payload: Payload, around: TaskRunContext, home: object, order: tu
 
 
 def _is_held_by(home: object, value: Any) -> bool:
-    return isinstance(value, Reference) and value.is_had_by(home)
+    return type(value) is Link or (isinstance(value, Reference) and value.is_had_by(home))
 
 
 def _unpicklable_arguments(payload: Payload, failure: Exception) -> SerializationError:
@@ -141,97 +119,6 @@ def _unpicklable_arguments(payload: Payload, failure: Exception) -> Serializatio
     return SerializationError(
         f"The arguments of task {name!r} can't be sent to another process: {type(failure).__name__}: {failure}."
     )
-
-
-def _pickled_task(task: Any) -> _Pickled:
-    known = _tasks.get(task)
-    if known is not None and known.is_fresh():
-        return known
-    is_importable = found_by_name(task) is task
-    # Its hooks, retries and runner stay here. A task that is found by its name has those of its module.
-    stripped = (
-        task
-        if is_importable
-        else task.with_options(
-            name=task.name,
-            on_completion=None,
-            on_failure=None,
-            on_running=None,
-            on_commit=None,
-            on_rollback=None,
-            cache_policy=None,
-            cache_key_fn=None,
-            retry_condition_fn=None,
-            retry_delay_seconds=None,
-            task_run_name=None,
-            task_runner=None,
-            isolation=None,
-            resources=None,
-            priority=None,
-        )
-    )
-    try:
-        dumped: bytes = pickling.dumps(stripped)
-    except Exception as failure:
-        what = unpicklable.described("its function", options.underlying(task.fn), failure, pickling.dumps)
-        raise SerializationError(
-            f"Task {task.name!r} can't be sent to another process: {what}. Make it inside the task, or pass it as an argument made there."
-        ) from failure
-    pickled = _tasks[task] = _Pickled(_number(), dumped, [] if is_importable else _references(task.fn))
-    return pickled
-
-
-def forget(task: Any) -> None:
-    """Have a task pickled anew: whether workers can import its module is known better now."""
-    _tasks.pop(task, None)
-
-
-def _references(function: Any) -> list[tuple[Callable[[], Any], Any]]:
-    """Return how to look up each variable and global that functions pickled by value refer to, with what it stands for now."""
-    found: list[tuple[Callable[[], Any], Any]] = []
-    open_functions, seen = [options.underlying(function)], set()
-    while open_functions:
-        one = open_functions.pop()
-        if not isinstance(one, FunctionType) or one in seen or found_by_name(one) is one:
-            continue
-        seen.add(one)
-        for look_up in _look_ups(one):
-            value = look_up()
-            found.append((look_up, value))
-            further = getattr(value, "fn", value) if hasattr(type(value), "with_options") else value
-            open_functions.append(
-                options.underlying(further) if callable(further) and not inspect.isclass(further) else further
-            )
-    return found
-
-
-def _look_ups(function: FunctionType) -> list[Callable[[], Any]]:
-    cells: list[Callable[[], Any]] = [_of_cell(cell) for cell in function.__closure__ or ()]
-    globals_ = function.__globals__
-    return cells + [_of_global(globals_, name) for name in _names_in(function.__code__) if name in globals_]
-
-
-def _of_cell(cell: Any) -> Callable[[], Any]:
-    def look_up() -> Any:
-        try:
-            return cell.cell_contents
-        except ValueError:
-            return None
-
-    return look_up
-
-
-def _of_global(globals_: dict[str, Any], name: str) -> Callable[[], Any]:
-    return lambda: globals_.get(name)
-
-
-@lru_cache(maxsize=1024)
-def _names_in(code: CodeType) -> frozenset[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names_in(constant)
-    return frozenset(names)
 
 
 def _no_reference() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect_core import inputs
 from prefect_core.context import RunContext, lineage
+from prefect_core.engine.links import Link
 from prefect_core.futures import PrefectFuture
 from prefect_core.parameters import Binder
+from prefect_core.payload import PLAIN
 from prefect_core.references import Reference, StoredInput
 from prefect_core.results.kept import KeptValue
 from prefect_core.runs import Edge
@@ -16,8 +18,16 @@ from prefect_core.states import State
 from prefect_core.stored import Stored
 from prefect_core.task_runners import TaskRunner, resolve_runner
 
-Promised = dict[PrefectFuture[Any], Reference]
-"""Where the values of runs that are under way will lie."""
+if TYPE_CHECKING:
+    from prefect_core.engine.bundles import Bundle
+
+Promised = dict[PrefectFuture[Any], Reference | Link]
+"""Where the values of runs that are under way will lie, or links to those that go with the call in one chunk."""
+
+
+def bundle_of(promised: Promised) -> Bundle | None:
+    """Return what gathers the inputs, if they were given as links."""
+    return next((one.bundle for one in promised.values() if isinstance(one, Link)), None)
 
 
 _LEAST_BY_PLACE = 1 << 20
@@ -116,6 +126,26 @@ class Upstreams:
                 promised[one] = reference
         return promised
 
+    @property
+    def may_be_linked(self) -> bool:
+        """Whether the inputs are plain arguments, whose values are here or to be made: what a link can stand for."""
+        arguments = (*self._args, *self._kwargs.values())
+        return (
+            not self._awaited
+            and all(type(one) in PLAIN or (type(one) is inputs.Pinned and not one.allowed) for one in arguments)
+            and not any(isinstance(state.data, Stored) for state in self.states())
+        )
+
+    def linked(self) -> Promised | None:
+        """Return links to the inputs that are under way; None if they are not all being gathered for one chunk at this moment."""
+        linked: Promised = {}
+        for one in self.still_open():
+            bundle = one.gathered_in()
+            if bundle is None or bundle_of(linked) not in (None, bundle):
+                return None
+            linked[one] = Link(one, bundle)
+        return linked
+
     def states(self) -> list[State]:
         """Return the states of the inputs as they are now."""
         return [one if isinstance(one, State) else one.state for one, _ in self.found]
@@ -159,7 +189,8 @@ class Upstreams:
 
     def to_await(self, promised: Promised) -> list[Reference]:
         """Return the promised among the inputs that are only waited for."""
-        return [promised[upstream] for upstream, _ in self._awaited if upstream in promised]
+        awaited = [promised.get(upstream) for upstream, _ in self._awaited if isinstance(upstream, PrefectFuture)]
+        return [one for one in awaited if isinstance(one, Reference)]
 
 
 def of_call(

@@ -30,6 +30,7 @@ class DaskTaskRunner(TaskRunner):
     holds_values = True
     can_cancel_running = True
     takes_chunks = True
+    links_chunks = True
 
     def __init__(
         self,

@@ -19,7 +19,8 @@ from dask.base import get_annotations
 
 from prefect_core import logs
 from prefect_core.context import TaskRunContext
-from prefect_core.engine import transport
+from prefect_core.engine import pickled_tasks
+from prefect_core.engine.links import in_chunk
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload, Receipt
@@ -116,7 +117,7 @@ class Session:
         attempts: list[Attempt] = []
         for payload, done in chunk:
             try:
-                delivery = self._take(payload)
+                delivery = self._take(payload, with_others=True)
             except Exception as error:
                 done(Receipt.of_unbegun(error))
                 continue
@@ -139,20 +140,20 @@ class Session:
         """Tell whether Dask is to be told something of an attempt."""
         return bool(_options_for(payload))
 
-    def _take(self, payload: Payload) -> Delivery:
+    def _take(self, payload: Payload, *, with_others: bool = False) -> Delivery:
         around = payload.context
         assert isinstance(around, TaskRunContext)
         if self._modules is not None and self._modules.look_at(around.task):
-            transport.forget(around.task)
+            pickled_tasks.forget(around.task)
         if self._probes is not None and self._attempts.broken is None:
             self._probes.look_at(payload)
-        return self._transport.take(payload)
+        return self._transport.take(payload, in_chunk=with_others)
 
     def _hand_over_one(self, native: str, attempt: Attempt, natives: list[Any]) -> None:
         self._hand_over(native, dask_worker.work, (attempt,), tuple(attempt.delivery.parcel), natives)
 
     def _hand_over_chunk(self, native: str, attempts: list[Attempt]) -> None:
-        parcels = [tuple(attempt.delivery.parcel) for attempt in attempts]
+        parcels = [*map(tuple, in_chunk(attempt.delivery for attempt in attempts))]
         self._hand_over(native, dask_worker.work_chunk, tuple(attempts), parcels, [])
 
     def _hand_over(

@@ -19,7 +19,7 @@ from prefect_core.engine import deadlines, in_place
 from prefect_core.engine.in_place import Outcome
 from prefect_core.engine.parcels import Parcel
 from prefect_runners import dask_begun
-from prefect_runners.chunk_places import ChunkPlaces
+from prefect_runners.chunk_places import ChunkPlaces, awaited_in
 from prefect_runners.dask_guard import REPLY
 
 _MOST_REMEMBERED = 10_000
@@ -158,7 +158,7 @@ def work_chunk(dumped: bytes) -> Outcome:
         if _here.is_wanted(key):
             worker.log_event(topic, (kind, place_in(key, place), what))
 
-    places = _here.places_of(key)
+    places, awaited = _here.places_of(key), awaited_in(parcels)
 
     def wanted() -> Iterator[tuple[int, Parcel]]:
         for one in places.left(parcels):
@@ -174,7 +174,7 @@ def work_chunk(dumped: bytes) -> Outcome:
     values: dict[int, Any] = {}
     try:
         begun = dask_begun.of(worker)
-        replies = places.marked(in_place.work_chunk(wanted(), tell, values.__setitem__, begins))
+        replies = places.marked(in_place.work_chunk(wanted(), tell, values.__setitem__, begins, awaited=awaited))
         if values:
             replies.insert(0, (HELD, worker.address.encode()))
     except FlowRunEnded:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from prefect_core.context import TaskRunContext
+from prefect_core.engine.links import in_chunk
 from prefect_core.engine.parcels import Parcel
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import RunnerError, describe
@@ -48,6 +49,7 @@ class RayTaskRunner(TaskRunner):
     can_kill = True
     holds_values = True
     takes_chunks = True
+    links_chunks = True
 
     def __init__(
         self, address: str | None = None, init_kwargs: dict[str, Any] | None = None, *, keep_warm: bool = False
@@ -167,11 +169,11 @@ class RayTaskRunner(TaskRunner):
         for payload, done in chunk:
             try:
                 self._look_ahead(payload, ray_options.of(payload))
-                member = payload.handle = Member(self._transport.take(payload), done)
+                member = payload.handle = Member(self._transport.take(payload, in_chunk=True), done)
                 self._leave_parts(member.delivery.parcel)
                 members.append(member)
             except Exception as error:
-                done(_unsent(error))
+                done(Receipt.of_unbegun(error))
         if members:
             self._hand_over_chunk(members)
 
@@ -185,10 +187,9 @@ class RayTaskRunner(TaskRunner):
         if not members:
             return
         chunk = attempts.add(Chunk(attempts, members, taking_back.hand_over_rest))
-        parcels = [member.delivery.parcel for member in members]
-        order = pickle.dumps(
-            (self._session, chunk.number, [(parcel.surroundings, parcel.task, parcel.call) for parcel in parcels])
-        )
+        parcels = in_chunk(member.delivery for member in members)
+        payloads = [(parcel.surroundings, parcel.task, parcel.call, parcel.links) for parcel in parcels]
+        order = pickle.dumps((self._session, chunk.number, payloads))
         payload = members[0].delivery.payload
         name = f"{_task_name(payload)} in chunks"
         try:
@@ -196,7 +197,7 @@ class RayTaskRunner(TaskRunner):
         except Exception as error:
             attempts.close(chunk)
             for member in chunk.take_rest():
-                member.done(_unsent(RunnerError(f"Ray did not take {name!r}: {describe(error)}")))
+                member.done(Receipt.of_unbegun(RunnerError(f"Ray did not take {name!r}: {describe(error)}")))
             return
         clerk.expect(chunk)
         self._watch.rouse()
@@ -265,9 +266,3 @@ def _functions_on(ray: ModuleType, _connection: object) -> dict[int, Any]:
         1: ray.remote(num_returns=1, max_retries=0)(execute_small),
         2: ray.remote(num_returns=2, max_retries=0)(execute),
     }
-
-
-def _unsent(error: Exception) -> Receipt:
-    receipt = Receipt(error=error)
-    receipt.began = False
-    return receipt

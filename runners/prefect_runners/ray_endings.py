@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from prefect_core.engine.links import Link
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import SerializationError, describe
 from prefect_core.payload import Receipt
@@ -88,7 +89,9 @@ def _without_reply(error: Any, attempt: Attempt, attempts: Attempts) -> Receipt:
     if isinstance(cause, attempts.ray.exceptions.RayError):
         if _is_one_of(cause, _LOST_VALUES):
             lost = getattr(cause, "object_ref_hex", None)
-            attempts.lost.update(one for one in delivery.natives if type(one) is not Foreign and one.hex() == lost)
+            attempts.lost.update(
+                one for one in delivery.natives if type(one) not in (Foreign, Link) and one.hex() == lost
+            )
             if not delivery.note_lost(attempts.lost.__contains__):
                 return delivery.lost(f"A value that the task needs is lost: {_line_of(cause)}", "", began=False)
         return delivery.unready()

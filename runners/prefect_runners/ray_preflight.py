@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from prefect_core.context import TaskRunContext
-from prefect_core.engine import transport
+from prefect_core.engine import pickled_tasks
 from prefect_core.errors import RunnerError, describe
 from prefect_core.payload import Payload
 from prefect_runners import modules_by_value, ray_worker, versions
@@ -122,7 +122,7 @@ class Preflight:
         if options:
             self._limits.check(payload.run.name, options)
         if self._modules.look_at(around.task):
-            transport.forget(around.task)
+            pickled_tasks.forget(around.task)
         self._probes.look_at(payload)
 
     def close(self) -> None:

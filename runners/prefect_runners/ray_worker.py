@@ -23,7 +23,7 @@ from prefect_core import waiting
 from prefect_core.engine import in_place
 from prefect_core.engine.parcels import Parcel
 from prefect_runners import ray_begun
-from prefect_runners.chunk_places import ChunkPlaces
+from prefect_runners.chunk_places import ChunkPlaces, awaited_in
 from prefect_runners.ray_seat import Seat
 from prefect_runners.ray_store import HeadStore
 from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, ChunkWithValues, Inputs, Kept
@@ -77,7 +77,8 @@ def execute_chunk(order: bytes) -> bytes | ChunkWithValues:
     try:
         session = _sessions.get(name) or _join(name)
         parcels = [
-            Parcel(around, session.part(around), task, session.part(task), call) for around, task, call in payloads
+            Parcel(around, session.part(around), task, session.part(task), call, links)
+            for around, task, call, links in payloads
         ]
     except Exception as error:
         failed = [(place, in_place.unloadable(error).reply) for place in range(len(payloads))]
@@ -97,7 +98,8 @@ def execute_chunk(order: bytes) -> bytes | ChunkWithValues:
 
     hearing = _Hearing(session.store, number, places)
     with _shield.hearing(hearing), waiting.holding(_seat):
-        replies = in_place.work_chunk(places.left(parcels), news.tell, keep, begins, hearing.look)
+        left, awaited = places.left(parcels), awaited_in(parcels)
+        replies = in_place.work_chunk(left, news.tell, keep, begins, hearing.look, awaited)
     replies = places.marked(replies)
     ahead, late = news.close()
     envelope = ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))

@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 from prefect_core.engine import in_place
+from prefect_core.engine.links import in_chunk
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import ValueLost
 from prefect_core.payload import Payload, Receipt
@@ -48,6 +49,7 @@ class HoldingTaskRunner(TaskRunner):
     shares_memory = False
     holds_values = True
     takes_chunks = True
+    links_chunks = True
 
     def __init__(self) -> None:
         self.fetched = 0
@@ -110,11 +112,12 @@ class HoldingTaskRunner(TaskRunner):
         items: list[_Item] = []
         for payload, done in chunk:
             try:
-                items.append(_Item(self._transport.take(payload), done))
+                items.append(_Item(self._transport.take(payload, in_chunk=True), done))
                 payload.handle = items[-1].seat
             except Exception as error:
                 done(Receipt.of_unbegun(error))
-        self._pool.submit(self._work_chunk, items)
+        if items:
+            self._pool.submit(self._work_chunk, items)
 
     def _work_chunk(self, items: list[_Item]) -> None:
         answered: set[int] = set()
@@ -133,8 +136,10 @@ class HoldingTaskRunner(TaskRunner):
         is_cut = True
         while is_cut:
             left = [(place, item) for place, item in enumerate(items) if place not in answered]
-            parcels = ((place, item.delivery.parcel) for place, item in left if item.begins())
-            replies = in_place.work_chunk(parcels, tell, keep)
+            packed = in_chunk(item.delivery for item in items)
+            parcels = ((place, packed[place]) for place, item in left if item.begins())
+            awaited = {link for parcel in packed for link in parcel.links}
+            replies = in_place.work_chunk(parcels, tell, keep, awaited=awaited)
             is_cut = any(place == in_place.CUT for place, _ in replies)
             for place, reply in replies:
                 if place != in_place.CUT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from prefect_core.testing.surroundings import Harness
 
 _LARGE = 300_000
 _TURNS = 5
+_BREAKS_AT = 1100
 
 
 class Maps:
@@ -104,6 +106,29 @@ class Maps:
             if "Cancelled" in names or not takes_chunks:
                 return
         raise AssertionError("Nothing was taken back.")
+
+    def test_each_link_of_a_long_chain_of_quick_calls_runs_once(self, make_runner: MakeRunner, world: Harness) -> None:
+        @task
+        def add_one(number: int) -> int:
+            if number == _BREAKS_AT:
+                raise ValueError("enough")
+            return number + 1
+
+        @flow(task_runner=make_runner())
+        def run() -> int:
+            chains = [[add_one.submit(number)] for number in (0, 1000)]
+            for _ in range(149):
+                for links in chains:
+                    links.append(add_one.submit(links[-1]))
+            for links in chains:
+                links[-1].wait()
+            last: int = chains[0][-1].result()
+            return last
+
+        assert run() == 150
+        rows = world.store.task_runs()
+        assert Counter(row.state_name for row in rows) == {"Completed": 150 + 100, "Failed": 1, "NotReady": 49}
+        assert all(row.run_count == (row.state_name != "NotReady") for row in rows)
 
     def test_a_map_over_a_map_with_windows_goes_element_by_element(self, make_runner: MakeRunner) -> None:
         @task
