@@ -294,8 +294,9 @@ class _FlowLadder(_Ladder):
             self.call.dispatcher.let_go(CHILDREN_STOPPED, CANCELLED)
 
     def _seconds_to_wind_up(self) -> float:
-        # Runners take a moment to stop, behind a body that has ended.
-        return _AFTER_STOP_SECONDS if self.call.thread else _WINDING_UP_SECONDS
+        # Runners take a moment to stop, behind a body that has ended: its own, or that of a flow which its own waits for.
+        stops = any(one.dispatcher is not None and one.dispatcher.is_stopping for one in _tree(self.call))
+        return _AFTER_STOP_SECONDS if self.call.thread and not stops else _WINDING_UP_SECONDS
 
     def _leave_alone(self) -> None:
         call = self.call

@@ -166,6 +166,11 @@ class Dispatcher:
             except Exception as error:
                 logs.engine_line(None, logs.ERROR, f"Task runner {runner.name!r} could not be stopped cleanly", error)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its runners are being stopped, or have been."""
+        return self._has_stopped
+
     def spawn(self, function: portal.AsyncFunction[None], *args: Any) -> Callable[[], object]:
         """Run a coroutine function on the flow run's event loop (`task_runners.Host`)."""
         return (self._host or portal.host()).spawn(function, *args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import multiprocessing.process
@@ -23,6 +24,7 @@ from prefect_core.errors import ConfigurationError, RunnerError, describe
 
 CONNECT_SECONDS = 8
 _CLOSE_SECONDS = 10
+_END_WORKER_SECONDS = 0.1
 
 
 class Wanted(NamedTuple):
@@ -46,9 +48,12 @@ class Own:
     folder: str | None
     users: int = field(default=0)
 
-    def close(self) -> None:
-        """End it with all its processes, and remove its files."""
+    def close(self, *, some_run_on: bool = False) -> None:
+        """End it with all its processes, and remove its files. Where bodies run on, their workers are not waited for."""
         try:
+            if some_run_on and not getattr(self.cluster, "asynchronous", False):
+                with contextlib.suppress(Exception):
+                    _within(_CLOSE_SECONDS, "end its workers", lambda: self.cluster.sync(_end_workers, self.cluster))
             _within(2 * _CLOSE_SECONDS, "close the cluster", lambda: self.cluster.close(timeout=_CLOSE_SECONDS))
         finally:
             if self.folder is not None:
@@ -111,8 +116,8 @@ class Connection:
                 "runs, that this is its own address (tcp://host:8786) and not the dashboard's, and that its port can be reached from here."
             ) from error
 
-    def close(self) -> None:
-        """Leave the cluster, and end it if it is ours alone. Never blocks for long."""
+    def close(self, *, some_run_on: bool = False) -> None:
+        """Leave the cluster, and end it if it is ours alone, with bodies that run on. Never blocks for long."""
         if os.getpid() != self._pid:
             # A child made by fork: the connection is its parent's.
             return
@@ -123,7 +128,7 @@ class Connection:
                 _within(_CLOSE_SECONDS, "close the client", lambda: client.close(timeout=_CLOSE_SECONDS / 2))
         finally:
             if own is not None and not own.wanted.keep_warm:
-                own.close()
+                own.close(some_run_on=some_run_on)
 
 
 def _give_place_back() -> None:
@@ -247,6 +252,12 @@ def _resolved(cluster_class: Any) -> Callable[..., Any]:
             f"{cluster_class!r} can't be imported: {describe(error)}."
         ) from error
     return named
+
+
+async def _end_workers(cluster: Any) -> None:
+    """End the worker processes of a cluster of this machine; Dask itself gives each four seconds to end what it runs."""
+    nannies = [one for one in cluster.workers.values() if isinstance(one, distributed.Nanny)]
+    await asyncio.gather(*(nanny.close(timeout=_END_WORKER_SECONDS) for nanny in nannies))
 
 
 def _within(seconds: float, what: str, work: Callable[[], object]) -> None:

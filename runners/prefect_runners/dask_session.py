@@ -260,25 +260,29 @@ class Session:
         attempts = self._attempts.close()
         if self._batches is not None:
             self._batches.close()
+        run_on = False
         try:
             if self.client is not None and self.client.status == "running":
                 if self._report is not None:
                     with self.client.as_current():
                         self._report.__exit__(None, None, None)
-                self._clear(attempts)
+                run_on = self._clear(attempts)
         finally:
             if self._modules is not None:
                 self._modules.close()
-            self._connection.close()
+            self._connection.close(some_run_on=run_on)
 
-    def _clear(self, attempts: list[Attempt]) -> None:
+    def _clear(self, attempts: list[Attempt]) -> bool:
+        """Let go of attempts; tells whether bodies of some run on all the same."""
         client = self.client
+        run_on = False
         futures = [attempt.future for attempt in attempts if attempt.future is not None]
         if futures:
             with contextlib.suppress(Exception):
                 natives = list({attempt.native for attempt in attempts})
-                client.run(dask_worker.give_up, natives, on_error="ignore")
+                run_on = any(client.run(dask_worker.give_up, natives, on_error="ignore").values())
             client.cancel(futures, force=True)
+        return run_on
 
 
 def _options_for(payload: Payload) -> dict[str, Any]:
