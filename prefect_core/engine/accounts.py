@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect_core import ids
+from prefect_core.engine.awaited_inputs import account_of
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.state_kinds import RUNNING, SCHEDULED
 
@@ -40,7 +41,7 @@ def _account(call: FlowCall, uid: int) -> Account:
     dispatcher = call.dispatcher
     if call.run.uid == uid:
         awaits_children = dispatcher is not None and dispatcher.awaits_children
-        return {"step": "children" if awaits_children else "body"}
+        return {"step": "children"} if awaits_children else {"step": "body", **account_of(uid)}
     return _account_among(dispatcher, uid) if dispatcher is not None else {"step": None}
 
 
@@ -48,14 +49,15 @@ def _account_among(dispatcher: Dispatcher, uid: int) -> Account:
     for one, future in dispatcher.futures_of_open_calls():
         if isinstance(one, TaskCall) and future.task_run.uid == uid:
             return _of_task(one, dispatcher)
-    return {"step": None}
+    return {"step": None, **account_of(uid)}
 
 
 def _of_task(call: TaskCall, dispatcher: Dispatcher) -> Account:
     kind = call.run.state.type
     payload = call.payload  # let go by the lifecycle when it ends
     if kind is RUNNING:
-        return {"step": "body", "runner": call.runner.name if call.runner is not None else None}
+        runner = call.runner.name if call.runner is not None else None
+        return {"step": "body", "runner": runner, **account_of(call.run.uid)}
     if call.slots is not None and not call.slots.ticket.done():
         return {"step": "limit"}
     if kind is SCHEDULED:

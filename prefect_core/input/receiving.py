@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from prefect_core import context, history, moments
 from prefect_core.control import steward
-from prefect_core.engine import cancels, gates
+from prefect_core.engine import awaited_inputs, cancels, gates
 from prefect_core.input import colour
 from prefect_core.moments import Work
 
@@ -117,6 +117,8 @@ class InputReceiver(Iterator[T], AsyncIterator[T], Generic[T]):
         if row is not None:
             return row
         with ExitStack() as opened:
+            wanted = self._wanted
+            opened.enter_context(awaited_inputs.awaiting(around, wanted.flow_run, wanted.channels, seconds))
             stored: HistoryStore = yield Work(partial(opened.enter_context, history.reading()))
             control = stored.control()
             while (row := self._next_arrived()) is None:

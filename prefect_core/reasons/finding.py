@@ -116,6 +116,8 @@ class _Search:
 
     def _running(self, row: Row) -> Found:
         account = self._ask(row)
+        if (waiting := owners.for_input(account)) is not None:
+            return Found(waiting)
         children, further = self._children(row)
         step, runner = account.get("step"), account.get("runner")
         if isinstance(row, FlowRunRow):

@@ -262,6 +262,20 @@ class IsRunning(Followed):
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingForInput(Reason):
+    """Its body waits for an input that somebody sends (`receive_input`)."""
+
+    kind: ClassVar[str] = "waiting_for_input"
+    flow_run: str
+    """To which it is sent: the id, or the name that was asked for."""
+    channels: tuple[str, ...]
+    """The keys of what is wanted, up to their numbers."""
+    since: datetime
+    until: datetime | None
+    """How long it waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class IsCancelling(Followed):
     """It is being cancelled."""
 

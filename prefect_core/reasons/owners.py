@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prefect_core import clock
 from prefect_core.control.asking import addressee, ask, await_answer
 from prefect_core.history.rows import TaskRunRow
 from prefect_core.reasons import looking
-from prefect_core.reasons.kinds import InChunk, LateBody, NoPlace, NotBegun, RunRef, WaitingForLock
+from prefect_core.reasons.kinds import InChunk, LateBody, NoPlace, NotBegun, RunRef, WaitingForInput, WaitingForLock
 from prefect_core.reasons.looking import Found
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ def of_account(store: HistoryStore, row: TaskRunRow, account: Account) -> Found:
         case {"step": "late body"}:
             return Found(LateBody(row.state_timestamp))
     return Found(NotBegun(row.state_timestamp))
+
+
+def for_input(account: Account) -> WaitingForInput | None:
+    """Return what the body of a run waits for, as its process says, if that is an input."""
+    told = account.get("input")
+    if told is None:
+        return None
+    until = clock.to_datetime(told["until"]) if told["until"] is not None else None
+    return WaitingForInput(told["flow_run"], tuple(told["channels"]), clock.to_datetime(told["since"]), until)
 
 
 def _holder(store: HistoryStore, id: str) -> Row | None:

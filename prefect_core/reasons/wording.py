@@ -63,6 +63,8 @@ def _predicate(reason: kinds.Reason, run: kinds.RunRef) -> str:
             return _upstream_failed(reason)
         case kinds.IsPaused():
             return _paused(reason, run)
+        case kinds.WaitingForInput():
+            return _awaiting_input(reason, run)
         case kinds.Retry() | kinds.IsScheduled():
             return _scheduled(reason)
     return _not_begun(reason)
@@ -197,6 +199,12 @@ def _paused(reason: kinds.IsPaused, run: kinds.RunRef) -> str:
     if reason.until is not None:
         told += f", and can be resumed until {_at(reason.until)}"
     return f"{told}: {_text(reason.message)}" if reason.message else told
+
+
+def _awaiting_input(reason: kinds.WaitingForInput, run: kinds.RunRef) -> str:
+    to = "" if reason.flow_run in (run.id, run.name) else f" to {reason.flow_run}"
+    until = f", until {_at(reason.until)}" if reason.until is not None else ""
+    return f"has waited for {_since(reason.since)} for an input{to} with the key {' or '.join(reason.channels)}{until}"
 
 
 def _limited(reason: kinds.WaitingForLimit) -> str:

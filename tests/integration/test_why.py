@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from prefect_core.input import send_input
 from tests.integration.control.owners import SHORT, Owners, stop
 from tests.integration.retrying import COMMAND
 
@@ -53,6 +54,42 @@ def test_a_run_of_another_process_is_followed_to_what_runs_there(owners: Owners)
         owners.go()
         assert owner.wait(50) == 0
     assert why(flow_run(owners, "outer"))["state"]["type"] == "COMPLETED"
+
+
+def until_it_waits_for_an_input(run: str) -> Any:
+    while True:
+        told = why(run)
+        reason = told["reason"]
+        while reason.get("root") is not None:
+            reason = reason["root"]
+        if reason["kind"] == "waiting_for_input":
+            return {**told, "waiting": reason}
+
+
+def test_a_flow_that_waits_for_an_input_says_for_which(owners: Owners) -> None:
+    with owners.started("asks") as owner:
+        run = flow_run(owners, "asks")
+        told = until_it_waits_for_an_input(run)
+        assert told["waiting"]["channels"] == ["str-auto"]
+        assert told["waiting"]["flow_run"] == run
+        assert told["waiting"]["until"] is not None
+        assert f"for an input with the key str-auto, until {told['waiting']['until'][:4]}" in told["sentence"]
+        send_input("come in", run)
+        owners.go()
+        assert owner.wait(50) == 0
+
+
+def test_a_task_that_waits_for_an_input_to_the_flow_around_it_is_followed(owners: Owners) -> None:
+    with owners.started("asks_in_a_task") as owner:
+        run = flow_run(owners, "asks-in-a-task")
+        owners.go()
+        told = until_it_waits_for_an_input("ask-0")
+        assert told["waiting"]["channels"] == ["number"]
+        assert told["waiting"]["until"] is None
+        assert f"for an input to {run} with the key number" in told["sentence"]
+        assert until_it_waits_for_an_input(run)["waiting"]["flow_run"] == run
+        send_input(3, run, key_prefix="number")
+        assert owner.wait(50) == 0
 
 
 def test_a_killed_process_is_named_with_when_it_was_last_heard_of(owners: Owners) -> None:

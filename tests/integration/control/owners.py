@@ -18,6 +18,8 @@ from prefect_core.history.store import RunFilter
 WORK = """
 import os, signal, sys, threading
 from prefect_core import flow, task
+from prefect_core.input import receive_input
+from prefect_core.runtime import flow_run
 
 def wait(word="waiting"):
     # One write: lines of two threads never mix.
@@ -46,6 +48,20 @@ def outer():
     left = quick.submit(1, wait_for=[hold.submit(2)])
     inner()
     return left.result()
+
+@flow
+def asks():
+    hold.submit(1)
+    return receive_input(str, timeout=600).next()
+
+@task
+def ask(flow_run):
+    return receive_input(int, None, flow_run_id=flow_run, key_prefix="number").next()
+
+@flow
+def asks_in_a_task():
+    hold.submit(1)
+    return ask(str(flow_run.id))
 
 @flow
 def deaf():
