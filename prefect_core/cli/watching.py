@@ -29,6 +29,7 @@ class _Watched:
         self.noted = recorder.noted
         self.new_key = recorder.new_key
         self.stored = recorder.stored
+        self.check_is_near = recorder.check_is_near
         self.has_unanswered = recorder.has_unanswered
         self.limits = recorder.limits
         self.durable = recorder.durable

@@ -171,8 +171,7 @@ class WorkerRecorder:
         """Those of the main process's history, where that is on this machine."""
         if self.behind is not None:
             return self.behind.limits()
-        if self.origin.rpartition(":")[0] != os.uname().nodename:
-            raise HistoryError(f"The history is that of process {self.origin}, on another machine.")
+        self.check_is_near()
         home = str(settings.current().home)
         with self._opening_limits:
             if home not in self._limits:
@@ -186,6 +185,10 @@ class WorkerRecorder:
         if self.behind is None:
             raise HistoryError("A worker process has no history; its flow's process has.")
         return self.behind
+
+    def check_is_near(self) -> None:
+        if self.behind is None and self.origin.rpartition(":")[0] != os.uname().nodename:
+            raise HistoryError(f"The history is that of process {self.origin}, on another machine.")
 
     def has_unanswered(self) -> bool:
         return False

@@ -96,12 +96,17 @@ def limits_nearby() -> tuple[LimitTable, int]:
 
 @contextmanager
 def reading() -> Iterator[HistoryStore]:
-    """Give the history for reading: that of this process's recorder, all that was recorded included, or else one opened for the block."""
+    """Give the history for reading: that of this process's recorder, all that was recorded included, or else one opened for the block.
+
+    Raises `HistoryError` in a worker of a cluster on another machine than its history.
+    """
     recorder = _current
     if isinstance(recorder, StoreRecorder):
         recorder.flush()
         yield recorder.stored()
         return
+    if recorder is not None:
+        recorder.check_is_near()
     store = open_store()
     try:
         yield store

@@ -62,6 +62,10 @@ class Recorder(Protocol):
         """Number of this process in the history."""
         ...
 
+    def check_is_near(self) -> None:
+        """Raise `HistoryError` if the history that this process belongs to is that of another machine."""
+        ...
+
     def has_unanswered(self) -> bool:
         """Tell whether somebody asks for something in this history, and has no answer yet; cheap to ask often. Raises `HistoryError`."""
         ...

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from prefect_core import cancel_flow_run, flow, runtime, task
 from prefect_core.control import steward
-from prefect_core.errors import BlockingWaitError, CancelledRun, NotReceiving, ObjectNotFound
+from prefect_core.engine import remote
+from prefect_core.errors import BlockingWaitError, CancelledRun, HistoryError, NotReceiving, ObjectNotFound
 from prefect_core.input import (
     AutomaticRunInput,
     InputReceiver,
@@ -510,3 +511,24 @@ def test_a_receiver_is_an_iterator_of_both_kinds(recorded: Recorded) -> None:
     assert iter(receiver) is receiver
     assert aiter(receiver) is receiver
     assert run_input.send_input is send_input
+
+
+@pytest.mark.parametrize("receives", [True, False], ids=["receive", "send"])
+def test_a_worker_on_another_machine_says_whose_history_it_does_not_have(
+    receives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "process_name", lambda: "elsewhere:17")
+
+    @task
+    def speak(flow_run: str) -> None:
+        if receives:
+            receive_input(str, flow_run_id=flow_run).next()
+        else:
+            send_input("hello", flow_run)
+
+    @flow(task_runner="processes:1")
+    def main() -> tuple[type, str]:
+        state: Any = speak.submit(str(runtime.flow_run.id)).wait()
+        return type(state.data), str(state.data)
+
+    assert main() == (HistoryError, "The history is that of process elsewhere:17, on another machine.")
