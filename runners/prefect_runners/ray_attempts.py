@@ -21,6 +21,7 @@ from prefect_core.engine.in_place import BEGUN
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Payload, Receipt
 from prefect_runners.ray_begun import Book
+from prefect_runners.ray_cancelling import Cancelling
 from prefect_runners.ray_cluster import connection
 from prefect_runners.ray_reference import RayReference
 
@@ -149,7 +150,8 @@ class Attempts:
         self.dead: str | None = None
         """Why nothing can come of any attempt any more."""
         self._numbers = itertools.count(1)
-        self._cancelling = threading.Lock()
+        self._taking_back = threading.Lock()
+        self._cancelling = Cancelling(ray)
         self._forced: list[Any] = []
         """Replies of those whose processes were told to end, which they may not have done yet."""
 
@@ -217,16 +219,16 @@ class Attempts:
 
     def cancel(self, attempts: Iterable[Attempt]) -> list[Attempt]:
         """Take back attempts that have not begun; returns those, which are closed then. Bodies that run go on, as workers ignore this."""
-        with self._cancelling:
+        with self._taking_back:
             asked = {one.reply: one for one in attempts if one.is_open and not one.delivery.started_us}
             asked.pop(None, None)
             if not asked:
                 return []
             try:
-                for reply, attempt in asked.items():
+                for attempt in asked.values():
                     attempt.is_asked_back = True
-                    self.ray.cancel(reply)
                 replies = list(asked)
+                self._cancelling.cancel(replies)
                 ended = self.ray.wait(replies, num_returns=len(replies), timeout=_CANCEL_SECONDS, fetch_local=False)[0]
             except Exception:
                 # Ray can't be asked, of which the clerk hears too.
@@ -245,14 +247,14 @@ class Attempts:
 
     def interrupt(self, chunk: Attempt) -> None:
         """Have the worker that runs a chunk look for what is asked of it."""
-        with self._cancelling:
+        with self._taking_back:
             if chunk.is_open and chunk.reply is not None:
                 chunk.is_asked_back = True
-                self.ray.cancel(chunk.reply)
+                self._cancelling.cancel([chunk.reply])
 
     def is_taken_back(self, attempt: Attempt) -> bool:
         """Tell whether an attempt was cancelled, once whoever is about to cancel one has done so."""
-        with self._cancelling:
+        with self._taking_back:
             return not attempt.is_open
 
     def force(self, attempt: Attempt) -> None:
@@ -262,7 +264,7 @@ class Attempts:
             attempt.is_forced = True
             self._forced.append(reply)
             try:
-                self.ray.cancel(reply, force=True)
+                self._cancelling.cancel([reply], force=True)
             except Exception as error:
                 _log.warning("Ray could not be told to stop %r: %s", attempt.delivery.payload, error)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from prefect_core import task
@@ -27,6 +29,14 @@ def is_alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
     except OSError:
         return False
+
+
+def still_alive(pids: Iterable[int | str], seconds: float = 5.0) -> list[int]:
+    """Return which processes live on; one that was told to end, and runs nothing any more, may take a moment."""
+    left, deadline = list(map(int, pids)), time.monotonic() + seconds
+    while (left := list(filter(is_alive, left))) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
 
 
 def our_threads() -> list[str]:

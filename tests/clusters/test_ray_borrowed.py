@@ -16,7 +16,7 @@ from prefect_core.settings import temporary_settings
 from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner
 from prefect_core.testing.contract.journal import Journal
-from tests.clusters.ray_bodies import hold, is_alive, our_threads, process
+from tests.clusters.ray_bodies import hold, our_threads, process, still_alive
 
 
 class TestBorrowed:
@@ -43,7 +43,7 @@ class TestBorrowed:
         with temporary_settings(cancel_grace_seconds=0.1):
             assert run(return_state=True).is_failed()
         journal.note("go")
-        assert not any(is_alive(int(pid)) for pid in journal.lines()[:2])
+        assert still_alive(journal.lines()[:2]) == []
         assert len(journal.lines()) == 3
         assert ray.get(ray.remote(lambda: "free").options(num_cpus=2).remote(), timeout=20) == "free"
         assert len(journal.lines()) == 3
@@ -56,7 +56,7 @@ class TestBorrowed:
         with temporary_settings(cancel_grace_seconds=0.1):
             assert run(return_state=True).name == "TimedOut"
         journal.note("go")
-        assert not is_alive(int(journal.lines()[0]))
+        assert still_alive(journal.lines()[:1]) == []
         assert "went on" not in journal.lines()
 
     def test_a_body_that_does_not_heed_its_deadline_is_ended_with_its_process(self, journal: Journal) -> None:
@@ -75,7 +75,7 @@ class TestBorrowed:
 
         state: Any = run(return_state=True).data
         assert state.name == "TimedOut"
-        assert not is_alive(int(journal.lines()[0]))
+        assert still_alive(journal.lines()[:1]) == []
 
     def test_a_body_that_runs_is_not_interrupted_by_a_vain_attempt_to_take_it_back(self, journal: Journal) -> None:
         @flow(task_runner="ray")

@@ -18,7 +18,7 @@ from prefect_core.states import State
 from prefect_core.testing.contract.journal import Journal
 from tests.clusters.existing import not_of_ray
 from tests.clusters.existing_ray import ExistingRay
-from tests.clusters.ray_bodies import is_alive
+from tests.clusters.ray_bodies import is_alive, still_alive
 
 pytestmark = pytest.mark.timeout(240)
 PROGRAM = """
@@ -79,7 +79,7 @@ def test_nothing_runs_on_a_borrowed_ray_after_ctrl_c(tmp_path: Path) -> None:
         journal, bodies = interrupted(
             f"RayTaskRunner({existing.address!r})", tmp_path, lambda pid: os.kill(pid, signal.SIGINT)
         )
-        assert [pid for pid in bodies if is_alive(pid)] == []
+        assert still_alive(bodies) == []
         again = tmp_path / "again"
         again.mkdir()
         # Both processors are free again, for bodies of another program and no others.
@@ -94,7 +94,7 @@ def test_a_ray_of_its_own_ends_with_a_program_that_a_terminal_interrupts(
     journal, bodies = interrupted(
         f"RayTaskRunner(init_kwargs={ray_options!r})", tmp_path, lambda pid: os.killpg(pid, signal.SIGINT)
     )
-    assert [pid for pid in bodies if is_alive(pid)] == []
+    assert still_alive(bodies) == []
     assert journal.lines() == [*map(str, bodies), "go"]
 
 

@@ -1,0 +1,52 @@
+"""Having Ray cancel tasks without ending this process.
+
+Ray deals with the end of a task on a thread of its own. A `ray.cancel` on another thread that meets it in the midst of that takes the task
+for one that never ran, and Ray then ends the process: "Tried to complete task that was not pending" (the race of ray-project/ray#54798,
+which quick tasks run into within seconds). On that thread itself, where Ray calls back who waits for an object, the two can't meet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+from prefect_core.errors import RunnerError
+
+_PATIENCE_SECONDS = 10.0
+
+
+class Cancelling:
+    """Cancels what one runner has with Ray."""
+
+    def __init__(self, ray: ModuleType) -> None:
+        self._ray = ray
+        self._is_client = ray.util.client.ray.is_connected()
+        self._nothing: Any = None if self._is_client else ray.put(b"")
+        """Is there, so that Ray calls back at once."""
+
+    def cancel(self, replies: Iterable[Any], *, force: bool = False) -> None:
+        """Call `ray.cancel` for each; returns when that is done. Raises what Ray raises, and `RunnerError` if it can't be had to do so."""
+        if self._is_client:
+            # That end of it is in another process.
+            for reply in replies:
+                self._ray.cancel(reply, force=force)
+            return
+        done = threading.Event()
+        failures: list[Exception] = []
+
+        def cancel_each(_value: Any) -> None:
+            try:
+                for reply in replies:
+                    self._ray.cancel(reply, force=force)
+            except Exception as failure:
+                failures.append(failure)
+            finally:
+                done.set()
+
+        self._nothing._on_completed(cancel_each)
+        if not done.wait(_PATIENCE_SECONDS):
+            raise RunnerError(f"Ray did not get to cancel anything within {_PATIENCE_SECONDS:g} s.")
+        if failures:
+            raise failures[0]
