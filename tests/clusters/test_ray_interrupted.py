@@ -56,6 +56,7 @@ def interrupted(runner: str, path: Path, strike: Callable[[int], object]) -> tup
         "RAY_AUTH_MODE": "disabled",
         "PYTHONPATH": os.pathsep.join(sys.path),
         "PREFECT_CORE_CANCEL_GRACE_SECONDS": "0.1",
+        "PREFECT_CORE_INTERRUPT_GRACE_SECONDS": "0.2",
     }
     started = subprocess.Popen(
         [sys.executable, program],
