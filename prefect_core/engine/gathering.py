@@ -86,9 +86,9 @@ class Gathering:
         kind = self._kind_of(call, runner)
         if not kind.is_quick or kind.pace.seconds > _LINKED_SECONDS:
             return False
-        task = call.task
-        has_more = task.is_async or task.timeout_seconds or task.resources or task.priority or task.isolation
-        return not has_more and runner.may_gather(Payload.of_task((), {}, call.context, call.variables))
+        # As it will be, but for its arguments.
+        payload = Payload.of_task((), {}, call.context, call.variables)
+        return call.task.isolation is None and _goes_with_others(payload) and runner.may_gather(payload)
 
     def _kind_of(self, call: TaskCall, runner: TaskRunner) -> _Kind:
         key = id(call.task), id(runner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect_core import flow, task
@@ -11,8 +12,8 @@ from prefect_core.context import get_run_context
 from prefect_core.task_runners import TaskRunner
 from prefect_core.testing.contract.journal import Journal
 
-SINGLES, CHAINS, LINKS, LEAVES, MADE, KEPT, TINY = 16, 3, 5, 16, 4, 4, 40
-BODIES = SINGLES + CHAINS * LINKS + 2 * LEAVES - 1 + 3 * MADE + KEPT + TINY
+SINGLES, CHAINS, LINKS, LEAVES, MADE, KEPT, TINY, KNOWN, ROW = 16, 3, 5, 16, 4, 4, 40, 8, 100
+BODIES = SINGLES + CHAINS * LINKS + 2 * LEAVES - 1 + 3 * MADE + KEPT + TINY + KNOWN + ROW
 """So many bodies the program has when nothing is killed."""
 ONCE = {"single", "keep"}
 """Tasks whose values are collected or stored as soon as they are there."""
@@ -71,6 +72,13 @@ def tiny(journal: Journal, number: int) -> int:
     return number
 
 
+@task(retries=9)
+def quick(journal: str, number: int) -> int:
+    """Be so quick that a row of them goes in chunks, in which each gets what the one before has made."""
+    note_beginning(Journal(Path(journal)), 0)
+    return number + 1
+
+
 class Results(NamedTuple):
     """What the program returns."""
 
@@ -80,6 +88,7 @@ class Results(NamedTuple):
     totals: list[float]
     kept: list[int]
     tiny: list[int]
+    row: int
 
 
 RIGHT = Results(
@@ -89,6 +98,7 @@ RIGHT = Results(
     [float(number * _ELEMENTS) for _ in range(2) for number in range(MADE)],
     list(range(KEPT)),
     list(range(TINY)),
+    ROW,
 )
 
 
@@ -97,6 +107,7 @@ def program(runner: TaskRunner) -> Any:
 
     @flow(task_runner=runner)
     def killed(journal: Journal) -> Results:
+        known = [quick.submit(str(journal.path), number) for number in range(KNOWN)]
         made = [make.submit(journal, number) for number in range(MADE)]
         kept = [keep.submit(journal, number) for number in range(KEPT)]
         chains: list[Any] = list(range(CHAINS))
@@ -108,7 +119,10 @@ def program(runner: TaskRunner) -> Any:
             tree = [add.submit(journal, *pair) for pair in zip(tree[::2], tree[1::2], strict=True)]
         mapped = tiny.map([journal] * TINY, range(TINY), chunk=8)
         singles = [single.submit(journal, number) for number in range(SINGLES)]
-        collected = [one.result() for one in singles]
+        collected = [one.result() for one in [*singles, *known]][:SINGLES]
+        row: Any = 0
+        for _ in range(ROW):
+            row = quick.submit(str(journal.path), row)
         late = [total.submit(journal, one) for one in made]
         return Results(
             collected,
@@ -117,6 +131,7 @@ def program(runner: TaskRunner) -> Any:
             [one.result() for one in [*early, *late]],
             [one.result() for one in kept],
             mapped.result(),
+            row.result(),
         )
 
     return killed
