@@ -20,7 +20,7 @@ from prefect_core import inputs, logs
 from prefect_core.context import TaskRunContext
 from prefect_core.engine import slots, transitions
 from prefect_core.engine.launch import Flight
-from prefect_core.engine.steps import Block, Call, Life, Wait
+from prefect_core.engine.steps import Block, Life, Wait, attempt
 from prefect_core.errors import ValueLost, describe
 from prefect_core.payload import Payload, Receipt
 from prefect_core.references import Elsewhere, Reference
@@ -251,7 +251,7 @@ class _Again:
         self._has_begun = False
         if self.run.tags:
             yield from slots.taking_again(self, self._origin.variables)
-        receipt: Receipt = yield Call(payload)
+        receipt = yield from attempt(payload)
         if self.slots is not None:
             slots.giving_back(self)
         return receipt

@@ -91,8 +91,11 @@ def _step_of(moment: Moment) -> Step:
     return Wait([moment]) if isinstance(moment, Signal) else Sleep(moment)
 
 
-def call(payload: Payload) -> Life[Receipt]:
+def attempt(payload: Payload) -> Life[Receipt]:
+    """Run one attempt of a task, which its runner knows no more when it has ended."""
     receipt: Receipt = yield Call(payload)
+    # What the runner knew it by refers to it: such circles keep the garbage collector busy.
+    payload.handle = None
     return receipt
 
 

@@ -22,7 +22,7 @@ from prefect_core.engine.isolation import isolate
 from prefect_core.engine.keeping import Keeping
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.remaking import fetched, healed
-from prefect_core.engine.steps import Block, Call, Life, Sleep, Wait
+from prefect_core.engine.steps import Block, Life, Sleep, Wait, attempt
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.transitions import enter
 from prefect_core.errors import (
@@ -198,9 +198,7 @@ def _attempts(call: TaskCall) -> Life[State]:
             return refused
         run.attempt += 1
         payload = call.payload = _payload(call)
-        receipt: Receipt = yield Call(payload)
-        # What the runner knew it by refers to it: such circles keep the garbage collector busy.
-        payload.handle = None
+        receipt = yield from attempt(payload)
         if call.slots is not None:
             slots.giving_back(call)
         if receipt.unready or type(receipt.error) is Held:

@@ -109,8 +109,6 @@ class ConcurrentTaskRunner(TaskRunner):
 def _run(payload: Payload, done: Callable[[Receipt], None]) -> Callable[[], None]:
     receipt = remote.run_attempt(payload)
     receipt.worker = receipt.worker or remote.worker_name()
-    # The two refer to each other, and ten thousand such pairs keep the garbage collector busy.
-    payload.handle = None
     return partial(done, receipt)
 
 
@@ -166,7 +164,6 @@ async def _arun(payload: Payload, done: Callable[[Receipt], None], place: _Async
         if place is not None:
             place.leave()
     receipt.worker = remote.worker_name()
-    payload.handle = None  # as above
     done(receipt)
 
 
