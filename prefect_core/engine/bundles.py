@@ -144,6 +144,10 @@ class Bundle:
                 del self._items[payload.run]
         return was_there
 
+    def may_be_joined(self, payload: Payload) -> bool:
+        """Tell whether what depends on a payload may join it: while it is being gathered, in a chunk that nobody asked for."""
+        return self._loosens and self.has(payload)
+
     def has(self, payload: Payload) -> bool:
         """Tell whether a payload is still being gathered with others."""
         item = self._items.get(payload.run)

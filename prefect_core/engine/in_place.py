@@ -138,18 +138,18 @@ def work_chunk(
             inputs = [pickle.loads(made[link]) for link in parcel.links]
             ending = partial(_outcome, partial(keep, place))
             outcome = _workplace.run_in_place(tuple(parcel), inputs, chunk.news, ending)
-            if place in awaited and _can_be_input(outcome):
-                made[place] = outcome.dumped or b""
+            if place in awaited and (dumped := _input_of_others(outcome)) is not None:
+                made[place] = dumped
             chunk.end(outcome)
     finally:
         _teller.remove(chunk)
     return chunk.take_last()
 
 
-def _can_be_input(outcome: Outcome) -> bool:
-    # What a run ends with that returns states is told by these.
+def _input_of_others(outcome: Outcome) -> bytes | None:
+    """Return the pickled value that others in the chunk get; None if it has none, or there are states, which the near end looks into."""
     value = outcome.value
-    return outcome.dumped is not None and not (isinstance(value, State) or is_collection_of_states(value))
+    return None if isinstance(value, State) or is_collection_of_states(value) else outcome.dumped
 
 
 def _outcome(

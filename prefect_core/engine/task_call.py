@@ -190,9 +190,9 @@ class TaskCall:
         return reference
 
     def gathered_in(self) -> Bundle | None:
-        """Return what gathers the attempt under way at this moment, if anything does."""
+        """Return what gathers the attempt under way at this moment, if what depends on it may join it there."""
         payload, bundle = self.payload, self.bundle
-        return bundle if payload is not None and bundle is not None and bundle.has(payload) else None
+        return bundle if payload is not None and bundle is not None and bundle.may_be_joined(payload) else None
 
     def handed_over_or(self, end: PrefectFuture[Any]) -> Signal:
         """Return what fires when an attempt is handed over, or at `end`; the latter, if one was already."""
