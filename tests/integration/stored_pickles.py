@@ -104,9 +104,12 @@ def act(names: dict[str, Any], arguments: list[str]) -> None:
     elif command == "dump":
         dump(things_in(names), rest[0])
     elif command == "check":
-        loaded, own = load(rest[0]), things_in(names)
-        print(json.dumps([name for name, thing in own.items() if loaded[name] != thing]))
-        assert type(loaded["point"]) is names["Point"]
+        own, different = things_in(names), []
+        for path in rest:
+            loaded = load(path)
+            different += [f"{name} in {path}" for name, thing in own.items() if loaded[name] != thing]
+            assert type(loaded["point"]) is names["Point"]
+        print(json.dumps(different))
 
 
 def run(*command: str, cwd: Path, **variables: str) -> str:

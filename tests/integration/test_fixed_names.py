@@ -81,8 +81,8 @@ def test_pickles_of_a_script_and_of_its_entry_point_hold_in_both(case: Case, tmp
     }
     for writer, write in processes.items():
         write("dump", f"{tmp_path}/{writer}")
-        for reader, read in processes.items():
-            assert names(read("check", f"{tmp_path}/{writer}")) == [], (writer, reader)
+    for reader, read in processes.items():
+        assert names(read("check", *[f"{tmp_path}/{writer}" for writer in processes])) == [], reader
 
 
 def test_a_main_without_a_file_is_called_main(tmp_path: Path) -> None:
@@ -93,12 +93,13 @@ def test_a_main_without_a_file_is_called_main(tmp_path: Path) -> None:
 def test_what_was_stored_under_either_name_of_a_file_is_read_under_the_other(tmp_path: Path) -> None:
     (tmp_path / "space").mkdir()
     (tmp_path / "space" / "job.py").write_text(SCRIPT)
-    for number, write in enumerate(("-m space.job", "space/job.py")):
-        run(*write.split(), "dump", f"{tmp_path}/by script {number}", cwd=tmp_path)
-        assert names(run("-m", "space.job", "check", f"{tmp_path}/by script {number}", cwd=tmp_path)) == []
-        assert names(run("space/job.py", "check", f"{tmp_path}/by script {number}", cwd=tmp_path)) == []
-    loaded("space/job.py", "dump", f"{tmp_path}/by entry point", cwd=tmp_path)
-    assert names(run("-m", "space.job", "check", f"{tmp_path}/by entry point", cwd=tmp_path)) == []
+    scripts = [f"{tmp_path}/by script {number}" for number in (0, 1)]
+    for path, write in zip(scripts, ("-m space.job", "space/job.py"), strict=True):
+        run(*write.split(), "dump", path, cwd=tmp_path)
+    by_entry_point = f"{tmp_path}/by entry point"
+    loaded("space/job.py", "dump", by_entry_point, cwd=tmp_path)
+    assert names(run("-m", "space.job", "check", *scripts, by_entry_point, cwd=tmp_path)) == []
+    assert names(run("space/job.py", "check", *scripts, cwd=tmp_path)) == []
 
 
 @pytest.fixture
