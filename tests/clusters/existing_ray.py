@@ -31,6 +31,8 @@ class ExistingRay:
         self._options = options
         # A user's token would be asked for, where one was made. The process for a client takes its time on a busy machine.
         ours = {"RAY_AUTH_MODE": "disabled", "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "90"}
+        # With it, one in fifteen of these processes dies between its fork and its start, and the client hangs.
+        ours["GRPC_ENABLE_FORK_SUPPORT"] = "0"
         self._environment = {**not_of_ray(), **ours, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
