@@ -11,6 +11,7 @@ gathered, and not until it has ended: when one is handed over, all that are behi
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from prefect_core.engine.bundles import Bundle, Done, Pace
 from prefect_core.engine.steps import Life, Wait
@@ -37,13 +38,19 @@ class _Kind:
 
     def __init__(self, task: Any) -> None:
         self.task = task  # kept, so that its id stays its own
-        self.pace = Pace()
+        # What earlier runs have seen of its bodies, so that not each begins with calls that go alone.
+        before = _paces.get(task)
+        self.pace = _paces[task] = Pace() if before is None else before.anew()
         self.bundle = Bundle("auto", self.pace, loosens=True)
 
     @property
     def is_quick(self) -> bool:
         pace = self.pace
         return pace.count >= _LEAST_SEEN and pace.seconds < _QUICK_SECONDS and not pace.is_ruled_out
+
+
+_paces: WeakKeyDictionary[Any, Pace] = WeakKeyDictionary()
+"""Of the runs of this process, by their tasks: the latest."""
 
 
 class Gathering:
