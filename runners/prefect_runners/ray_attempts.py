@@ -276,3 +276,4 @@ class Attempts:
             self.ray.wait(self._forced, num_returns=len(self._forced), timeout=seconds, fetch_local=False)
         self._forced.clear()
         self.open.clear()
+        self._cancelling.close()

@@ -26,6 +26,10 @@ class Cancelling:
         self._nothing: Any = None if self._is_client else ray.put(b"")
         """Is there, so that Ray calls back at once."""
 
+    def close(self) -> None:
+        """Cancel nothing any more. Called while Ray is up: an object that is let go of while it shuts down may end the process, too."""
+        self._nothing = None
+
     def cancel(self, replies: Iterable[Any], *, force: bool = False) -> None:
         """Call `ray.cancel` for each; returns when that is done. Raises what Ray raises, and `RunnerError` if it can't be had to do so."""
         if self._is_client:
@@ -33,6 +37,9 @@ class Cancelling:
             for reply in replies:
                 self._ray.cancel(reply, force=force)
             return
+        nothing = self._nothing
+        if nothing is None:
+            raise RunnerError("The task runner is stopped.")
         done = threading.Event()
         failures: list[Exception] = []
 
@@ -45,7 +52,7 @@ class Cancelling:
             finally:
                 done.set()
 
-        self._nothing._on_completed(cancel_each)
+        nothing._on_completed(cancel_each)
         if not done.wait(_PATIENCE_SECONDS):
             raise RunnerError(f"Ray did not get to cancel anything within {_PATIENCE_SECONDS:g} s.")
         if failures:
