@@ -261,7 +261,7 @@ def ends(nodes: list[tuple[str, int, int]], runner: Any) -> list[tuple[str, Any]
 
 
 @pytest.mark.timeout(120)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(NODES)
 def test_any_graph_ends_as_it_does_one_after_the_other(nodes: list[tuple[str, int, int]]) -> None:
     # One that stumbles does so once a number, whichever comes first.
