@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,7 +48,7 @@ def _probe_client_server(address: str, place: str) -> None:
         return
     ping = messages.ClusterInfoRequest(type=messages.ClusterInfoType.PING)
     try:
-        with init_grpc_channel(place) as channel:
+        with closing(init_grpc_channel(place)) as channel:
             calls.RayletDriverStub(channel).ClusterInfo(ping, timeout=_ANSWER_SECONDS)
     except grpc.RpcError as error:
         if error.code().name in _NO_CLIENT_SERVER:
