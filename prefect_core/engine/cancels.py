@@ -80,14 +80,8 @@ def let_reach(payload: Payload, scope: Any) -> None:
     """Let what the event loop of this thread does within a cancel scope be cancelled, at once if its run is being cancelled already."""
     payload.scope = scope.cancel, loops.running_loop()
     # In this order, and the other way round where it is cancelled.
-    if _under_way:
-        # As `has_come_for`, without the price of asking it: every async body comes here.
-        around: RunContext | None = payload.context
-        while around is not None:
-            if around.run.state.type is CANCELLING:
-                scope.cancel()
-                return
-            around = around.parent
+    if _under_way and has_come_for(payload.context):
+        scope.cancel()
 
 
 def end_body_of(around: RunContext) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import references
+from prefect_core.engine.parcels import Parcel
 from prefect_core.errors import InputNotMade
 from prefect_core.futures import PrefectFuture
 from prefect_core.stored import Stored
 
 if TYPE_CHECKING:
     from prefect_core.engine.bundles import Bundle
-    from prefect_core.engine.parcels import Parcel
     from prefect_core.engine.transport import Delivery
     from prefect_core.runs import Run
 
@@ -60,6 +60,11 @@ def in_chunk(deliveries: Iterable[Delivery]) -> list[Parcel]:
         places[delivery.payload.run] = place
         parcels.append(parcel)
     return parcels
+
+
+def awaited_in(parcels: Iterable[Any]) -> set[int]:
+    """Return the places that others in a chunk have links to, of parcels or the tuples that they travel as: for `in_place.work_chunk`."""
+    return {link for parcel in parcels for link in Parcel(*parcel).links}
 
 
 def _place_of(native: Any, places: dict[Run, int]) -> int:

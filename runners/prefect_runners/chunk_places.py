@@ -42,8 +42,3 @@ class ChunkPlaces:
     def marked(self, replies: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Return replies that tell if there are places without one: whoever took those back may not have heard of it in time."""
         return [*replies, (CUT, b"")] if self._taken_back else replies
-
-
-def awaited_in(parcels: Collection[Any]) -> set[int]:
-    """Return the places that others in a chunk have links to."""
-    return {link for parcel in parcels for link in Parcel(*parcel).links}

@@ -17,9 +17,10 @@ from distributed import get_worker
 import prefect_core
 from prefect_core.engine import deadlines, in_place
 from prefect_core.engine.in_place import Outcome
+from prefect_core.engine.links import awaited_in
 from prefect_core.engine.parcels import Parcel
 from prefect_runners import dask_begun
-from prefect_runners.chunk_places import ChunkPlaces, awaited_in
+from prefect_runners.chunk_places import ChunkPlaces
 from prefect_runners.dask_guard import REPLY
 
 _MOST_REMEMBERED = 10_000

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 from prefect_core import waiting
 from prefect_core.engine import in_place
+from prefect_core.engine.links import awaited_in
 from prefect_core.engine.parcels import Parcel
 from prefect_runners import ray_begun
-from prefect_runners.chunk_places import ChunkPlaces, awaited_in
+from prefect_runners.chunk_places import ChunkPlaces
 from prefect_runners.ray_seat import Seat
 from prefect_runners.ray_store import HeadStore
 from prefect_runners.ray_values import ENDED, ENDED_WITH_MORE, ChunkWithValues, Inputs, Kept

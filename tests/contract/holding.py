@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 from prefect_core.engine import in_place
-from prefect_core.engine.links import in_chunk
+from prefect_core.engine.links import awaited_in, in_chunk
 from prefect_core.engine.transport import Delivery, Transport
 from prefect_core.errors import ValueLost
 from prefect_core.payload import Payload, Receipt
@@ -138,8 +138,7 @@ class HoldingTaskRunner(TaskRunner):
             left = [(place, item) for place, item in enumerate(items) if place not in answered]
             packed = in_chunk(item.delivery for item in items)
             parcels = ((place, packed[place]) for place, item in left if item.begins())
-            awaited = {link for parcel in packed for link in parcel.links}
-            replies = in_place.work_chunk(parcels, tell, keep, awaited=awaited)
+            replies = in_place.work_chunk(parcels, tell, keep, awaited=awaited_in(packed))
             is_cut = any(place == in_place.CUT for place, _ in replies)
             for place, reply in replies:
                 if place != in_place.CUT:
