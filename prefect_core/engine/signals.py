@@ -12,12 +12,13 @@ when it came would keep the loop from that, and is interrupted then.
 from __future__ import annotations
 
 import _thread
+import atexit
 import signal
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -258,6 +259,21 @@ def pass_on(error: Any) -> None:
     """Raise what ended a run if a signal did: handing out the run's state must not keep the program from ending."""
     if _noted and isinstance(error, KeyboardInterrupt | TerminationSignal):
         raise error
+
+
+def _keep_exit_code() -> None:
+    """Have Python end as by SIGINT if an interrupt is what ended the program, whatever other threads executed since.
+
+    CPython notes an interrupt that nobody caught where the program's code was executed, and forgets it whenever any thread executes
+    the text of a program, as each import of a named tuple or a data class does. Here it is made to note it again.
+    """
+    if getattr(sys, "last_type", None) is KeyboardInterrupt and signal.SIGINT in _noted:
+        with suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
+
+
+# Here rather than when a signal comes, so that it runs after all that is registered later.
+atexit.register(_keep_exit_code)
 
 
 def is_cancellation(error: BaseException) -> bool:

@@ -451,3 +451,42 @@ def test_bodies_in_worker_processes_end_with_the_program(
     assert flows == {("main", "Crashed", message): 1}
     assert {state for _, state, _ in tasks} <= {"Crashed", "Cancelled"}
     assert sum(tasks.values()) == 3
+
+
+def test_the_exit_code_says_ctrl_c_whatever_is_imported_while_the_program_ends(home: Path) -> None:
+    code = """
+    import atexit
+    # As the import of a named tuple does.
+    atexit.register(lambda: exec("1"))
+
+    @flow
+    def main():
+        linger()
+
+    main()
+    """
+    with running(home, code) as program:
+        program.wait_for("begun")
+        program.hit()
+        exit_code, _ = program.end()
+    assert exit_code in (130, -2), program.errors
+
+
+def test_an_interrupt_that_the_program_caught_leaves_its_own_exit_code(home: Path) -> None:
+    code = """
+    @flow
+    def main():
+        linger()
+
+    try:
+        main()
+    except KeyboardInterrupt:
+        say("caught")
+    raise ValueError
+    """
+    with running(home, code) as program:
+        program.wait_for("begun")
+        program.hit()
+        exit_code, _ = program.end()
+    assert "caught" in program.lines
+    assert exit_code == 1, program.errors
