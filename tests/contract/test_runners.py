@@ -16,6 +16,7 @@ from prefect_core.task_runners import (
     SequentialTaskRunner,
 )
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
+from tests.contract.holding import HoldingTaskRunner
 
 
 class TestSequential(RunnerContract):
@@ -48,6 +49,18 @@ class TestProcesses(RunnerContract):
         return lambda: ProcessPoolTaskRunner(2)
 
 
+class TestOneProcess(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> MakeRunner:
+        return lambda: ProcessPoolTaskRunner(1)
+
+
+class TestRunnerThatHoldsValues(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> MakeRunner:
+        return HoldingTaskRunner
+
+
 # An executor is borrowed, so one serves all tests.
 
 
@@ -74,6 +87,13 @@ class TestExecutorOfThreads(RunnerContract):
     @pytest.fixture
     def make_runner(self, threads: Executor) -> MakeRunner:
         return lambda: ExecutorTaskRunner(threads)
+
+
+class TestExecutorOfOneThread(RunnerContract):
+    @pytest.fixture
+    def make_runner(self) -> Iterator[MakeRunner]:
+        with ThreadPoolExecutor(1) as executor:
+            yield lambda: ExecutorTaskRunner(executor)
 
 
 class TestExecutorOfProcesses(RunnerContract):
