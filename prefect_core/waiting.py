@@ -18,6 +18,7 @@ from prefect_core import endless_waits, loops
 from prefect_core.stripes import Stripes
 
 _ROUND_SECONDS = 0.1
+_MANY = 16
 
 
 class Slot(Protocol):
@@ -170,10 +171,35 @@ class _Countdown:
             self._reached()
 
 
+class _Rest:
+    """Fires `reached` when all of many things are done: waits for the last of them, then for the last that is left.
+
+    Things mostly end in the order in which they began, so few are waited for.
+    """
+
+    __slots__ = ("_open", "_reached")
+
+    def __init__(self, signals: Iterable[Signal], reached: Callable[[], object]) -> None:
+        self._open = list(signals)
+        self._reached = reached
+
+    def __call__(self, _: Any = None) -> None:
+        left = self._open
+        while left:
+            signal = left.pop()
+            if not signal.done():
+                signal.add_done_callback(self)
+                return
+        self._reached()
+
+
 def when_done(
     signals: Collection[Signal], reached: Callable[[], object], enough: Callable[[Any], bool] | None = None
 ) -> None:
     """Call `reached()` when all `signals` are done, or one of them is `enough`; from the thread that learned it."""
+    if enough is None and len(signals) > _MANY:
+        _Rest(signals, reached)()
+        return
     countdown = _Countdown(len(signals), reached, enough)
     for signal in signals:
         signal.add_done_callback(countdown)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from prefect_core.engine import timers
+from prefect_core.engine import garbage, timers
 from prefect_core.engine.gates import Held, about_to_begin, flow_around
 from prefect_core.errors import FlowPauseTimeout, Pause
 from prefect_core.payload import Payload, Receipt
@@ -107,19 +107,21 @@ class Bundle:
         self._runner: TaskRunner | None = None
         self._is_timed = is_filling
         """Whether somebody will flush it."""
+        self._burst: garbage.Burst | None = None
+        """While it is filled: calls are made, and none can be over before a chunk of them was handed over."""
 
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
         self._add(runner, _Item(payload, done, self._pace))
 
-    def join(self, payload: Payload, done: Done, pace: Pace, inputs: Iterable[Run]) -> bool:
+    def join(self, payload: Payload, done: Done, pace: Pace, inputs: Collection[Run]) -> bool:
         """Hand a payload over in the same chunk as the runs that make its inputs; False if one of them is not gathered here any more."""
         item = _Item(payload, done, pace)
         return self._runner is not None and self._add(self._runner, item, inputs)
 
-    def _add(self, runner: TaskRunner, item: _Item, beside: Iterable[Run] = ()) -> bool:
+    def _add(self, runner: TaskRunner, item: _Item, beside: Collection[Run] = ()) -> bool:
         with self._lock:
-            if not all(run in self._items for run in beside):
+            if beside and not self._items.keys() >= {*beside}:
                 return False
             self._runner = runner
             if not self._items:
@@ -127,9 +129,13 @@ class Bundle:
             self._items[item.payload.run] = item
             chunk = self._take() if len(self._items) >= self._enough else []
             is_alone = not chunk and not self._is_timed
+            if self._is_timed and self._burst is None:
+                self._burst = garbage.Burst()
             self._is_timed = self._is_timed or is_alone
         if chunk:
             self._hand_over(runner, chunk)
+            if self._burst is not None:
+                self._burst.breathe()
         elif is_alone:
             timers.after(_WAIT_SECONDS, self.flush)
         return True
@@ -139,6 +145,9 @@ class Bundle:
         with self._lock:
             self._is_timed = False
             chunk, runner = self._take(), self._runner
+            burst, self._burst = self._burst, None
+        if burst is not None:
+            burst.end()
         if chunk and runner is not None:
             self._hand_over(runner, chunk)
 

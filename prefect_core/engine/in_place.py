@@ -18,7 +18,7 @@ from typing import Any
 
 from prefect_core import pickling
 from prefect_core.engine import remote
-from prefect_core.engine.parcels import Parcel, Reply
+from prefect_core.engine.parcels import Parcel, Reply, opened
 from prefect_core.engine.workplace import Workplace
 from prefect_core.errors import describe
 from prefect_core.payload import PLAIN, Receipt
@@ -39,17 +39,29 @@ Tell = Callable[[str, Any], object]
 class Outcome:
     """What an execution leaves with its engine: the value, for those who depend on it, and the reply, for who asks how it ended.
 
-    `is_ok` is False where there is no value, since the body failed or could not begin. `dumped` is the pickled value that went with the
-    reply, or None.
+    `is_ok` is False where there is no value, since the body failed or could not begin. `is_sent` tells whether the value went with the
+    reply: inside of it, if it `is_plain`, or behind it.
     """
 
-    __slots__ = ("dumped", "is_ok", "reply", "value")
+    __slots__ = ("_dumped", "is_ok", "is_plain", "reply", "value")
 
-    def __init__(self, is_ok: bool, reply: bytes, value: Any = None, dumped: bytes | None = None) -> None:
+    def __init__(
+        self, is_ok: bool, reply: bytes, value: Any = None, dumped: bytes | None = None, *, is_plain: bool = False
+    ) -> None:
         self.is_ok = is_ok
         self.reply = reply
         self.value = value
-        self.dumped = dumped
+        self.is_plain = is_plain
+        self._dumped = dumped
+
+    @property
+    def is_sent(self) -> bool:
+        return self.is_plain or self._dumped is not None
+
+    @property
+    def dumped(self) -> bytes | None:
+        """The pickled value, if it went with the reply."""
+        return pickle.dumps(self.value) if self.is_plain else self._dumped
 
 
 def work(
@@ -79,7 +91,9 @@ def unloadable(error: Exception) -> Outcome:
 def value_in_reply(dumped: bytes) -> tuple[bool, Any]:
     """Return whether an attempt ended well, by its reply, and then the value that went with it. Raises what unpickling raises."""
     stream = BytesIO(dumped)
-    reply = Reply(*pickle.load(stream))
+    reply, plain = opened(pickle.load(stream))
+    if plain:
+        return True, plain[0]
     is_ok = reply.error is None and not (reply.timed_out or reply.is_unready or reply.unloadable)
     return is_ok, pickle.load(stream) if is_ok and not reply.is_kept else None
 
@@ -128,19 +142,20 @@ def work_chunk(
     chunk = _Chunk(tell, begins, meanwhile)
     _teller.add(chunk)
     try:
-        for place, parcel in parcels:
-            if chunk.has_kept_long():
-                return [*chunk.take_last(), (CUT, b"")]
-            chunk.begin(place)
-            if parcel.links and not made.keys() >= {*parcel.links}:
-                chunk.end(unready())
-                continue
-            inputs = [pickle.loads(made[link]) for link in parcel.links]
-            ending = partial(_outcome, partial(keep, place))
-            outcome = _workplace.run_in_place(tuple(parcel), inputs, chunk.news, ending)
-            if place in awaited and (dumped := _input_of_others(outcome)) is not None:
-                made[place] = dumped
-            chunk.end(outcome)
+        with _workplace.staying():
+            for place, parcel in parcels:
+                if chunk.has_kept_long():
+                    return [*chunk.take_last(), (CUT, b"")]
+                chunk.begin(place)
+                if parcel.links and not made.keys() >= {*parcel.links}:
+                    chunk.end(unready())
+                    continue
+                inputs = [pickle.loads(made[link]) for link in parcel.links] if parcel.links else ()
+                ending = partial(_outcome, partial(keep, place))
+                outcome = _workplace.run_in_place(parcel, inputs, chunk.news, ending)
+                if place in awaited and (dumped := _input_of_others(outcome)) is not None:
+                    made[place] = dumped
+                chunk.end(outcome)
     finally:
         _teller.remove(chunk)
     return chunk.take_last()
@@ -163,8 +178,7 @@ def _outcome(
         return Outcome(False, reply(receipt.error, False))
     value = receipt.value
     if type(value) in PLAIN and not (isinstance(value, str | bytes) and len(value) > MOST_INLINE):
-        plain = pickle.dumps(value)
-        return Outcome(True, reply(None, False) + plain, value, plain)
+        return Outcome(True, reply(None, False, None, value), value, is_plain=True)
     try:
         dumped = _dumped_if_small(value)
         stored = store(value) if dumped is None else None
@@ -256,7 +270,7 @@ class _Chunk:
         self.news = _News(partial(self._tell, place), begins)
 
     def end(self, outcome: Outcome) -> None:
-        if outcome.is_ok and outcome.dumped is None:
+        if outcome.is_ok and not outcome.is_sent:
             self._kept.append((self._place, outcome.reply))
             return
         with self._lock:

@@ -62,9 +62,9 @@ def in_chunk(deliveries: Iterable[Delivery]) -> list[Parcel]:
     return parcels
 
 
-def awaited_in(parcels: Iterable[Any]) -> set[int]:
-    """Return the places that others in a chunk have links to, of parcels or the tuples that they travel as: for `in_place.work_chunk`."""
-    return {link for parcel in parcels for link in Parcel(*parcel).links}
+def awaited_in(parcels: Iterable[Parcel]) -> set[int]:
+    """Return the places that others in a chunk have links to: for `in_place.work_chunk`."""
+    return {link for parcel in parcels if parcel.links for link in parcel.links}
 
 
 def _place_of(native: Any, places: dict[Run, int]) -> int:

@@ -70,3 +70,15 @@ class Reply(NamedTuple):
     """A storage that a value of the payload can't be had from, and why; it then is unready."""
     stored: Any = None
     """What was stored of a value that is kept (`storing_afar.Made`)."""
+
+
+_REPLY_FIELDS = len(Reply._fields)
+
+
+def opened(fields: tuple[Any, ...]) -> tuple[Reply, tuple[Any, ...]]:
+    """Return a reply that travelled as a tuple, and its value in another if that stood behind it."""
+    return (
+        (Reply._make(fields), ())
+        if len(fields) == _REPLY_FIELDS
+        else (Reply._make(fields[:-1]), fields[_REPLY_FIELDS:])
+    )

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
-from functools import partial
+from functools import cache, partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -30,16 +30,13 @@ def worker_name() -> str:
     return f"{process_name()}:{threading.current_thread().name}"
 
 
-_cached_host: tuple[int, str] = (0, "")
-
-
+@cache
 def process_name() -> str:
     """Name this process for the history: host:pid."""
-    global _cached_host
-    pid = os.getpid()
-    if _cached_host[0] != pid:
-        _cached_host = (pid, f"{os.uname().nodename}:{pid}")
-    return _cached_host[1]
+    return f"{os.uname().nodename}:{os.getpid()}"
+
+
+os.register_at_fork(after_in_child=process_name.cache_clear)
 
 
 def run_attempt(payload: Payload) -> Receipt:

@@ -20,7 +20,7 @@ from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
 from prefect_core.engine.links import Link
 from prefect_core.engine.outline import lineage, outline
-from prefect_core.engine.parcels import Call, Parcel, Reply, Surroundings
+from prefect_core.engine.parcels import Parcel, Surroundings, opened
 from prefect_core.engine.pickled_tasks import new_number, pickled_task
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
@@ -31,7 +31,6 @@ from prefect_core.payload import PLAIN, Payload, Receipt
 from prefect_core.references import Reference
 
 _ADVICE = "Make it inside the task, or pass what it can be made from."
-_REPLY_FIELDS = len(Reply._fields)
 
 
 class Transport:
@@ -42,6 +41,8 @@ class Transport:
         self._home = home
         self.unreached: set[str] = set()
         """Storages by their URLs that are known not to be reached where payloads go: values that lie there travel themselves."""
+        self._nothing = references.Packed(self.unreached, takes_links=False)
+        """What is packed with arguments that refer to nothing."""
         self._around: FlowRunContext | None = None
         self._surroundings: tuple[int, bytes] | None = None
 
@@ -55,12 +56,15 @@ class Transport:
             self._around = around.flow_context
             self._surroundings = new_number(), _dump_surroundings(self._around)
         task = pickled_task(around.task)
-        with references.packing(self._home, self.unreached, takes_links=in_chunk) as packed:
-            call = _dump_call(
-                payload, around, self._home, order_of(payload, self.unreached) if self._home is not None else None
-            )
-        for reference in payload.after:
-            packed.add(reference.native, reference)
+        order = order_of(payload, self.unreached) if self._home is not None else None
+        if not payload.after and payload.has_plain_arguments():
+            packed = self._nothing
+            call = pickle.dumps(_call_of(payload, around, order))
+        else:
+            with references.packing(self._home, self.unreached, takes_links=in_chunk) as packed:
+                call = _dump_call(payload, _call_of(payload, around, order), self._home)
+            for reference in payload.after:
+                packed.add(reference.native, reference)
         return Delivery(payload, Parcel(*self._surroundings, task.number, task.dumped, call), packed)
 
 
@@ -74,20 +78,31 @@ def _dump_surroundings(around: FlowRunContext | None) -> bytes:
     return pickle.dumps(tuple(Surroundings(remote.process_name(), now, level, runs, flow)))
 
 
-def _dump_call(payload: Payload, around: TaskRunContext, home: object, order: tuple[Any, ...] | None) -> bytes:
+def _call_of(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    """Return the fields of a `parcels.Call`."""
     # The lineage begins below the flow run.
     runs = [outline(around.task_run)]
     parent = around.parent
     while isinstance(parent, TaskRunContext):
         runs.insert(0, outline(parent.task_run))
         parent = parent.parent
-    tags = context.tags_among(payload.variables)
-    args, kwargs = payload.args, payload.kwargs
-    blocks = blocks_among(payload.variables)
-    call = tuple(
-        Call(runs, around.depth, around.log_prints, tags, payload.timeout_seconds, args, kwargs, order, blocks)
+    variables = payload.variables
+    tags, blocks = context.tags_among(variables), blocks_among(variables)
+    return (
+        runs,
+        around.depth,
+        around.log_prints,
+        tags,
+        payload.timeout_seconds,
+        payload.args,
+        payload.kwargs,
+        order,
+        blocks,
     )
-    if all(type(value) in PLAIN or _is_held_by(home, value) for value in (*args, *kwargs.values())):
+
+
+def _dump_call(payload: Payload, call: tuple[Any, ...], home: object) -> bytes:
+    if all(type(value) in PLAIN or _is_held_by(home, value) for value in (*payload.args, *payload.kwargs.values())):
         return pickle.dumps(call)
     try:
         dumped: bytes = pickling.dumps(call)
@@ -174,8 +189,7 @@ class Delivery:
 
     def receipt(self, dumped: bytes, reference: Callable[[], Reference | None] = _no_reference) -> Receipt:
         """Turn a reply into the receipt, and record what happened inside; `reference` makes one to a value that is kept. Never raises."""
-        fields = pickle.loads(dumped)
-        reply = Reply(*fields[:_REPLY_FIELDS])
+        reply, plain = opened(pickle.loads(dumped))
         if reply.is_unready:
             if reply.unreached is not None:
                 refuse(self._unreached, self.payload.context, *reply.unreached)
@@ -191,8 +205,8 @@ class Delivery:
             receipt.error = deadlines.too_late(self.payload)
         elif reply.error is not None:
             receipt.error = _raised(load_error(reply.error))
-        elif len(fields) > _REPLY_FIELDS:
-            receipt.value = fields[_REPLY_FIELDS]
+        elif plain:
+            receipt.value = plain[0]
         elif reply.is_kept:
             receipt.value = reference()
             receipt.stored = StoredAfar(reply.stored, self._unreached) if reply.stored is not None else None

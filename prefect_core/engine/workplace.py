@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextvars
 import pickle
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,7 +49,9 @@ class Workplace:
 
     def __init__(self, *, is_dedicated: bool = False) -> None:
         self._is_dedicated = is_dedicated
-        self._dedicated_to: Settings | None = None
+        self._chunks = 0
+        self._begun_for: Settings | None = None
+        """The settings that the process has for attempts, while it is not as it was found."""
         self._lock = threading.Lock()
         self._recorder = WorkerRecorder()
         self._loaded: dict[int, Any] = {}
@@ -94,9 +97,8 @@ class Workplace:
         try:
             receipt = attempt.run()
 
-            def reply(error: BaseException | None, is_kept: bool, stored: Any = None) -> bytes:
-                bare = attempt.bare_reply(receipt, error, is_kept)
-                return pickle.dumps(tuple(bare if stored is None else bare._replace(stored=stored)))
+            def reply(error: BaseException | None, is_kept: bool, stored: Any = None, *plain: Any) -> bytes:
+                return pickle.dumps((*attempt.bare_reply(receipt, error, is_kept, stored), *plain))
 
             return outcome(
                 receipt, reply, lambda failure: attempt.unpicklable(receipt.value, failure), attempt.store_large
@@ -106,6 +108,18 @@ class Workplace:
             if news is not None:
                 # They refer to each other, and would keep the garbage collector busy.
                 news.attempt = None
+
+    @contextmanager
+    def staying(self) -> Iterator[None]:
+        """Leave this process between the attempts in the block as they find it: many that come one after the other."""
+        with self._lock:
+            self._chunks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._chunks -= 1
+                self._end_if_over()
 
     def news(self) -> tuple[int, Any] | None:
         """Return when the body under way began, and the collector of its events; None if none has begun."""
@@ -138,16 +152,19 @@ class Workplace:
         with self._lock:
             self._attempts.remove(attempt)
             del self._recorder.collectors[attempt.run_record]
-            if not self._attempts and self._dedicated_to is None:
-                self._end()
+            self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self._begun_for is not None and not (self._attempts or self._chunks or self._is_dedicated):
+            self._end()
 
     def _begin(self, attempt: _Attempt) -> None:
         now = attempt.surroundings.settings
-        if self._dedicated_to is not None:
-            if self._dedicated_to is now:
+        if self._begun_for is not None:
+            if self._begun_for is now:
                 return
             self._end()
-        self._dedicated_to = now if self._is_dedicated else None
+        self._begun_for = now
         self._recorder.behind = history.install(self._recorder)
         self._recorder.origin = attempt.surroundings.origin
         self._is_away = not attempt.is_at_home
@@ -158,6 +175,7 @@ class Workplace:
             self._forwarding.begin(attempt.surroundings.level)
 
     def _end(self) -> None:
+        self._begun_for = None
         if self._is_away:
             self._forwarding.end()
             settings.install(self._settings)
@@ -308,12 +326,16 @@ class _Attempt:
             return pickle.dumps((*reply, receipt.value))
         return pickle.dumps(tuple(reply)) + value
 
-    def bare_reply(self, receipt: Receipt, error: BaseException | None, is_kept: bool = False) -> Reply:
+    def bare_reply(
+        self, receipt: Receipt, error: BaseException | None, is_kept: bool = False, stored: Any = None
+    ) -> Reply:
         """Return the receipt without its value, which may have failed for `error` since."""
-        place = self._place
+        place, timed_out = self._place, receipt.timed_out
         dumped = dump_error(error, place) if error is not None else None
         events = self.collector.take_last()
-        return Reply(receipt.started_us, receipt.ended_us, receipt.timed_out, place, dumped, events, None, is_kept)
+        return Reply(
+            receipt.started_us, receipt.ended_us, timed_out, place, dumped, events, None, is_kept, stored=stored
+        )
 
     def store_large(self, value: Any) -> Any:
         """Store a value that is too large to be sent, if that was asked for; returns what is told of it."""

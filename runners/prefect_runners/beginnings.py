@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import mmap
 import os
-import weakref
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,22 +18,24 @@ _DIGEST_BYTES = 8
 
 
 class Beginnings:
-    """The file of this process, at `path`. Raises `OSError` if that can't be made."""
+    """The file of this process, at `path`. Raises `OSError` if that can't be made, or has no room."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        weakref.finalize(self, os.close, self._file)
-        os.ftruncate(self._file, _PLACES * _DIGEST_BYTES)
+        size = _PLACES * _DIGEST_BYTES
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # All of it now: a full disk could not be told of when something is noted.
+            os.posix_fallocate(file, 0, size)
+            self._written = mmap.mmap(file, size)
+        finally:
+            os.close(file)
         self._count = itertools.count()
 
     def note(self, key: str) -> None:
         """Write down that the attempt of this key begins; from any thread."""
-        place = next(self._count) % _PLACES
-        try:
-            os.pwrite(self._file, _digest(key), place * _DIGEST_BYTES)
-        except OSError:
-            # The disk is full: better no file than one that lacks something.
-            os.ftruncate(self._file, 0)
+        start = next(self._count) % _PLACES * _DIGEST_BYTES
+        # Into the kernel's memory, at no call of it.
+        self._written[start : start + _DIGEST_BYTES] = _digest(key)
 
 
 def begun_among(path: Path, keys: Collection[str]) -> list[str] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator
-from typing import Any
 
 from prefect_core.engine.in_place import CUT
 from prefect_core.engine.parcels import Parcel
@@ -33,11 +32,11 @@ class ChunkPlaces:
             self._taken_back.update(taken)
             return taken
 
-    def left(self, parcels: Collection[Any]) -> Iterator[tuple[int, Parcel]]:
+    def left(self, parcels: Collection[Parcel]) -> Iterator[tuple[int, Parcel]]:
         """Give what is not taken back of a chunk, with its places."""
         for place, parcel in enumerate(parcels):
             if place not in self._taken_back:
-                yield place, Parcel(*parcel)
+                yield place, parcel
 
     def marked(self, replies: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Return replies that tell if there are places without one: whoever took those back may not have heard of it in time."""

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import starmap
 from typing import Any
 
 from dask.sizeof import sizeof
@@ -150,10 +151,11 @@ def work(dumped: bytes, inputs: Sequence[Any] = ()) -> Outcome:
 
 def work_chunk(dumped: bytes) -> Outcome:
     """Run attempts one after the other, and tell of each as `work` does: by its place, behind the key of the Dask task."""
-    topic, key, is_guarded, parcels = pickle.loads(dumped)
+    topic, key, is_guarded, packed = pickle.loads(dumped)
     if not _here.may_begin(key):
         return Outcome(False, b"")
     worker = get_worker()
+    parcels = [*starmap(Parcel, packed)]
 
     def tell(place: int, kind: str, what: Any) -> None:
         if _here.is_wanted(key):

@@ -53,7 +53,7 @@ def execute(order: bytes, *natives: Any) -> tuple[bytes, Any]:
         return ENDED + in_place.unloadable(error).reply, b""
     if not outcome.is_ok:
         return reply, b""
-    return reply, outcome.value if outcome.dumped is None else outcome.dumped
+    return reply, outcome.dumped if outcome.is_sent else outcome.value
 
 
 def execute_small(order: bytes, *natives: Any) -> Any:

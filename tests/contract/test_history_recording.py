@@ -180,8 +180,11 @@ def test_a_run_that_never_ran_has_no_attempt(store: HistoryStore, recorder: Stor
     assert store.task_run(run.key).started_us is None
 
 
-def test_a_run_that_goes_on_after_its_end_is_continued(store: HistoryStore, recorder: StoreRecorder) -> None:
+def test_a_run_that_goes_on_after_its_end_is_continued(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
+) -> None:
     run = begin_task_run(recorder, None)
+    settle()
     go_through(recorder, run, [RUNNING, COMPLETED])
     recorder.flush()
     enter(recorder, run, RUNNING, "Rerunning", "Value lost")

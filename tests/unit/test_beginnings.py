@@ -7,6 +7,8 @@ import resource
 import signal
 from pathlib import Path
 
+import pytest
+
 from prefect_runners.beginnings import Beginnings, begun_among
 
 
@@ -28,19 +30,32 @@ def test_the_file_does_not_grow_and_keeps_what_came_last(tmp_path: Path) -> None
     assert begun_among(path, ["9", "10", str(size // 8 + 9)]) == ["10", str(size // 8 + 9)]
 
 
-def test_a_file_that_lacks_something_says_nothing(tmp_path: Path) -> None:
+def test_a_file_that_was_not_finished_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "begun"
-    file = Beginnings(path)
-    file.note("one")
+    path.touch()
+    assert begun_among(path, ["one"]) is None
+
+
+def test_without_room_for_the_file_there_is_none(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
     try:
-        file.note("two")
+        with pytest.raises(OSError):
+            Beginnings(tmp_path / "begun")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert begun_among(path, ["one"]) is None
+    assert begun_among(tmp_path / "begun", ["one"]) is None
+
+
+def test_what_a_killed_process_noted_is_there(tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        Beginnings(tmp_path / "begun").note("one")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert begun_among(tmp_path / "begun", ["one", "two"]) == ["one"]
 
 
 def test_its_file_is_closed_with_it(tmp_path: Path) -> None:

@@ -65,13 +65,6 @@ INSERT INTO task_run ({", ".join(TASK_RUN)}) VALUES (
 INSERT INTO state ({", ".join(STATE)}) VALUES (
     new.key, 0, 0, 'PENDING', 'Pending', NULL, new.created_us, NULL) ON CONFLICT DO NOTHING;
 """
-_END = f"""
-INSERT INTO attempt ({", ".join(ATTEMPT)}) VALUES (
-    new.key, 1, new.started_us, new.ended_us, 'COMPLETED', 'Completed', new.worker) ON CONFLICT DO NOTHING;
-INSERT INTO state ({", ".join(STATE)}) VALUES
-    (new.key, 1, 1, 'RUNNING', 'Running', NULL, new.started_us, NULL),
-    (new.key, 2, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, NULL) ON CONFLICT DO NOTHING;
-"""
 _WHOLE = f"""
 INSERT INTO task_run ({", ".join(TASK_RUN)}, is_plain) VALUES (
     new.key, new.uid, new.flow_run, NULL, new.task_name, new.task_key, new.idx, NULL, NULL, new.inputs, new.created_us,
@@ -83,7 +76,8 @@ _VIEWS = {
     "ended_task_run": (
         ENDED,
         "UPDATE task_run SET started_us = new.started_us, ended_us = new.ended_us, run_count = 1, state_type = 'COMPLETED',"
-        " state_name = 'Completed', state_us = new.ended_us, worker = new.worker WHERE key = new.key;" + _END,
+        " state_name = 'Completed', state_us = new.ended_us, worker = new.worker, is_plain = 1 WHERE key = new.key;"
+        "DELETE FROM state WHERE run = new.key;",
     ),
 }
 
