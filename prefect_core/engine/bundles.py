@@ -107,6 +107,7 @@ class Bundle:
         self._runner: TaskRunner | None = None
         self._is_timed = is_filling
         """Whether somebody will flush it."""
+        self._is_filling = is_filling
         self._burst: garbage.Burst | None = None
         """While it is filled: calls are made, and none can be over before a chunk of them was handed over."""
 
@@ -129,7 +130,7 @@ class Bundle:
             self._items[item.payload.run] = item
             chunk = self._take() if len(self._items) >= self._enough else []
             is_alone = not chunk and not self._is_timed
-            if self._is_timed and self._burst is None:
+            if self._is_filling and self._burst is None:
                 self._burst = garbage.Burst()
             self._is_timed = self._is_timed or is_alone
         if chunk:
@@ -143,7 +144,7 @@ class Bundle:
     def flush(self) -> None:
         """Hand over what there is, and from now on also what has waited for long enough."""
         with self._lock:
-            self._is_timed = False
+            self._is_timed = self._is_filling = False
             chunk, runner = self._take(), self._runner
             burst, self._burst = self._burst, None
         if burst is not None:

@@ -6,10 +6,13 @@ import gc
 import os
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from prefect_core import flow, task
+from prefect_core.engine import bundles
 from prefect_core.engine.garbage import Burst
 from tests.contract.holding import HoldingTaskRunner
 
@@ -104,6 +107,17 @@ def test_a_map_that_fails_ends_its_burst() -> None:
     with pytest.raises(ValueError):
         failing()
     assert gc.isenabled()
+
+
+def test_what_waits_for_company_behind_a_map_is_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "_WAIT_SECONDS", 60.0)
+    runner = HoldingTaskRunner()
+    bundle = bundles.Bundle(10)
+    payloads: list[Any] = [SimpleNamespace(run=number) for number in range(3)]
+    for payload in payloads:
+        bundle.add(runner, payload, lambda _: None)
+        assert gc.isenabled()
+    assert all(map(bundle.withdraw, payloads))
 
 
 def test_on_a_runner_of_this_process_it_never_rests() -> None:
