@@ -64,6 +64,11 @@ class _Arguments:
 
     def calls(self) -> Iterator[dict[str, Any]]:
         """Yield the parameters of each call."""
+        if len(self.mapped) == 1 and self._variadic is None:
+            [(name, only)] = self.mapped.items()
+            for element in only:
+                yield {**self._static, name: element}
+            return
         iterators = {name: iter(elements) for name, elements in self.mapped.items()}
         count = 0
         while True:

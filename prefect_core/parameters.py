@@ -43,6 +43,7 @@ class Binder:
         self.lacks_class = _lacks_class(function, self.signature)
         if self.lacks_class:
             self._fast = _with_class_checked(self._fast)
+        self._names = frozenset(self.signature.parameters)
         kinds = [parameter.kind for parameter in self.signature.parameters.values()]
         self._is_plain = all(
             kind not in (_VAR_POSITIONAL, _VAR_KEYWORD, _POSITIONAL_ONLY, _KEYWORD_ONLY) for kind in kinds
@@ -68,8 +69,7 @@ class Binder:
 
         Raises `SignatureMismatchError` for a name that the function has not.
         """
-        unknown = set(parameters) - set(self.signature.parameters)
-        if unknown:
+        if not parameters.keys() <= self._names:
             raise SignatureMismatchError(
                 f"Function expects parameters {list(self.signature.parameters)} but was provided with parameters {list(parameters)}"
             )
