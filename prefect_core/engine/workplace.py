@@ -50,6 +50,7 @@ class Workplace:
     def __init__(self, *, is_dedicated: bool = False) -> None:
         self._is_dedicated = is_dedicated
         self._chunks = 0
+        """How many are under way, between whose attempts nothing is put back."""
         self._begun_for: Settings | None = None
         """The settings that the process has for attempts, while it is not as it was found."""
         self._lock = threading.Lock()
