@@ -42,9 +42,9 @@ demo: .venv/.demo  ## run the example on the 336,776 flights of New York in 2013
 
 .PHONY: test
 test: venv  ## run all tests but the fault campaigns
-	$(PYTEST) --numprocesses $(WORKERS) --dist loadscope --ignore tests/clusters
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --ignore tests/clusters
 	# By themselves: Dask changes how every exception is pickled, and Ray what SIGTERM does, in the process that imports them.
-	$(PYTEST) --numprocesses $(WORKERS) --dist loadscope tests/clusters
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder tests/clusters
 
 .PHONY: test-fast
 test-fast: venv  ## run the unit and lifecycle tests

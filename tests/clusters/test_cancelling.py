@@ -14,7 +14,7 @@ from prefect_core.history.sqlite.store import SqliteStore
 from tests.clusters.existing import ExistingCluster
 from tests.integration.programs import Program, ends, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 LIMIT_SECONDS = 5.0
 SLACK_SECONDS = 10.0
 SLEEPING = """

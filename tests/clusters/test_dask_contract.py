@@ -10,6 +10,8 @@ from prefect_core.task_runners import DaskTaskRunner
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
 from tests.clusters.existing import ExistingCluster
 
+pytestmark = pytest.mark.slow
+
 
 class TestProcesses(RunnerContract):
     @pytest.fixture

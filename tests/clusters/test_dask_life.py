@@ -25,6 +25,8 @@ from prefect_runners import dask_cluster
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster, not_of_ray
 
+pytestmark = pytest.mark.slow
+
 DASK = tuple(map(int, version_of("distributed").split(".")[:2]))
 SMALL = {"n_workers": 1, "threads_per_worker": 1}
 

@@ -22,6 +22,8 @@ from prefect_runners.dask_attempts import Attempts
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:

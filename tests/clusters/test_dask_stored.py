@@ -19,6 +19,8 @@ from prefect_core.transactions import transaction
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1 << 20
 stored = bodies.make.with_options(persist_result=True)
 

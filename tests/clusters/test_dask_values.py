@@ -23,6 +23,8 @@ from prefect_runners import versions
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster
 
+pytestmark = pytest.mark.slow
+
 MEGABYTE = 1 << 20
 
 

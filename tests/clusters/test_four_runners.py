@@ -12,6 +12,8 @@ from prefect_core import history
 from prefect_core.history.store import RunFilter
 from tests.clusters.existing import not_of_ray
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "four_runners.py"
 RUNNERS = ["ConcurrentTaskRunner", "ProcessPoolTaskRunner", "DaskTaskRunner", "RayTaskRunner"]
 

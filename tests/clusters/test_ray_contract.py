@@ -7,6 +7,8 @@ import pytest
 from prefect_core.task_runners import RayTaskRunner
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
 
+pytestmark = pytest.mark.slow
+
 
 class TestOwnRay(RunnerContract):
     @pytest.fixture

@@ -18,7 +18,7 @@ from tests.clusters.existing import not_of_ray
 from tests.clusters.existing_ray import ExistingRay, autoscaling, free_port
 
 PROGRAM = Path(__file__).with_name("ray_visitor.py")
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 needs_grpc = pytest.mark.skipif(find_spec("grpc") is None, reason="ray:// needs gRPC, the extra ray[client]")
 
 

@@ -20,7 +20,7 @@ from tests.clusters.existing import not_of_ray
 from tests.clusters.existing_ray import ExistingRay
 from tests.clusters.ray_bodies import is_alive, still_alive
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 PROGRAM = """
 from pathlib import Path
 from prefect_core import flow

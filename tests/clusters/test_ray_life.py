@@ -15,6 +15,8 @@ from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner
 from tests.clusters.ray_bodies import our_threads, process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("end", ["return", "raise"])
 def test_a_ray_that_a_runner_started_ends_with_the_flow_run(ray_options: dict[str, Any], end: str) -> None:

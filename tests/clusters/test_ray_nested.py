@@ -12,6 +12,8 @@ from prefect_core import flow, task
 from prefect_core.testing.contract.journal import Journal
 from tests.clusters.ray_bodies import hold, process
 
+pytestmark = pytest.mark.slow
+
 
 @task
 def ask_inside(count: int) -> tuple[int, set[int]]:

@@ -19,6 +19,8 @@ from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner, remote_options
 from prefect_core.testing.contract.journal import Journal
 
+pytestmark = pytest.mark.slow
+
 FAR = {"resources": {"far": 1}, "num_cpus": 1}
 
 

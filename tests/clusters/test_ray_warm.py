@@ -17,7 +17,7 @@ from prefect_runners import ray_cluster
 from tests.clusters.existing import not_of_ray
 from tests.clusters.ray_bodies import is_alive, our_threads, process
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 def this_ray() -> Any:

@@ -18,6 +18,8 @@ from prefect_core.task_runners import (
 from prefect_core.testing.runner_contract import MakeRunner, RunnerContract
 from tests.contract.holding import HoldingTaskRunner
 
+pytestmark = pytest.mark.slow
+
 
 class TestSequential(RunnerContract):
     @pytest.fixture

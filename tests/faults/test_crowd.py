@@ -14,6 +14,8 @@ from tests.faults.crowd import HERE
 from tests.faults.nursery import Nursery
 from tests.faults.random_programs import SIDE_LOG, epochs_of
 
+pytestmark = pytest.mark.slow
+
 POINTS = {
     # Up to which pass a crowd is killed; so low that it is killed often before it is complete.
     "crowd.body": 40,

@@ -22,6 +22,8 @@ from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import RunFilter
 from tests.integration.programs import ROOT, Program, ends, running
 
+pytestmark = pytest.mark.slow
+
 FLOW_MESSAGE, TASK_MESSAGE = "Flow run was cancelled.", "Task run was cancelled."
 STOPPED = "The flow run was cancelled and this run did not end within the grace period."
 LIMIT_SECONDS = 5.0

@@ -10,6 +10,8 @@ import pytest
 
 from tests.integration.stored_pickles import SCRIPT, loaded, run
 
+pytestmark = pytest.mark.slow
+
 
 class Case(NamedTuple):
     """A way to run a script: its file, the arguments of Python, and the name that its module must have."""

@@ -10,6 +10,8 @@ import pytest
 
 from tests.integration.retrying import Flows
 
+pytestmark = pytest.mark.slow
+
 WORK = """
 from prefect_core import flow, task
 

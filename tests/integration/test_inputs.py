@@ -20,6 +20,8 @@ from prefect_core.history.store import RunFilter
 from prefect_core.input import send_input
 from tests.integration.retrying import COMMAND, Flows
 
+pytestmark = pytest.mark.slow
+
 WORK = """
 import os, sys, time
 from prefect_core import flow, runtime, task

@@ -22,6 +22,8 @@ from prefect_core.task_runners import ExecutorTaskRunner
 from tests.integration import isolated
 from tests.integration.programs import running
 
+pytestmark = pytest.mark.slow
+
 SOON = 0.2
 GRACE_SECONDS = 40
 """For what is to happen soon, on a machine that is busy."""

@@ -22,6 +22,8 @@ from prefect_core.history.store import RunFilter
 from prefect_core.input import InvalidInput
 from tests.integration.retrying import COMMAND, Flows
 
+pytestmark = pytest.mark.slow
+
 WORK = """
 import os, sys, time
 from datetime import date

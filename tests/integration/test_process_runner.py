@@ -21,6 +21,8 @@ from prefect_core.task_runners import ProcessPoolTaskRunner, resolve_runner
 from tests.integration import bodies
 from tests.integration.programs import running
 
+pytestmark = pytest.mark.slow
+
 
 def states_of(task_name: str) -> list[list[str]]:
     with_name = [row for row in history.open_store().task_runs() if row.task_name == task_name]

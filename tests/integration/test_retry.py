@@ -12,6 +12,8 @@ import pytest
 
 from tests.integration.retrying import Flows
 
+pytestmark = pytest.mark.slow
+
 WORK = """
 import os, threading
 from pathlib import Path

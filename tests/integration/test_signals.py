@@ -10,6 +10,8 @@ import pytest
 
 from tests.integration.programs import ends, running
 
+pytestmark = pytest.mark.slow
+
 INTERRUPTED = "Execution was aborted by an interrupt signal."
 TERMINATED = "Execution was aborted by a termination signal."
 CASES = pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from prefect_core import PrefectFuture, allow_failure, flow, task
 from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.testing import harness
 
+pytestmark = pytest.mark.slow
+
 RUNNERS = ["sequential", "concurrent", "concurrent:1", "concurrent:3"]
 NOT_READY = "not ready"
 

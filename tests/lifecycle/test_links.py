@@ -14,6 +14,8 @@ from prefect_core.engine import gathering
 from prefect_core.states import Completed
 from tests.contract.holding import HoldingTaskRunner
 
+pytestmark = pytest.mark.slow
+
 started: list[HoldingTaskRunner] = []
 failed: set[int] = set()
 LARGE = 100_000

@@ -8,6 +8,8 @@ import pytest
 
 from tests.clusters.faults.test_ray_leaks import own_folder, start_own
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["own_folder"]
 
 

@@ -22,6 +22,8 @@ from prefect_core.testing.contract.journal import Journal
 from tests.clusters.faults import killed_program
 from tests.clusters.faults.killing import Campaign
 
+pytestmark = pytest.mark.slow
+
 _NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
 _FAR = {"num_cpus": 2, "object_store_memory": 100 << 20}
 

@@ -18,6 +18,8 @@ from prefect_core.history.requests import LOST
 from tests.integration.control.owners import HIDDEN, SHORT, SHORTER, Owners, can_hide, stop, until_expired
 from tests.integration.retrying import COMMAND
 
+pytestmark = pytest.mark.slow
+
 needs_namespaces = pytest.mark.skipif(not can_hide(), reason="this user may not make pid namespaces")
 
 

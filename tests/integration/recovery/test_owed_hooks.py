@@ -11,6 +11,8 @@ import pytest
 
 from tests.integration.retrying import COMMAND, Flows
 
+pytestmark = pytest.mark.slow
+
 WORK = """
 import os, signal, threading
 from prefect_core import flow, task

@@ -15,6 +15,8 @@ from prefect_core import recovering
 from prefect_core.history.owed import KEEPS_CRASHING
 from tests.integration.retrying import COMMAND, Flows
 
+pytestmark = pytest.mark.slow
+
 WORK = """
 import os, signal, sys, threading
 from prefect_core import flow, task

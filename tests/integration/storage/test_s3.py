@@ -19,6 +19,7 @@ from tests.integration.storage.servers import BUCKET, Proxy, reached_through, s3
 
 # What botocore and moto's libraries warn of is theirs; sockets of a dropped session are closed by the garbage collector.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
