@@ -1,7 +1,8 @@
-"""The wheel and the sdist: what is in them, and that the wheel works without the checkout."""
+"""The wheel and the sdist: what is in them, how much `pip install prefect_core` brings, and that the wheel works without the checkout."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tarfile
 import zipfile
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 # The first test waits for pip.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 HELLO = """
 from prefect_core import flow, task
@@ -26,6 +27,20 @@ def hello(name="world"):
 
 if __name__ == "__main__":
     print(hello())
+"""
+
+MOST_DISTRIBUTIONS = 16
+MOST_MEGABYTES = 30
+
+# Compiled files count: pip writes them. pip and setuptools come with the virtual environment.
+MEASURE = """
+import json
+from importlib.metadata import distributions
+sizes = {
+    found.name: sum(path.stat().st_size for path in map(found.locate_file, found.files) if path.is_file())
+    for found in distributions()
+}
+print(json.dumps({name: size for name, size in sizes.items() if name not in {"pip", "setuptools"}}))
 """
 
 
@@ -75,3 +90,18 @@ def test_the_command_of_the_wheel_tells_its_version(installed: Any, tmp_path: Pa
     run = subprocess.run([installed.command, "version"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert "0.1.0" in run.stdout
+
+
+@pytest.fixture
+def sizes(installed: Any) -> dict[str, int]:
+    """Bytes by distribution."""
+    run = subprocess.run([installed.python, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(run.stdout)
+
+
+def test_few_distributions_are_installed(sizes: dict[str, int]) -> None:
+    assert len(sizes) <= MOST_DISTRIBUTIONS, sorted(sizes)
+
+
+def test_they_are_small(sizes: dict[str, int]) -> None:
+    assert sum(sizes.values()) / 1e6 <= MOST_MEGABYTES, sizes
