@@ -9,6 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 import loky
 import pytest
 
+from prefect_core.engine import taking_back
 from prefect_core.task_runners import (
     ConcurrentTaskRunner,
     ExecutorTaskRunner,
@@ -98,12 +99,20 @@ class TestExecutorOfOneThread(RunnerContract):
             yield lambda: ExecutorTaskRunner(executor)
 
 
+@pytest.fixture
+def no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the wait of a pause for what workers tell of beginnings: those of a user's executor tell nothing."""
+    monkeypatch.setattr(taking_back, "_NEWS_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("no_news")
 class TestExecutorOfProcesses(RunnerContract):
     @pytest.fixture
     def make_runner(self, processes: Executor) -> MakeRunner:
         return lambda: ExecutorTaskRunner(processes)
 
 
+@pytest.mark.usefixtures("no_news")
 class TestExecutorOfLoky(RunnerContract):
     @pytest.fixture
     def make_runner(self, loky_processes: Executor) -> MakeRunner:

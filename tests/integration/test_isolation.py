@@ -19,6 +19,7 @@ from prefect_core import flow, history, task
 from prefect_core.errors import RunnerError, SerializationError, WorkerLost
 from prefect_core.states import State
 from prefect_core.task_runners import ExecutorTaskRunner
+from prefect_runners import worker_pool
 from tests.integration import isolated
 from tests.integration.programs import running
 
@@ -203,6 +204,12 @@ def test_an_argument_that_cannot_travel_is_named(is_direct: bool) -> None:
 # Deadlines.
 
 
+@pytest.fixture
+def little_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the second in which a late body may end by itself, for bodies that don't."""
+    monkeypatch.setattr(worker_pool, "_DEADLINE_GRACE_SECONDS", SOON)
+
+
 @pytest.mark.parametrize(
     ("runner", "deaf"),
     [
@@ -211,7 +218,9 @@ def test_an_argument_that_cannot_travel_is_named(is_direct: bool) -> None:
         ("direct", "block_loop"),
     ],
 )
-def test_a_body_that_heeds_nothing_ends_at_its_deadline_and_is_tried_again(runner: str, deaf: str) -> None:
+def test_a_body_that_heeds_nothing_ends_at_its_deadline_and_is_tried_again(
+    runner: str, deaf: str, little_grace: None
+) -> None:
     body = task(isolated.DEAF[deaf], name="deaf", isolation="process", timeout_seconds=SOON, retries=1)
 
     def run() -> list[Any]:
@@ -244,7 +253,7 @@ def on_thread(function: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("runner", ["concurrent", "processes:1"])
-def test_what_a_late_body_started_ends_with_it(runner: str, told: Told) -> None:
+def test_what_a_late_body_started_ends_with_it(runner: str, told: Told, little_grace: None) -> None:
     late = isolated.tell_and_hold.with_options(timeout_seconds=3)
 
     @flow(task_runner=runner)
