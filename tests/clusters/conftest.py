@@ -1,6 +1,7 @@
 """Clusters of Dask and Rays that tests borrow: small, quiet, and on loopback alone.
 
-Rays get a temporary folder whose paths are short enough for sockets.
+Rays get a temporary folder whose paths are short enough for sockets. The one that tests borrow serves all modules that ask for it in
+succession, for which they are put together.
 """
 
 from __future__ import annotations
@@ -50,6 +51,52 @@ def fragile(tmp_path: Path) -> Iterator[ExistingCluster]:
         yield cluster
 
 
+class Lent:
+    """The Ray that modules borrow one after the other; it is up until a test comes that wants none, or another."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.is_in_use = False
+
+    def begin(self, options: dict[str, Any]) -> None:
+        import ray
+
+        if not self.is_up:
+            ray.init(**options)
+            self.is_up = True
+        self.is_in_use = True
+
+    def end(self) -> None:
+        import ray
+
+        if self.is_up:
+            assert ray.is_initialized()
+            ray.shutdown()
+            self.is_up = False
+
+
+_lent = Lent()
+
+
+def _borrows(item: pytest.Item) -> bool:
+    return "borrowed" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules and classes that borrow a Ray from their first test on together."""
+    firsts: dict[str, pytest.Item] = {}
+    groups = [firsts.setdefault(item.nodeid.partition("[")[0].rpartition("::")[0], item) for item in items]
+    items[:] = [
+        item for _, item in sorted(zip(map(_borrows, groups), items, strict=True), key=lambda each: not each[0])
+    ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not _lent.is_in_use and not _borrows(item):
+        _lent.end()
+
+
 @pytest.fixture(scope="session")
 def ray_options() -> Iterator[dict[str, Any]]:
     """What a Ray of a test is started with."""
@@ -62,6 +109,7 @@ def ray_options() -> Iterator[dict[str, Any]]:
         "logging_level": "error",
         "_temp_dir": folder,
     }
+    _lent.end()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -91,13 +139,13 @@ def of_one_processor(ray_options: dict[str, Any]) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def borrowed(ray_options: dict[str, Any]) -> Iterator[None]:
-    """A Ray that no runner started."""
+    """A Ray that no runner started, and that others borrow before and after."""
     import ray
 
-    ray.init(**ray_options)
+    _lent.begin(ray_options)
     yield
+    _lent.is_in_use = False
     assert ray.is_initialized()
-    ray.shutdown()
 
 
 @pytest.fixture
