@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +19,10 @@ import pytest
 from prefect_core import cancel_flow_run, history, pause_flow_run, resume_flow_run, suspend_flow_run
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
 from prefect_core.history.store import RunFilter
+from tests.clusters.existing import ExistingCluster, not_of_ray
 from tests.integration.retrying import COMMAND, Flows
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SLOTS = 2
 """On each cluster: one task a slot may be with a worker and not be heard of."""
 LONG_SECONDS = 120.0
@@ -83,15 +83,14 @@ def in_a_row(count: int):
 def keeping(count: int):
     return sum(stored.map(range(count), chunk=20).result()) + sum(stored.map(range(count, count + 10)).result())
 """
-DASK = 'DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"})'
-RAY = 'RayTaskRunner(init_kwargs={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20})'
-
-
+OWN = {
+    "dask": 'DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"})',
+    "ray": 'RayTaskRunner(init_kwargs={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20})',
+}
 CLUSTERS = [
-    pytest.param(DASK, id="dask"),
+    "dask",
     pytest.param(
-        RAY,
-        id="ray",
+        "ray",
         marks=pytest.mark.skipif(
             importlib.util.find_spec("ray") is None, reason="there is no wheel of Ray for this Python"
         ),
@@ -99,17 +98,32 @@ CLUSTERS = [
 ]
 
 
-@pytest.fixture(params=CLUSTERS)
-def runner(request: pytest.FixtureRequest) -> str:
-    given: str = request.param
-    return given
+@pytest.fixture(scope="module", params=CLUSTERS)
+def borrowing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A runner on a cluster that all of these share."""
+    if request.param == "dask":
+        with ExistingCluster(tmp_path_factory.mktemp("existing"), workers=2) as cluster:
+            yield f"DaskTaskRunner(address={cluster.address!r})"
+    else:
+        from tests.clusters.existing_ray import ExistingRay
+
+        with ExistingRay("--num-cpus=2") as existing:
+            yield f"RayTaskRunner({existing.address!r})"
 
 
 @pytest.fixture
-def flows(tmp_path: Path, home: Path, runner: str) -> Flows:
-    made = Flows(tmp_path, home)
-    made.write(WORK.replace("RUNNER", runner).replace("FOLDER", str(tmp_path)))
-    return made
+def make_flows(tmp_path: Path, home: Path) -> Callable[[str], Flows]:
+    def make(runner: str) -> Flows:
+        made = Flows(tmp_path, home)
+        made.write(WORK.replace("RUNNER", runner).replace("FOLDER", str(tmp_path)))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def flows(make_flows: Callable[[str], Flows], borrowing: str) -> Flows:
+    return make_flows(borrowing)
 
 
 class UnderWay(NamedTuple):
@@ -127,7 +141,8 @@ class UnderWay(NamedTuple):
 
     def await_bodies(self, count: int) -> None:
         deadline = time.monotonic() + LONG_SECONDS
-        while len(self.bodies()) < count:
+        # Bodies are quicker on a cluster that is up than what is recorded of the run.
+        while len(self.bodies()) < count or self.row().state_type != "RUNNING":
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -174,7 +189,12 @@ def under_way(flows: Flows, flow: str, count: int = COUNT) -> Iterator[UnderWay]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore::DeprecationWarning", "PYTHONFAULTHANDLER": "1"},
+        env={
+            **not_of_ray(),
+            "RAY_AUTH_MODE": "disabled",
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",
+            "PYTHONFAULTHANDLER": "1",
+        },
     )
     try:
         yield UnderWay(flows, process, flow.replace("_", "-"))
@@ -228,8 +248,11 @@ def test_a_suspended_run_is_resumed_elsewhere_and_no_body_that_was_stored_runs_a
         assert {row.state_name for row in run.tasks()} == {"Completed"}
 
 
-def test_a_run_that_is_cancelled_while_it_is_paused_begins_nothing_more(flows: Flows) -> None:
-    with under_way(flows, "in_chunks") as run:
+@pytest.mark.parametrize("own", CLUSTERS)
+def test_a_run_that_is_cancelled_while_it_is_paused_begins_nothing_more(
+    make_flows: Callable[[str], Flows], own: str
+) -> None:
+    with under_way(make_flows(OWN[own]), "in_chunks") as run:
         run.await_bodies(3)
         pause_flow_run(flow_run_id=run.row().id)
         paused_us, told = run.told()
