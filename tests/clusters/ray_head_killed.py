@@ -20,7 +20,7 @@ ray_watch._DEAD_SECONDS = 5.0
 
 @task
 def hold() -> None:
-    time.sleep(50)
+    time.sleep(100)
 
 
 @task

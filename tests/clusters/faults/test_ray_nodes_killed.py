@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from prefect_core.engine import remote
 from prefect_core.task_runners import RayTaskRunner
 from prefect_core.testing.contract.journal import Journal
+from tests.clusters.existing_ray import SOON_MISSED
 from tests.clusters.faults import killed_program
 from tests.clusters.faults.killing import Campaign
 
@@ -40,7 +41,7 @@ class Nodes:
 
     def __init__(self) -> None:
         # The temporary folder of another Ray of this process may not be used again.
-        self.cluster = Cluster(initialize_head=True, head_node_args=_NODE)
+        self.cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "_system_config": SOON_MISSED})
         self._far: Any = None
         self.replace()
 
