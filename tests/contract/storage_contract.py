@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -60,6 +61,18 @@ def content(storage: Storage, key: str) -> bytes:
 
 def keys(storage: Storage, prefix: str = "") -> set[str]:
     return {found.key for found in storage.objects(prefix)}
+
+
+def check_refusals(storage: Storage, key: Any) -> None:
+    for call in (
+        lambda: storage.write(key, [b"x"]),
+        lambda: storage.open(key),
+        lambda: storage.size(key),
+        lambda: storage.delete(key),
+    ):
+        with pytest.raises(ValueError, match="storage key .* is refused: ") as refused:
+            call()
+        assert len(str(refused.value)) < 300
 
 
 class StorageContract:
@@ -175,17 +188,9 @@ class StorageContract:
             storage.write(key, [b"x"])
             assert content(storage, key) == b"x"
 
-    @pytest.mark.parametrize("key", LEADING_OUT, ids=range(len(LEADING_OUT)))
-    def test_a_key_that_leads_elsewhere_is_refused_by_every_method(self, storage: Storage, key: str) -> None:
-        for call in (
-            lambda: storage.write(key, [b"x"]),
-            lambda: storage.open(key),
-            lambda: storage.size(key),
-            lambda: storage.delete(key),
-        ):
-            with pytest.raises(ValueError, match="storage key .* is refused: ") as refused:
-                call()
-            assert len(str(refused.value)) < 300
+    def test_a_key_that_leads_elsewhere_is_refused_by_every_method(self, storage: Storage) -> None:
+        for key in LEADING_OUT:
+            check_refusals(storage, key)
         assert keys(storage) == set()
 
     def test_an_object_is_read_and_checked(self, storage: Storage) -> None:
