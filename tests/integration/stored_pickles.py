@@ -1,7 +1,7 @@
 """Pickles as stored results make them, and what scripts and processes that load them do with such pickles.
 
 A script calls `act(globals(), sys.argv[1:])`; `python -m tests.integration.stored_pickles ENTRYPOINT COMMAND ...` does the same with the
-module that an entry point is loaded as.
+module that an entry point is loaded as. `names dump PATH` and `check PATH ...` are the commands, and `dump PATH` alone.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ def things_in(names: dict[str, Any]) -> dict[str, Any]:
 def act(names: dict[str, Any], arguments: list[str]) -> None:
     command, *rest = arguments
     if command == "names":
+        if rest:
+            act(names, rest)
         double = names["double"]
         told = {
             module_name_of(thing) for thing in (double.fn, double, names["Point"], names["shop"], double.__module__)

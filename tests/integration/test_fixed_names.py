@@ -66,25 +66,18 @@ def names(text: str) -> Any:
     return json.loads(text.splitlines()[-1])
 
 
-def test_a_script_and_its_entry_point_agree_on_names(case: Case, tmp_path: Path) -> None:
-    by_script = names(run(*case.arguments, "names", cwd=tmp_path))
-    by_entry_point = names(loaded(by_script["entrypoint"], "names", cwd=tmp_path))
+def test_a_script_and_its_entry_point_agree_on_names_and_pickles_of_both_hold_in_both(
+    case: Case, tmp_path: Path
+) -> None:
+    stored = [f"{tmp_path}/by script", f"{tmp_path}/by entry point"]
+    by_script = names(run(*case.arguments, "names", "dump", stored[0], cwd=tmp_path))
+    by_entry_point = names(loaded(by_script["entrypoint"], "names", "dump", stored[1], cwd=tmp_path))
     [name] = by_script["names"]
     assert name == case.name if case.name else name.startswith("prefect_core_script_")
     assert by_script["key"] == f"{name}.double"
     assert (by_entry_point["names"], by_entry_point["key"]) == ([name], by_script["key"])
-
-
-def test_pickles_of_a_script_and_of_its_entry_point_hold_in_both(case: Case, tmp_path: Path) -> None:
-    entrypoint = names(run(*case.arguments, "names", cwd=tmp_path))["entrypoint"]
-    processes = {
-        "script": lambda *rest: run(*case.arguments, *rest, cwd=tmp_path),
-        "entry point": lambda *rest: loaded(entrypoint, *rest, cwd=tmp_path),
-    }
-    for writer, write in processes.items():
-        write("dump", f"{tmp_path}/{writer}")
-    for reader, read in processes.items():
-        assert names(read("check", *[f"{tmp_path}/{writer}" for writer in processes])) == [], reader
+    assert names(run(*case.arguments, "check", *stored, cwd=tmp_path)) == []
+    assert names(loaded(by_script["entrypoint"], "check", *stored, cwd=tmp_path)) == []
 
 
 def test_a_main_without_a_file_is_called_main(tmp_path: Path) -> None:
