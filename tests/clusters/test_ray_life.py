@@ -1,4 +1,4 @@
-"""A Ray that a runner started ends with the last flow run that uses it."""
+"""A Ray that a runner started listens on loopback alone, and ends with the last flow run that uses it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -18,20 +19,39 @@ from tests.clusters.ray_bodies import our_threads, process
 pytestmark = pytest.mark.slow
 
 
+def listening() -> set[str]:
+    """Return the addresses on which this process and its children wait for connections."""
+    found = set()
+    for one in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        found |= {where.laddr.ip for where in one.net_connections("inet") if where.status == psutil.CONN_LISTEN}
+    return found
+
+
+def is_loopback(ip: str) -> bool:
+    return ip.removeprefix("::ffff:").startswith("127.") or ip == "::1"
+
+
 @pytest.mark.parametrize("end", ["return", "raise"])
-def test_a_ray_that_a_runner_started_ends_with_the_flow_run(ray_options: dict[str, Any], end: str) -> None:
+def test_a_ray_that_a_runner_started_listens_on_loopback_alone_and_ends_with_the_flow_run(
+    ray_options: dict[str, Any], end: str
+) -> None:
+    addresses: set[str] = set()
+    listening_before = listening()
     before = signal.getsignal(signal.SIGTERM)
 
     @flow(task_runner=RayTaskRunner(init_kwargs=ray_options))
     def run() -> int:
         pid = process.submit().result()
         assert ray.is_initialized()
+        addresses.update(listening() - listening_before)
         if end == "raise":
             raise KeyError(pid)
         return pid
 
     state = run(return_state=True)
     assert state.is_completed() == (end == "return")
+    assert addresses
+    assert [ip for ip in addresses if not is_loopback(ip)] == []
     assert not ray.is_initialized()
     assert our_threads() == []
     assert signal.getsignal(signal.SIGTERM) is before

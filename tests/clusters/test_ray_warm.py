@@ -1,4 +1,4 @@
-"""A Ray that is kept warm between flow runs, and where Rays that runners start listen."""
+"""A Ray that is kept warm between flow runs, and one that is told its address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import psutil
 import pytest
 import ray
 
@@ -94,30 +93,6 @@ def test_a_warm_ray_ends_with_the_process(ray_options: dict[str, Any]) -> None:
 def test_keep_warm_and_an_address_contradict_each_other() -> None:
     with pytest.raises(ValueError, match="Cannot specify `keep_warm` and `address`"):
         RayTaskRunner("auto", keep_warm=True)
-
-
-def listening() -> set[str]:
-    """Return the addresses on which this process and its children wait for connections."""
-    found = set()
-    for one in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        found |= {where.laddr.ip for where in one.net_connections("inet") if where.status == psutil.CONN_LISTEN}
-    return found
-
-
-def is_loopback(ip: str) -> bool:
-    return ip.removeprefix("::ffff:").startswith("127.") or ip == "::1"
-
-
-def test_a_ray_that_is_started_listens_on_loopback_alone(ray_options: dict[str, Any]) -> None:
-    @flow(task_runner=RayTaskRunner(init_kwargs=ray_options))
-    def run() -> set[str]:
-        process.submit().result()
-        return listening() - before
-
-    before = listening()
-    addresses = run()
-    assert addresses
-    assert [ip for ip in addresses if not is_loopback(ip)] == []
 
 
 def test_a_ray_that_is_told_its_address_is_reached_there(ray_options: dict[str, Any]) -> None:
