@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["prefect_core", "runners/prefect_runners", "serializers/prefect_serializers"]
@@ -56,11 +54,19 @@ def place(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def functions() -> Iterator[tuple[str, Function]]:
-    for path in files(*PACKAGES):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, Function):
-                yield f"{place(path)} {node.name}", node
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in files(*PACKAGES)}
+
+
+@cache
+def functions() -> list[tuple[str, Function]]:
+    return [
+        (f"{place(path)} {node.name}", node)
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, Function)
+    ]
 
 
 def parameters(function: Function) -> int:
@@ -122,6 +128,5 @@ def test_no_test_puts_itself_off() -> None:
     assert matching(NOT_RUN, files("tests")) == []
 
 
-@pytest.mark.parametrize("path", files(*PACKAGES), ids=place)
-def test_every_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_every_module_says_what_it_is_for() -> None:
+    assert [place(path) for path, tree in trees().items() if not ast.get_docstring(tree)] == []
