@@ -30,6 +30,7 @@ READING = {
     ("task-run", "explain"),
     ("task-run", "inspect"),
     ("task-run", "ls"),
+    ("db", "check"),
     ("db", "stats"),
 }
 
@@ -67,6 +68,9 @@ class Flows:
                 program.main(list(arguments), prog_name="prefect-core")
             except SystemExit as ended:
                 code = int(ended.code or 0)
+            finally:
+                # The next command, and the test itself, may have another home.
+                settings.forget()
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
     def python(self, script: str) -> None:
