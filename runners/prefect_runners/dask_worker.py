@@ -157,11 +157,11 @@ def work_chunk(dumped: bytes) -> Outcome:
     worker = get_worker()
     parcels = [*starmap(Parcel, packed)]
 
-    def tell(place: int, kind: str, what: Any) -> None:
-        if _here.is_wanted(key):
-            worker.log_event(topic, (kind, place_in(key, place), what))
-
     places, awaited = _here.places_of(key), awaited_in(parcels)
+
+    def tell(place: int, kind: str, what: Any) -> None:
+        if _here.is_wanted(key) and not places.is_taken_back(place):
+            worker.log_event(topic, (kind, place_in(key, place), what))
 
     def wanted() -> Iterator[tuple[int, Parcel]]:
         for one in places.left(parcels):
