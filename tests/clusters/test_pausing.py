@@ -73,7 +73,7 @@ def in_chunks(count: int):
 
 @flow(task_runner=RUNNER)
 def quickly(count: int):
-    return sum([future.result() for future in [quick.submit(number) for number in range(30 * count)]])
+    return sum([future.result() for future in [quick.submit(number) for number in range(90 * count)]])
 
 @flow(task_runner=RUNNER)
 def in_a_row(count: int):
@@ -224,7 +224,7 @@ def test_while_a_run_is_paused_no_more_begins_than_is_told_and_then_each_body_ru
             assert run.begun_since(paused_us) <= told
             resume_flow_run(run.row().id)
         ended = run.end()
-        count = {"quickly": 30 * COUNT, "in_a_row": COUNT // 2}.get(flow, COUNT)
+        count = {"quickly": 90 * COUNT, "in_a_row": COUNT // 2}.get(flow, COUNT)
         assert ended["result"] == squares(count)
         rows = run.tasks()
         assert len(rows) == (COUNT if flow == "in_a_row" else count)
