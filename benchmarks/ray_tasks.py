@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -173,14 +174,15 @@ def on_starts(folder: str) -> Figure:
     return replace(figure, unit="ms", limit=1 + 300 / figure.bare)
 
 
-def measure() -> list[Figure]:
+def measure() -> Iterator[Figure]:
     import ray
 
     with throwaway_home(), tempfile.TemporaryDirectory(prefix="ray-") as folder:
         ray.init(**OPTIONS, _temp_dir=folder)
         try:
-            figures = [*on_one_ray(), on_map(), *on_arrays()]
+            yield from on_one_ray()
+            yield on_map()
+            yield from on_arrays()
         finally:
             ray.shutdown()
-        figures.append(on_starts(folder))
-    return figures
+        yield on_starts(folder)

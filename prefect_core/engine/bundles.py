@@ -70,21 +70,26 @@ class Pace:
 
 
 class _Item:
-    """One payload in a chunk, called with its receipt."""
+    """One payload in a chunk, called with its receipt.
 
-    __slots__ = ("_done", "_pace", "is_over", "payload")
+    It is let go of then: whoever looks at the chunk later, on a thread of its own, must not be the last to hold what Ray has made. Ray ends
+    a process in which such an object is let go of while Ray is being shut down.
+    """
+
+    __slots__ = ("_done", "_pace", "payload")
 
     def __init__(self, payload: Payload, done: Done, pace: Pace | None) -> None:
-        self.payload = payload
-        self.is_over = False
-        self._done = done
+        self.payload: Payload | None = payload
+        self._done: Done | None = done
         self._pace = pace
 
     def __call__(self, receipt: Receipt) -> None:
-        self.is_over = True
+        done = self._done
+        self.payload = self._done = None
         if self._pace is not None:
             self._pace.learn(receipt)
-        self._done(receipt)
+        if done is not None:
+            done(receipt)
 
 
 class Bundle:
@@ -113,21 +118,21 @@ class Bundle:
 
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
-        self._add(runner, _Item(payload, done, self._pace))
+        self._add(runner, payload, _Item(payload, done, self._pace))
 
     def join(self, payload: Payload, done: Done, pace: Pace, inputs: Collection[Run]) -> bool:
         """Hand a payload over in the same chunk as the runs that make its inputs; False if one of them is not gathered here any more."""
         item = _Item(payload, done, pace)
-        return self._runner is not None and self._add(self._runner, item, inputs)
+        return self._runner is not None and self._add(self._runner, payload, item, inputs)
 
-    def _add(self, runner: TaskRunner, item: _Item, beside: Collection[Run] = ()) -> bool:
+    def _add(self, runner: TaskRunner, payload: Payload, item: _Item, beside: Collection[Run] = ()) -> bool:
         with self._lock:
             if beside and not self._items.keys() >= {*beside}:
                 return False
             self._runner = runner
             if not self._items:
                 self._enough = self._size or (self._pace.chunk_size if self._pace is not None else 1)
-            self._items[item.payload.run] = item
+            self._items[payload.run] = item
             chunk = self._take() if len(self._items) >= self._enough else []
             is_alone = not chunk and not self._is_timed
             if self._is_filling and self._burst is None:
@@ -171,26 +176,30 @@ class Bundle:
 
     def _hand_over(self, runner: TaskRunner, chunk: list[_Item]) -> None:
         number = next(_numbers)
-        for item in chunk:
-            item.payload.chunk = number
-        is_submitted = _submit_unless_paused(
-            chunk, lambda: runner.submit_chunk([(item.payload, item) for item in chunk])
-        )
+        left = _left_of(chunk)
+        for payload, _ in left:
+            payload.chunk = number
+        is_submitted = _submit_unless_paused(left, partial(runner.submit_chunk, left))
         if is_submitted and self._loosens:
-            timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
+            timers.after(_STUCK_SECONDS, partial(_look_at, runner, chunk))
 
     def _take(self) -> list[_Item]:
         chunk, self._items = [*self._items.values()], {}
         return chunk
 
 
-def _submit_unless_paused(items: list[_Item], submit: Callable[[], object]) -> bool:
-    """Submit items of one flow run; False if that is paused, after which they come again."""
+def _left_of(chunk: list[_Item]) -> list[tuple[Payload, _Item]]:
+    """Return the payloads of a chunk that are not over, and what is called with their receipts."""
+    return [(payload, item) for item in chunk if (payload := item.payload) is not None]
+
+
+def _submit_unless_paused(left: list[tuple[Payload, _Item]], submit: Callable[[], object]) -> bool:
+    """Submit payloads of one flow run; False if that is paused, after which they come again."""
     try:
-        with about_to_begin(flow_around(items[0].payload.context)):
+        with about_to_begin(flow_around(left[0][0].context)):
             submit()
     except (Held, Pause, FlowPauseTimeout):
-        for item in items:
+        for _, item in left:
             item(Receipt(error=Held()))
         return False
     return True
@@ -198,20 +207,21 @@ def _submit_unless_paused(items: list[_Item], submit: Callable[[], object]) -> b
 
 def _look_at(runner: TaskRunner, chunk: list[_Item]) -> None:
     """Loosen a chunk that has begun and has not ended; look again later at one that has not begun."""
-    left = [item for item in chunk if not item.is_over]
+    left = _left_of(chunk)
     if not left:
         return
-    if len(left) < len(chunk) or any(item.payload.context.run.state.type is RUNNING for item in left):
-        threading.Thread(target=_loosen, args=(runner, left), name="prefect-core-loosen", daemon=True).start()
+    if len(left) < len(chunk) or any(payload.context.run.state.type is RUNNING for payload, _ in left):
+        threading.Thread(target=_loosen, args=(runner, chunk), name="prefect-core-loosen", daemon=True).start()
     else:
-        timers.after(_STUCK_SECONDS, lambda: _look_at(runner, chunk))
+        timers.after(_STUCK_SECONDS, partial(_look_at, runner, chunk))
 
 
-def _loosen(runner: TaskRunner, left: list[_Item]) -> None:
+def _loosen(runner: TaskRunner, chunk: list[_Item]) -> None:
     """Take back what has not begun, and hand it over again, each for itself."""
-    taken = runner.cancel_many([item.payload for item in left])
-    for item in (item for item, is_taken in zip(left, taken, strict=True) if is_taken):
+    left = _left_of(chunk)
+    taken = runner.cancel_many([payload for payload, _ in left])
+    for payload, item in (one for one, is_taken in zip(left, taken, strict=True) if is_taken):
         try:
-            _submit_unless_paused([item], partial(runner.submit, item.payload, item))
+            _submit_unless_paused([(payload, item)], partial(runner.submit, payload, item))
         except Exception as error:
             item(Receipt.of_unbegun(error))

@@ -21,8 +21,13 @@ class Timer:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Keep it from being called, if it has not been; its function is let go at its time."""
+        """Keep it from being called, if it has not been, and let its function go."""
         self.cancelled = True
+        self.function = _nothing
+
+
+def _nothing() -> None:
+    """Stand for a function that was let go."""
 
 
 class _Timers:

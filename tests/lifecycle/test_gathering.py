@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import pytest
 
-from prefect_core import flow, task
+from prefect_core import flow, history, task
+from prefect_core.futures import wait
 from prefect_core.payload import Payload
+from prefect_core.runs import TaskRun
 from tests.contract.holding import HoldingTaskRunner
 
 started: list[HoldingTaskRunner] = []
@@ -61,6 +64,23 @@ def test_quick_tasks_go_together_and_each_keeps_its_run() -> None:
     (runner,) = started
     assert runner.chunks
     assert max(runner.chunks) > 1
+
+
+def test_nothing_holds_what_was_in_a_chunk_that_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    # Records of lines hold the runs that they are about.
+    caplog.set_level("ERROR", "prefect_core")
+    runs: list[weakref.ref[TaskRun]] = []
+
+    @flow(task_runner=Watched())
+    def many() -> None:
+        futures = [quick.submit(x) for x in range(300)]
+        runs.extend(weakref.ref(future.task_run) for future in futures)
+        wait(futures)
+
+    many()
+    assert max(started[0].chunks) > 1
+    history.current().flush()
+    assert [run() for run in runs if run() is not None] == []
 
 
 def test_slow_tasks_go_alone() -> None:
