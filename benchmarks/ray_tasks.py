@@ -22,7 +22,7 @@ ARRAY_BYTES = 8 << 20
 MOST_GROWTH_MB = 64
 ITEMS = 20_000
 REPEATS = 3
-STARTS = 3
+STARTS = 7
 OPTIONS = {
     "num_cpus": 2,
     "include_dashboard": False,

@@ -151,7 +151,7 @@ class Attempts:
         """Why nothing can come of any attempt any more."""
         self._numbers = itertools.count(1)
         self._taking_back = threading.Lock()
-        self._cancelling = Cancelling(ray)
+        self.cancelling = Cancelling(ray)
         self._forced: list[Any] = []
         """Replies of those whose processes were told to end, which they may not have done yet."""
 
@@ -222,13 +222,13 @@ class Attempts:
         with self._taking_back:
             asked = {one.reply: one for one in attempts if one.is_open and not one.delivery.started_us}
             asked.pop(None, None)
-            if not asked:
+            if not asked or self.dead is not None:
                 return []
             try:
                 for attempt in asked.values():
                     attempt.is_asked_back = True
                 replies = list(asked)
-                self._cancelling.cancel(replies)
+                self.cancelling.cancel(replies)
                 ended = self.ray.wait(replies, num_returns=len(replies), timeout=_CANCEL_SECONDS, fetch_local=False)[0]
             except Exception:
                 # Ray can't be asked, of which the clerk hears too.
@@ -248,9 +248,9 @@ class Attempts:
     def interrupt(self, chunk: Attempt) -> None:
         """Have the worker that runs a chunk look for what is asked of it."""
         with self._taking_back:
-            if chunk.is_open and chunk.reply is not None:
+            if chunk.is_open and chunk.reply is not None and self.dead is None:
                 chunk.is_asked_back = True
-                self._cancelling.cancel([chunk.reply])
+                self.cancelling.cancel([chunk.reply])
 
     def is_taken_back(self, attempt: Attempt) -> bool:
         """Tell whether an attempt was cancelled, once whoever is about to cancel one has done so."""
@@ -264,7 +264,7 @@ class Attempts:
             attempt.is_forced = True
             self._forced.append(reply)
             try:
-                self._cancelling.cancel([reply], force=True)
+                self.cancelling.cancel([reply], force=True)
             except Exception as error:
                 _log.warning("Ray could not be told to stop %r: %s", attempt.delivery.payload, error)
 
@@ -276,4 +276,4 @@ class Attempts:
             self.ray.wait(self._forced, num_returns=len(self._forced), timeout=seconds, fetch_local=False)
         self._forced.clear()
         self.open.clear()
-        self._cancelling.close()
+        self.cancelling.close()

@@ -15,6 +15,8 @@ from typing import Any
 from prefect_core.errors import RunnerError
 
 _PATIENCE_SECONDS = 10.0
+_SMALL_BYTES = 16 << 10
+"""Of a reply that Ray keeps in this process's own memory."""
 
 
 class Cancelling:
@@ -25,6 +27,13 @@ class Cancelling:
         self._is_client = ray.util.client.ray.is_connected()
         self._nothing: Any = None if self._is_client else ray.put(b"")
         """Is there, so that Ray calls back at once."""
+        self._lies_here = self._is_client
+        """Whether it lies in this process. For what lies in its node's store, Ray asks that, and ends this process if the node has died."""
+
+    def came(self, reply: Any, value: object) -> None:
+        """Take note of an object that is there."""
+        if not self._lies_here and type(value) is bytes and len(value) <= _SMALL_BYTES and self._nothing is not None:
+            self._nothing, self._lies_here = reply, True
 
     def close(self) -> None:
         """Cancel nothing any more. Called while Ray is up: an object that is let go of while it shuts down may end the process, too."""

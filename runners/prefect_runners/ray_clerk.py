@@ -176,6 +176,7 @@ class Clerk:
             # Others wait for this thread.
             _log.exception("The receipt of %r could not be dealt with", attempt.delivery.payload)
         finally:
+            self._attempts.cancelling.came(attempt.reply, what)
             attempt.let_go()
 
     def _end(self, attempt: Attempt, what: Any) -> None:

@@ -16,6 +16,8 @@ from tests.clusters.faults.judging import judge_recorded
 from tests.clusters.faults.killed_program import BODIES
 from tests.clusters.faults.killing import renew_home
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("ray_killed_under_program.py")
 
 
@@ -37,6 +39,10 @@ def kill(folder: Path, victim: str, moment: int) -> float:
     assert "Ray" in message
     judge_recorded(journal)
     return float(seconds)
+
+
+def test_a_node_that_dies_under_the_flow_s_process_ends_the_run_and_not_the_process(tmp_path: Path) -> None:
+    assert kill(tmp_path, "raylet/raylet", 38) < 30
 
 
 @pytest.mark.faults
