@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from prefect_core.engine import timers
+from prefect_runners.in_time import is_over_in
 from prefect_runners.ray_attempts import Attempt, Attempts
 from prefect_runners.ray_chunks import Chunk, HandOver, Member
 from prefect_runners.ray_store import HeadStore
@@ -16,6 +17,7 @@ from prefect_runners.ray_store import HeadStore
 _WITHHELD_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 """More than the half second after which a worker looks by itself."""
+_LAST_CALL_SECONDS = 1.0
 _LOOK_SECONDS = 0.005
 
 Asked = dict[Chunk, list[int]]
@@ -88,12 +90,11 @@ class TakingBack:
             return
         with self._noting:
             self._asked |= chunks.keys()
-        try:
-            for chunk, places in self._answers(chunks):
-                taken.update(chunk.take(place) for place in places)
-        except Exception:
-            # The head does not answer: nobody knows what else has begun.
-            pass
+        # A dead head never answers, and nobody knows then what else has begun.
+        answers: list[tuple[Chunk, list[int]]] = []
+        is_over_in(_ANSWER_SECONDS + _LAST_CALL_SECONDS, lambda: answers.extend(self._answers(chunks)))
+        for chunk, places in answers.copy():
+            taken.update(chunk.take(place) for place in places)
         with self._noting:
             self._asked.clear()
             ended, self._ended = self._ended, []

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect_core.errors import describe
+from prefect_runners.in_time import is_over_in
 from prefect_runners.ray_attempts import Attempt, Attempts, is_late
 from prefect_runners.ray_endings import Gone, TooLate
 from prefect_runners.ray_store import HeadStore
@@ -17,6 +18,7 @@ SOONEST_SECONDS = 0.4
 """Younger attempts have told nothing."""
 _LOOK_SECONDS = 0.2
 _DEAD_SECONDS = 15.0
+_STOP_SECONDS = 5.0
 _NODE_SECONDS = 1.0
 """Ray itself ends this process some 5 s after its node has died, once it has a value to put there."""
 _NO_NODE = "The Ray node of the flow's process has died, so nothing can be known of this task."
@@ -57,9 +59,9 @@ class Watch:
         self._end.set()
         self._bell.set()
         if self._thread is not None:
-            self._thread.join(0 if self._is_stuck() else _DEAD_SECONDS)
-        if self._attempts.dead is None:
-            self._store.clear()
+            self._thread.join(0 if self._is_stuck() else _STOP_SECONDS)
+        if self._attempts.dead is None and not (self._thread is not None and self._thread.is_alive()):
+            is_over_in(_STOP_SECONDS, self._store.clear)
 
     def check(self) -> None:
         """Give everything up if the head has left a question unanswered for too long; for another thread, since this one then hangs."""
