@@ -64,10 +64,10 @@ class _Arguments:
 
     def calls(self) -> Iterator[dict[str, Any]]:
         """Yield the parameters of each call."""
-        if len(self.mapped) == 1 and self._variadic is None:
+        if len(self.mapped) == 1:
             [(name, only)] = self.mapped.items()
             for element in only:
-                yield {**self._static, name: element}
+                yield self._call({name: element})
             return
         iterators = {name: iter(elements) for name, elements in self.mapped.items()}
         count = 0

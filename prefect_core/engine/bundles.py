@@ -118,21 +118,22 @@ class Bundle:
 
     def add(self, runner: TaskRunner, payload: Payload, done: Done) -> None:
         """Hand a payload over with the next chunk."""
-        self._add(runner, payload, _Item(payload, done, self._pace))
+        self._add(runner, payload, done, self._pace)
 
     def join(self, payload: Payload, done: Done, pace: Pace, inputs: Collection[Run]) -> bool:
         """Hand a payload over in the same chunk as the runs that make its inputs; False if one of them is not gathered here any more."""
-        item = _Item(payload, done, pace)
-        return self._runner is not None and self._add(self._runner, payload, item, inputs)
+        return self._runner is not None and self._add(self._runner, payload, done, pace, inputs)
 
-    def _add(self, runner: TaskRunner, payload: Payload, item: _Item, beside: Collection[Run] = ()) -> bool:
+    def _add(
+        self, runner: TaskRunner, payload: Payload, done: Done, pace: Pace | None, beside: Collection[Run] = ()
+    ) -> bool:
         with self._lock:
             if beside and not self._items.keys() >= {*beside}:
                 return False
             self._runner = runner
             if not self._items:
                 self._enough = self._size or (self._pace.chunk_size if self._pace is not None else 1)
-            self._items[payload.run] = item
+            self._items[payload.run] = _Item(payload, done, pace)
             chunk = self._take() if len(self._items) >= self._enough else []
             is_alone = not chunk and not self._is_timed
             if self._is_filling and self._burst is None:

@@ -20,7 +20,7 @@ _LOOK_SECONDS = 0.2
 _DEAD_SECONDS = 15.0
 _STOP_SECONDS = 5.0
 _NODE_SECONDS = 1.0
-"""Ray itself ends this process some 5 s after its node has died, once it has a value to put there."""
+"""Between two looks, the second of which makes it certain: soon, since Ray ends a process that asks a dead node for what lay there."""
 _NO_NODE = "The Ray node of the flow's process has died, so nothing can be known of this task."
 _DEAD = f"Ray's head has not answered for {_DEAD_SECONDS:g} s, so nothing can be known of this task."
 
