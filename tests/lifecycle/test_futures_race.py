@@ -144,3 +144,15 @@ def test_timers_of_a_clock_that_is_gone_do_not_hold_up_the_next() -> None:
     soon = threading.Event()
     timers.after(0.01, soon.set)
     assert soon.wait(MOMENT)
+
+
+def test_a_timer_planned_by_the_machine_s_clock_does_not_move_a_test_s() -> None:
+    passed, soon = threading.Event(), threading.Event()
+    late = timers.after(1800, lambda: None)
+    timers.after(0.1, passed.set)
+    with FakeClock(jumps=True) as clock:
+        assert passed.wait(MOMENT)
+        timers.after(1, soon.set)
+        assert soon.wait(MOMENT)
+        assert clock.elapsed_seconds == pytest.approx(1)
+    late.cancel()
