@@ -48,7 +48,7 @@ test: venv  ## run all tests but the fault campaigns
 
 .PHONY: test-fast
 test-fast: venv  ## run the unit and lifecycle tests
-	$(PYTEST) tests/unit tests/lifecycle
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder tests/unit tests/lifecycle
 
 .PHONY: faults
 faults: venv  ## run the fault campaigns in full
