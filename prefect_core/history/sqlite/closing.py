@@ -12,6 +12,7 @@ from prefect_core import clock
 from prefect_core.history.owed import KEEPS_CRASHING, left_alone_message
 from prefect_core.history.requests import LOST, OVER
 from prefect_core.history.sqlite import lost, read
+from prefect_core.history.sqlite.insert import unfold
 from prefect_core.state_kinds import FINAL, PAUSED, StateType
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def end_lost(
     """
     at_us = clock.now_us()
     left: list[int] = []
+    unfold(connection, runs.task_runs)
     for task_run in runs.task_runs:
         end = _end_of_subflow(connection, task_run)
         if end is None:

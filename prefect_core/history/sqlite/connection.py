@@ -23,7 +23,7 @@ from weakref import WeakSet
 
 from prefect_core.crash_points import crash_point
 from prefect_core.errors import HistoryError
-from prefect_core.history.sqlite import driver, home, insert
+from prefect_core.history.sqlite import driver, home
 from prefect_core.history.sqlite.driver import sqlite3
 from prefect_core.history.sqlite.fork_gate import inside, outside
 from prefect_core.history.sqlite.migrate import Migration, migrate
@@ -88,7 +88,6 @@ class Connections:
         with inside():
             connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES_KEPT}")
             migrate(connection, self._migrations, lambda: self._begin(connection))
-            insert.prepare(connection)
             if not self._is_durable:
                 connection.execute("PRAGMA synchronous=NORMAL")
 

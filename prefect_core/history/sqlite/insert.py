@@ -2,14 +2,14 @@
 
 Python lets go of its global lock for each statement and must wait for it afterwards, up to 5 ms while user code computes, so the rule is:
 many rows per statement. Statements of a few fixed lengths stay prepared (to prepare one costs more than to run it); what is left of a
-batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. Plain task runs (see `plain`) go
-into views of this connection, whose triggers make all rows of each inside SQLite. One that is whole is a single row (`is_plain` in the
-schema), also if it began in an earlier batch: 11 values are bound for a task run instead of 50, and a commit touches three pages less.
-`kept` is a view of the schema.
+batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. A task run is a
+single row (`is_plain` in the schema) as long as it is plain (see `plain`), and what is the same for all of them stands in the statement:
+11 values are bound for one instead of 50, and a commit touches three pages less. `kept` is a view of the schema.
 """
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -29,6 +29,8 @@ from prefect_core.history.batch import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefect_core.history.sqlite.driver import sqlite3
 
 _LENGTHS = (1, 8, 32, 128, 512, 2048)
@@ -58,58 +60,31 @@ _KEYS = {
 # By what a call is known, and what was kept of it, stand in one row.
 _TABLES = {"identity": "call"}
 
-_BEGIN = f"""
-INSERT INTO task_run ({", ".join(TASK_RUN)}) VALUES (
-    new.key, new.uid, new.flow_run, NULL, new.task_name, new.task_key, new.idx, NULL, NULL, new.inputs,
-    new.created_us, NULL, NULL, 0, 'PENDING', 'Pending', NULL, new.created_us, '') ON CONFLICT DO NOTHING;
-INSERT INTO state ({", ".join(STATE)}) VALUES (
-    new.key, 0, 0, 'PENDING', 'Pending', NULL, new.created_us, NULL) ON CONFLICT DO NOTHING;
-"""
-_WHOLE = f"""
-INSERT INTO task_run ({", ".join(TASK_RUN)}, is_plain) VALUES (
-    new.key, new.uid, new.flow_run, NULL, new.task_name, new.task_key, new.idx, NULL, NULL, new.inputs, new.created_us,
-    new.started_us, new.ended_us, 1, 'COMPLETED', 'Completed', NULL, new.ended_us, new.worker, 1) ON CONFLICT DO NOTHING;
-"""
-_REST = """
-UPDATE task_run SET
-    started_us = new.started_us, ended_us = new.ended_us, run_count = 1, state_type = 'COMPLETED', state_name = 'Completed',
-    state_us = new.ended_us, worker = new.worker, is_plain = 1
-WHERE key = new.key;
-DELETE FROM state WHERE run = new.key;
-"""
-_VIEWS = {
-    "plain_task_run": (PLAIN, _WHOLE),
-    "begun_task_run": (BEGUN, _BEGIN),
-    "ended_task_run": (ENDED, _REST),
+_INSERT_PLAIN = f"""INSERT INTO task_run ({", ".join(TASK_RUN)}, is_plain)
+SELECT column1, column2, column3, NULL, column4, column5, column6, NULL, NULL, column7, {{}}, 1
+FROM (VALUES {{{{}}}}) WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"""
+# Of plain task runs only what differs from one to the next is bound.
+_PLAINLY = {
+    "whole": _INSERT_PLAIN.format("column8, column9, column10, 1, 'COMPLETED', 'Completed', NULL, column10, column11"),
+    "begun": _INSERT_PLAIN.format("column8, NULL, NULL, 0, 'PENDING', 'Pending', NULL, column8, ''"),
+    "ended": """UPDATE task_run SET started_us = column2, ended_us = column3, run_count = 1, state_type = 'COMPLETED',
+state_name = 'Completed', state_us = column3, worker = column4 FROM (VALUES {}) WHERE key = column1""",
 }
 
 
-_UNFOLD = (
-    f"INSERT INTO state ({', '.join(STATE)}) SELECT {', '.join(STATE)} FROM every_state WHERE run = ? ON CONFLICT DO NOTHING",
-    f"INSERT INTO attempt ({', '.join(ATTEMPT)}) SELECT {', '.join(ATTEMPT)} FROM every_attempt WHERE run = ? ON CONFLICT DO NOTHING",
-    "UPDATE task_run SET is_plain = 0 WHERE key = ?",
-)
-
-
-def unfold(connection: sqlite3.Connection, run: int) -> None:
-    """Give the states and the attempt of a plain task run rows of their own, within the transaction that the caller began."""
-    for statement in _UNFOLD:
-        connection.execute(statement, (run,))
-
-
-def prepare(connection: sqlite3.Connection) -> None:
-    """Make what `insert` needs on a connection; nothing of it is seen in the file."""
-    for name, (columns, body) in _VIEWS.items():
-        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT {', '.join(f'0 AS {column}' for column in columns)}")
-        connection.execute(f"CREATE TEMP TRIGGER {name}_row INSTEAD OF INSERT ON {name} BEGIN {body} END")
+def unfold(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
+    """Give the states and the attempts of the plain ones among task runs rows of their own, in the transaction that the caller began."""
+    # A trigger of the schema does it.
+    unfolded = "UPDATE task_run SET is_plain = 0 WHERE is_plain AND key IN (SELECT value FROM json_each(?))"
+    connection.execute(unfolded, (json.dumps(runs),))
 
 
 def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     """Write the rows of a batch within the transaction that the caller began."""
     _insert(connection, "flow_run", FLOW_RUN, batch.flow_runs)
-    _insert(connection, "plain_task_run", PLAIN, batch.plain)
-    _insert(connection, "begun_task_run", BEGUN, batch.begun)
-    _insert(connection, "ended_task_run", ENDED, batch.ended)
+    _insert(connection, "whole", PLAIN, batch.plain)
+    _insert(connection, "begun", BEGUN, batch.begun)
+    _insert(connection, "ended", ENDED, batch.ended)
     _insert(connection, "task_run", TASK_RUN, batch.task_runs)
     _insert(connection, "attempt", ATTEMPT, batch.attempts)
     _insert(connection, "state", STATE, batch.states)
@@ -137,13 +112,19 @@ def _insert(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]
 @cache
 def _statement(table: str, columns: tuple[str, ...], length: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
-    rows = f"SELECT * FROM (VALUES {', '.join([row] * length)}) WHERE column1 IS NOT NULL"
+    values = ", ".join([row] * length)
+    if table in _PLAINLY:
+        return _PLAINLY[table].format(values)
+    rows = f"SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL"
     text = f"INSERT INTO {_TABLES.get(table, table)} ({', '.join(columns)}) {rows}"
-    if table == "kept" or table in _VIEWS:
+    if table == "kept":
         return text
     if table in _CHANGING:
         changes = ", ".join(f"{name} = excluded.{name}" for name in _CHANGING[table])
-        if table == "flow_run":
+        if table == "task_run":
+            # What comes now has rows of its own, and so must what was before (see `unfold`).
+            changes += ", is_plain = 0"
+        elif table == "flow_run":
             # Of a run that was let go, the recorder no longer knows the parameters.
             changes += ", parameters = coalesce(nullif(excluded.parameters, '{}'), parameters)"
         return f"{text} ON CONFLICT ({_KEYS[table]}) DO UPDATE SET {changes}"

@@ -80,7 +80,8 @@ def known_identities(connection: sqlite3.Connection, root: int) -> dict[bytes, i
 
 _EARLIER = f"""SELECT call.identity, call.code, task_run.key, task_run.uid, task_name, task_key, idx, name, tags, task_run.inputs,
         task_run.created_us, started_us, ended_us, run_count, state_type, state_name, state_message, state_us, worker,
-        coalesce((SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), task_run.is_plain), call.attempt, call.inputs,
+        coalesce((SELECT max(attempt) FROM attempt WHERE attempt.run = task_run.key), task_run.is_plain * run_count),
+        call.attempt, call.inputs,
         {", ".join(f"result.{column}" for column in OF_RESULTS["result"][: -len(("run", "created_us"))])}
     FROM call JOIN task_run ON task_run.key = call.run LEFT JOIN result ON result.key = call.result
     WHERE call.run IN"""

@@ -122,10 +122,11 @@ def stats(connections: Connections) -> HistoryStats:
     """Return size and condition of the history."""
     with connections.reading() as connection:
         rows = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}
-        # These have their states and their attempt in themselves.
-        plain = connection.execute("SELECT count(*) FROM task_run WHERE is_plain").fetchone()[0]
-        rows["state"] += 3 * plain
-        rows["attempt"] += plain
+        # These have their states and their attempts in themselves.
+        plain = "SELECT count(*), count(started_us), count(ended_us) FROM task_run WHERE is_plain"
+        created, started, ended = connection.execute(plain).fetchone()
+        rows["state"] += created + started + ended
+        rows["attempt"] += started
         losses = {int(name.removeprefix(MISSING)): int(rows) for name, rows in connection.execute(_LOSSES)}
         version = version_of(connection)
     return HistoryStats(

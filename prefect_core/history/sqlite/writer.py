@@ -94,7 +94,7 @@ class SqliteWriter:
         if is_plain is not None:
             # Whoever asks is about to add to it.
             with self._connections.transaction(4) as connection:
-                unfold(connection, key)
+                unfold(connection, [key])
         with self._connections.reading() as connection:
             row = connection.execute(
                 "SELECT max(seq), min(CASE type WHEN 'RUNNING' THEN timestamp_us END) FROM state WHERE run = ?", (key,)
