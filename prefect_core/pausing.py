@@ -15,7 +15,7 @@ from prefect_core.control.reaping import reap
 from prefect_core.engine.pausing import NOT_RUNNING, Wish, pause_of_body
 from prefect_core.engine.pausing_asked import REFUSED
 from prefect_core.errors import PrefectException
-from prefect_core.state_kinds import RUNNING, StateType
+from prefect_core.state_kinds import PENDING, RUNNING, StateType
 
 __all__ = ["pause_flow_run", "resume_flow_run", "suspend_flow_run"]
 
@@ -110,7 +110,8 @@ def ask_to_pause(name: str, wish: Wish) -> str | None:
     with history.reading() as stored:
         reap(stored.control())
         row = stored.flow_run(name)
-        if StateType(row.state_type) is not RUNNING:
+        # Where the history still says Pending, the body may have just begun: its process knows.
+        if StateType(row.state_type) not in {PENDING, RUNNING}:
             raise RuntimeError(f"Flow run cannot be {wish.participle}: {NOT_RUNNING}")
         detail = {
             "timeout_seconds": wish.timeout_seconds,

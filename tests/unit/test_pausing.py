@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from queue import Queue
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from prefect_core import (
     context,
     flow,
+    history,
     pause_flow_run,
     recovering,
     resume_flow_run,
@@ -279,6 +280,58 @@ def test_a_run_that_others_pause_waits_at_its_next_call(recorded: Recorded, runn
         assert len([one for one in recorded.task_runs("add") if one.started_us]) == 1
         resume_flow_run(row.id)
         assert ended.get(timeout=LONG_SECONDS) == (2, 3, 4)
+
+
+def test_a_run_can_be_paused_as_soon_as_its_body_runs(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As another process sees it, which writes nothing of this one's.
+    monkeypatch.setattr(history, "reading", lambda: nullcontext(recorded.store))
+
+    class Slow(ConcurrentTaskRunner):
+        def start(self, host: Any) -> None:
+            recorded.recorder.flush()
+            super().start(host)
+
+    inside, go_on = threading.Event(), threading.Event()
+
+    @flow(task_runner=Slow())
+    def just_begun():
+        inside.set()
+        assert go_on.wait(LONG_SECONDS)
+        return add(1)
+
+    with beside(just_begun) as ended:
+        assert inside.wait(LONG_SECONDS)
+        # For some moments the history has the run as Pending.
+        [row] = recorded.store.flow_runs()
+        pause_flow_run(flow_run_id=row.id)
+        assert recorded.states_of(row) == ["Pending", "Running", "Paused"]
+        go_on.set()
+        resume_flow_run(row.id)
+        assert ended.get(timeout=LONG_SECONDS) == 2
+
+
+def test_a_run_whose_body_has_not_begun_is_not_paused(recorded: Recorded) -> None:
+    go_on = threading.Event()
+
+    @task
+    def first():
+        assert go_on.wait(LONG_SECONDS)
+
+    @flow
+    def second():
+        pass
+
+    @flow
+    def around():
+        second(wait_for=[first.submit()])
+
+    with beside(around) as ended:
+        while len(rows := recorded.flow_runs("second")) < 1:
+            threading.Event().wait(0.005)
+        with pytest.raises(RuntimeError, match="Cannot pause flows that are not currently running"):
+            pause_flow_run(flow_run_id=rows[0].id)
+        go_on.set()
+        assert ended.get(timeout=LONG_SECONDS) is None
 
 
 def test_a_run_that_is_held_does_not_end(recorded: Recorded) -> None:
