@@ -36,6 +36,10 @@ Tell = Callable[[str, Any], object]
 """Sends something ahead of the reply: (BEGUN, moment in wall microseconds) or (HAPPENED, bytes for `Delivery.happened`)."""
 
 
+class TakenBack(Exception):
+    """Raised just before the body of an attempt in a chunk: it begins not, and nobody is to hear of it."""
+
+
 class Outcome:
     """What an execution leaves with its engine: the value, for those who depend on it, and the reply, for who asks how it ended.
 
@@ -133,7 +137,8 @@ def work_chunk(
     What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `keep(place, value)` takes what
     is too large to be sent, which is had when the chunk is over: its reply does not go ahead, and the chunk ends within half a second,
     behind the body under way. It then has a last reply of no place, CUT: places without one have not begun. `begins(place)` is called just
-    before each body, and `meanwhile` every half second on a thread beside.
+    before each body; where it raises `TakenBack`, there is neither body nor reply, which may arrive before whoever took it back has heard
+    that it is had, and would then be how the attempt ended. `meanwhile` is called every half second on a thread beside.
 
     Attempts whose links name one of the `awaited` places get a copy of the value that was made there; they are unready if there is none, or
     it is too large to be sent.
@@ -262,14 +267,29 @@ class _Chunk:
         self._place = 0
         self._replies: list[tuple[int, bytes]] = []
         self._kept: list[tuple[int, bytes]] = []
+        self._taken_back: set[int] = set()
         self.news: _News | None = None
 
     def begin(self, place: int) -> None:
         self._place = place
-        begins = partial(self._begins, place) if self._begins is not None else None
-        self.news = _News(partial(self._tell, place), begins)
+        begins = partial(self._begin_body, place) if self._begins is not None else None
+        self.news = _News(partial(self._tell_of, place), begins)
+
+    def _begin_body(self, place: int) -> None:
+        assert self._begins is not None
+        try:
+            self._begins(place)
+        except TakenBack:
+            self._taken_back.add(place)
+            raise
+
+    def _tell_of(self, place: int, kind: str, content: Any) -> None:
+        if place not in self._taken_back:
+            self._tell(place, kind, content)
 
     def end(self, outcome: Outcome) -> None:
+        if self._place in self._taken_back:
+            return
         if outcome.is_ok and not outcome.is_sent:
             self._kept.append((self._place, outcome.reply))
             return

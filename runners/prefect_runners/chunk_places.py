@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator
 
-from prefect_core.engine.in_place import CUT
+from prefect_core.engine.in_place import CUT, TakenBack
 from prefect_core.engine.parcels import Parcel
-from prefect_core.errors import RunnerError
 
 
 class ChunkPlaces:
@@ -19,10 +18,10 @@ class ChunkPlaces:
         self._taken_back: set[int] = set()
 
     def begin(self, place: int) -> None:
-        """Take note that the body at a place begins. Raises `RunnerError`, of which nobody is to hear, if it was taken back."""
+        """Take note that the body at a place begins. Raises `TakenBack` if it was taken back."""
         with self._lock:
             if place in self._taken_back:
-                raise RunnerError("It was taken back before it could begin.")
+                raise TakenBack
             self._last_begun = place
 
     def take_back(self, places: Collection[int]) -> list[int]:
@@ -38,16 +37,6 @@ class ChunkPlaces:
             if place not in self._taken_back:
                 yield place, parcel
 
-    def is_taken_back(self, place: int) -> bool:
-        """Tell whether the body at a place was taken back, so that what comes of it is no reply."""
-        return place in self._taken_back
-
     def marked(self, replies: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-        """Return replies that tell if there are places without one: whoever took those back may not have heard of it in time.
-
-        One that was taken back just before it would have begun has the error of `begin` for a reply, which is left out: it may arrive
-        before whoever took it back has heard that it is had, and would then be how the attempt ended.
-        """
-        if not self._taken_back:
-            return replies
-        return [*[reply for reply in replies if reply[0] not in self._taken_back], (CUT, b"")]
+        """Return replies that tell if there are places without one: whoever took those back may not have heard of it in time."""
+        return [*replies, (CUT, b"")] if self._taken_back else replies

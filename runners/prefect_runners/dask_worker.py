@@ -160,7 +160,7 @@ def work_chunk(dumped: bytes) -> Outcome:
     places, awaited = _here.places_of(key), awaited_in(parcels)
 
     def tell(place: int, kind: str, what: Any) -> None:
-        if _here.is_wanted(key) and not places.is_taken_back(place):
+        if _here.is_wanted(key):
             worker.log_event(topic, (kind, place_in(key, place), what))
 
     def wanted() -> Iterator[tuple[int, Parcel]]:

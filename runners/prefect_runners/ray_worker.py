@@ -97,14 +97,10 @@ def execute_chunk(order: bytes) -> bytes | ChunkWithValues:
         places.begin(place)
         session.begins(f"{number}:{place}")
 
-    def tell(place: int, kind: str, content: Any) -> None:
-        if not places.is_taken_back(place):
-            news.tell(place, kind, content)
-
     hearing = _Hearing(session.store, number, places)
     with _shield.hearing(hearing), waiting.holding(_seat):
         left, awaited = places.left(parcels), awaited_in(parcels)
-        replies = in_place.work_chunk(left, tell, keep, begins, hearing.look, awaited)
+        replies = in_place.work_chunk(left, news.tell, keep, begins, hearing.look, awaited)
     replies = places.marked(replies)
     ahead, late = news.close()
     envelope = ENDED_WITH_MORE + pickle.dumps((ahead, late, pickle.dumps(replies), None))

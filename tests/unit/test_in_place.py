@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -54,6 +54,26 @@ def test_an_attempt_leaves_nothing_to_the_garbage_collector(parcel: Parcel) -> N
         assert in_place.work(parcel, (), lambda *_: None, lambda: None).value == 2
 
     assert attempts_in_circles(work) == 0
+
+
+def test_what_is_taken_back_of_a_chunk_as_it_would_begin_has_no_reply_and_tells_nothing(parcel: Parcel) -> None:
+    told: list[int] = []
+
+    def begins(place: int) -> None:
+        if place == 1:
+            raise in_place.TakenBack
+
+    def parcels() -> Iterator[tuple[int, Parcel]]:
+        for place in range(3):
+            yield place, parcel
+            [chunk] = in_place._teller._open
+            if place == 1:
+                # As if it had been under way for long.
+                chunk.news._tell(in_place.BEGUN, 0)
+                chunk.news._tell(in_place.HAPPENED, b"")
+
+    replies = in_place.work_chunk(parcels(), lambda place, *_: told.append(place), lambda *_: None, begins)
+    assert ([place for place, _ in replies], told) == ([0, 2], [])
 
 
 def test_the_attempts_of_a_chunk_leave_nothing_to_the_garbage_collector(parcel: Parcel) -> None:
