@@ -62,7 +62,7 @@ class TaskRunner(ABC):
     whatever it does, since each runs in a process that the runner may kill), `holds_values` (its engine keeps
     values where they were made: receipts bring references, and payloads may hold such references of this very runner), `takes_chunks`
     (many small payloads cost less when they are handed over together), `links_chunks` (an attempt of a chunk gets what those before it in
-    the chunk have made: `engine.links`).
+    the chunk have made: `engine.links`), `tells_begun` (that a body begins is told at once through `Delivery.begun`, not with its receipt).
     """
 
     shares_memory: bool = True
@@ -72,6 +72,7 @@ class TaskRunner(ABC):
     holds_values: bool = False
     takes_chunks: bool = False
     links_chunks: bool = False
+    tells_begun: bool = True
 
     @property
     def name(self) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _NEWS_SECONDS = 5.0
 """How long it may take to hear of a body that a worker on this machine was just given: it begins at once."""
-_CLUSTER_NEWS_SECONDS = 0.25
-"""The same for a cluster's, whose engine may keep it for long."""
+_LATE_NEWS_SECONDS = 0.25
+"""The same for a cluster's, whose engine may keep it for long, and where only the receipt will tell."""
 _ROUND_SECONDS = 0.005
 
 
@@ -69,4 +69,5 @@ def _still_to_begin(calls: list[TaskCall]) -> int:
 
 
 def _is_awaited(call: TaskCall, since: float) -> bool:
-    return time.monotonic() - since < (_CLUSTER_NEWS_SECONDS if call.runner.holds_values else _NEWS_SECONDS)
+    is_late = call.runner.holds_values or not call.runner.tells_begun
+    return time.monotonic() - since < (_LATE_NEWS_SECONDS if is_late else _NEWS_SECONDS)

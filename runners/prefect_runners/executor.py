@@ -30,7 +30,7 @@ class ExecutorTaskRunner(TaskRunner):
         if not isinstance(executor, Executor):
             raise TypeError(f"'executor' must be a concurrent.futures.Executor; got {executor!r}.")
         self.executor = executor
-        self.shares_memory = isinstance(executor, ThreadPoolExecutor)
+        self.shares_memory = self.tells_begun = isinstance(executor, ThreadPoolExecutor)
         self._place: _Threads | _Elsewhere | None = None
 
     @classmethod

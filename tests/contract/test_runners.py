@@ -101,8 +101,8 @@ class TestExecutorOfOneThread(RunnerContract):
 
 @pytest.fixture
 def no_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait of a pause for what workers tell of beginnings: those of a user's executor tell nothing."""
-    monkeypatch.setattr(taking_back, "_NEWS_SECONDS", 0.5)
+    """Let a pause that waits for what workers tell of beginnings never be accepted: those of a user's executor tell nothing."""
+    monkeypatch.setattr(taking_back, "_NEWS_SECONDS", 3600.0)
 
 
 @pytest.mark.usefixtures("no_news")
