@@ -163,6 +163,8 @@ def work_chunk(
                 chunk.end(outcome)
     finally:
         _teller.remove(chunk)
+        # They refer to each other.
+        chunk.news = None
     return chunk.take_last()
 
 
@@ -314,8 +316,9 @@ class _Chunk:
         with self._telling:
             for place, reply in self.take():
                 self._tell(place, ENDED, reply)
-        if self.news is not None:
-            self.news.tell_so_far(now)
+        news = self.news  # the chunk may end meanwhile
+        if news is not None:
+            news.tell_so_far(now)
 
     def take_last(self) -> list[tuple[int, bytes]]:
         """Return what has not been sent, once all that was taken for it is on its way."""
