@@ -20,9 +20,8 @@ from prefect_core.context import FlowRunContext
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal, signals
 from prefect_core.engine.gathering import Gathering
-from prefect_core.engine.launch import Flight
 from prefect_core.engine.task_call import TaskCall
-from prefect_core.engine.task_run import task_life
+from prefect_core.engine.task_flight import TaskFlight
 from prefect_core.errors import RunnerError
 from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.futures import PrefectFuture
@@ -226,7 +225,7 @@ class Dispatcher:
         if call.upstreams is not None:
             self._find_home(call)
         if self.admit(call, future):
-            Flight(task_life(call), call, self).resume()
+            TaskFlight(call, self).resume()
             if len(self._open) > self._many and not len(self._open) % _GIVE_WAY_EVERY:
                 self._give_way()
             if call.run.state.type is CRASHED or call.run.state.type is CANCELLED:

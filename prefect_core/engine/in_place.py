@@ -37,7 +37,10 @@ Tell = Callable[[str, Any], object]
 
 
 class TakenBack(Exception):
-    """Raised just before the body of an attempt in a chunk: it begins not, and nobody is to hear of it."""
+    """Raised just before the body of an attempt in a chunk: it begins not, and has no reply.
+
+    That might arrive before whoever took it back has heard that it is had, and would then be how the attempt ended.
+    """
 
 
 class Outcome:
@@ -137,8 +140,8 @@ def work_chunk(
     What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `keep(place, value)` takes what
     is too large to be sent, which is had when the chunk is over: its reply does not go ahead, and the chunk ends within half a second,
     behind the body under way. It then has a last reply of no place, CUT: places without one have not begun. `begins(place)` is called just
-    before each body; where it raises `TakenBack`, there is neither body nor reply, which may arrive before whoever took it back has heard
-    that it is had, and would then be how the attempt ended. `meanwhile` is called every half second on a thread beside.
+    before each body; where it raises `TakenBack` there is neither body nor reply. `meanwhile` is called every half second on a thread
+    beside.
 
     Attempts whose links name one of the `awaited` places get a copy of the value that was made there; they are unready if there is none, or
     it is too large to be sent.
@@ -163,8 +166,7 @@ def work_chunk(
                 chunk.end(outcome)
     finally:
         _teller.remove(chunk)
-        # They refer to each other.
-        chunk.news = None
+        chunk.close()
     return chunk.take_last()
 
 
@@ -301,6 +303,10 @@ class _Chunk:
     def has_kept_long(self) -> bool:
         """Tell whether somebody waits for what is kept here until the chunk is over."""
         return bool(self._kept) and time.time() - self._since > TELL_SECONDS
+
+    def close(self) -> None:
+        """Let go of what tells of the last member, which refers to the chunk."""
+        self.news = None
 
     def take(self) -> list[tuple[int, bytes]]:
         with self._lock:

@@ -41,16 +41,16 @@ os.register_at_fork(after_in_child=_renew_aside)
 class Flight:
     """One lifecycle under way."""
 
-    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_stays_here", "_timer")
+    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_timer", "stays_here")
 
-    def __init__(self, life: Life[State], call: TaskCall, dispatcher: Dispatcher) -> None:
+    def __init__(self, life: Life[State] | None, call: TaskCall, dispatcher: Dispatcher) -> None:
         self._life = life
         self._call = call
         self._dispatcher = dispatcher
         self._payload: Payload | None = None
         self._timer: timers.Timer | None = None
         # A runner that runs bodies before `submit` returns wants the rest of the run, delays and hooks too, to have happened by then.
-        self._stays_here = call.task.task_runner is None and dispatcher.runner.runs_on_submit
+        self.stays_here = call.task.task_runner is None and dispatcher.runner.runs_on_submit
 
     def resume(self, given: Any = None) -> None:
         """Go on with what the last step gave."""
@@ -64,9 +64,8 @@ class Flight:
 
     def _advance(self, given: Any, error: BaseException | None = None) -> None:
         try:
-            self._begin(self._life.send(given) if error is None else self._life.throw(error))
-        except StopIteration:
-            self._dispatcher.closed(self._call)
+            if self._go_on(given, error):
+                self._dispatcher.closed(self._call)
         except Exception as mistake:
             # A mistake of the engine's own; the run must not stay open for it.
             logs.engine_line(self._call.run, logs.ERROR, "The engine failed to carry on with this run", mistake)
@@ -79,8 +78,19 @@ class Flight:
             self._dispatcher.closed(self._call)
             raise
 
+    def _go_on(self, given: Any, error: BaseException | None) -> bool:
+        """Take the lifecycle to its next step, and begin with that; True if it is over."""
+        life = self._life
+        assert life is not None
+        try:
+            step = life.send(given) if error is None else life.throw(error)
+        except StopIteration:
+            return True
+        self._begin(step)
+        return False
+
     def _begin(self, step: Any) -> None:
-        if self._stays_here and not isinstance(step, Call):
+        if self.stays_here and not isinstance(step, Call):
             self._perform_here(step)
             return
         match step:

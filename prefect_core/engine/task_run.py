@@ -46,8 +46,12 @@ _MOST_UNREADY = 5
 NOT_BEGUN = "The flow run was paused before this task run could start, and did not go on in this process."
 
 
-def task_life(call: TaskCall) -> Life[State]:
-    """Take a task run from Pending to its end; returns its last state."""
+Attempted = tuple[Payload, Receipt]
+"""An attempt that was made before there was a lifecycle, and what came of it."""
+
+
+def task_life(call: TaskCall, first: Attempted | None = None) -> Life[State]:
+    """Take a task run from Pending, or from the end of its first attempt, to its own end; returns its last state."""
     run = call.run
     taker = None if call.is_submitted else call.taker
     if taker is not None:
@@ -55,18 +59,19 @@ def task_life(call: TaskCall) -> Life[State]:
         taker.enter(call)
     try:
         try:
-            if (yield from _gather_inputs(call)) is not None:
-                logs.task_finished(call.context, run.state)
-                return run.state
-            _take_name(call)
+            if first is None:
+                if (yield from _gather_inputs(call)) is not None:
+                    logs.task_finished(call.context, run.state)
+                    return run.state
+                _take_name(call)
         except transitions.RunIsOver:
             return run.state
         except Exception as error:
             call.end(State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
             return run.state
         except BaseException as error:
-            return _crash(call, error)
-        is_new = yield from _end(call)
+            return crash(call, error)
+        is_new = yield from _end(call, first)
     finally:
         if taker is not None:
             taker.leave(call)
@@ -84,18 +89,20 @@ def task_life(call: TaskCall) -> Life[State]:
     return state
 
 
-def _end(call: TaskCall) -> Life[bool]:
+def _end(call: TaskCall, first: Attempted | None) -> Life[bool]:
     """Bring a run whose inputs are there to its end; False if it was over already, in an earlier attempt or by somebody else."""
     try:
-        known = yield from _known(call)
+        known = (yield from _known(call)) if first is None else None
         if known is not None:
             state = known
+        elif call.caching is None:
+            state = yield from _attempts(call, first)
         else:
-            state = yield from (_attempts(call) if call.caching is None else _cached_or_new(call, call.caching))
+            state = yield from _cached_or_new(call, call.caching)
     except transitions.RunIsOver:
         return call.run.state.type is CANCELLING and call.end(transitions.cancelled(call.run))
     except BaseException as error:
-        _crash(call, error)
+        crash(call, error)
         return True
     else:
         logs.task_finished(call.context, state)
@@ -124,7 +131,7 @@ def _cached_or_new(call: TaskCall, caching: Caching) -> Life[State]:
         cached = yield from caching.look_up()
     except Exception as error:
         return enter(call.run, State(FAILED, None, f"The cache could not be asked: {describe(error)}", data=error))
-    state = cached if cached is not None else (yield from _attempts(call))
+    state = cached if cached is not None else (yield from _attempts(call, None))
     yield from caching.letting_go()
     return state
 
@@ -138,7 +145,7 @@ def _take_name(call: TaskCall) -> None:
     history.current().renamed(run)
 
 
-def _crash(call: TaskCall, error: BaseException) -> State:
+def crash(call: TaskCall, error: BaseException) -> State:
     """End the run of a lifecycle that was interrupted between bodies: while it waited for an input or a delay."""
     if isinstance(error, GeneratorExit):
         # The lifecycle was let go, not interrupted, and may be at any place of the program.
@@ -187,18 +194,20 @@ def _gather_inputs(call: TaskCall, *, all_ended: bool = False) -> Life[State | N
     return None
 
 
-def _attempts(call: TaskCall) -> Life[State]:
+def _attempts(call: TaskCall, made: Attempted | None) -> Life[State]:
     """Run the body until it succeeds or has no retries left; enters and returns the final state."""
     run = call.run
     unready = 0
     around = call.context.flow_context
     while True:
-        must_wait = (run.tags and limited(run.tags)) or (around is not None and around.gate is not None)
-        if must_wait and (refused := (yield from _await_leave(call))) is not None:
-            return refused
-        run.attempt += 1
-        payload = call.payload = _payload(call)
-        receipt = yield from attempt(payload)
+        if made is not None:
+            (payload, receipt), made = made, None
+        else:
+            must_wait = (run.tags and limited(run.tags)) or (around is not None and around.gate is not None)
+            if must_wait and (refused := (yield from _await_leave(call))) is not None:
+                return refused
+            payload = new_payload(call)
+            receipt = yield from attempt(payload)
         if call.slots is not None:
             slots.giving_back(call)
         if receipt.unready or type(receipt.error) is Held:
@@ -208,7 +217,7 @@ def _attempts(call: TaskCall) -> Life[State]:
             if state is not None:
                 return state
             continue
-        state = _end_of_attempt(call, receipt)
+        state = end_of_attempt(call, receipt)
         if call.keeping is not None and state.type is COMPLETED:
             state = yield from _keep(call, call.keeping, state, receipt)
         if (state.type is FAILED or receipt.lost) and receipt.began:
@@ -222,7 +231,7 @@ def _attempts(call: TaskCall) -> Life[State]:
         return state
 
 
-def _end_of_attempt(call: TaskCall, receipt: Receipt) -> State:
+def end_of_attempt(call: TaskCall, receipt: Receipt) -> State:
     """Take note of what is told of an attempt; returns the state that it leads to."""
     run = call.run
     run.worker = receipt.worker
@@ -285,8 +294,10 @@ def _after_unready(call: TaskCall, receipt: Receipt, times: int) -> Life[State |
         return enter(call.run, State(FAILED, None, f"Task run encountered an exception {describe(error)}", data=error))
 
 
-def _payload(call: TaskCall) -> Payload:
-    payload = Payload.of_task(call.args, call.kwargs, call.context, call.variables)
+def new_payload(call: TaskCall) -> Payload:
+    """Count one more attempt of a call, and make its payload."""
+    call.run.attempt += 1
+    payload = call.payload = Payload.of_task(call.args, call.kwargs, call.context, call.variables)
     payload.started = call.begin
     if call.held is not None:
         payload.after = call.held.after
@@ -301,14 +312,14 @@ def _payload(call: TaskCall) -> Payload:
 def _state_after(call: TaskCall, receipt: Receipt) -> State:
     if receipt.error is None and call.run.state.type is not CANCELLING:
         value = receipt.value
-        if type(value) in _PLAIN_RESULTS:
+        if type(value) in PLAIN_RESULTS:
             return State(COMPLETED, data=value)
         return transitions.state_at_end(value)
     instead = state_instead(call.context, receipt.error, is_lost=receipt.lost)
     return instead or transitions.failure("Task run", "", receipt, call.task.timeout_seconds)
 
 
-_PLAIN_RESULTS: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes, dict})
+PLAIN_RESULTS: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes, dict})
 
 
 def _delay_after_crash(call: TaskCall, state: State) -> float | None:
