@@ -165,7 +165,6 @@ def work_chunk(
                     made[place] = dumped
                 chunk.end(outcome)
     finally:
-        _teller.remove(chunk)
         chunk.close()
     return chunk.take_last()
 
@@ -305,7 +304,8 @@ class _Chunk:
         return bool(self._kept) and time.time() - self._since > TELL_SECONDS
 
     def close(self) -> None:
-        """Let go of what tells of the last member, which refers to the chunk."""
+        """Tell nothing more from now on, and let go of what tells of the last member, which refers to the chunk."""
+        _teller.remove(self)
         self.news = None
 
     def take(self) -> list[tuple[int, bytes]]:
