@@ -141,8 +141,6 @@ class Bundle:
             self._is_timed = self._is_timed or is_alone
         if chunk:
             self._hand_over(runner, chunk)
-            if self._burst is not None:
-                self._burst.breathe()
         elif is_alone:
             timers.after(_WAIT_SECONDS, self.flush)
         return True

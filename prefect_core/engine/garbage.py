@@ -2,7 +2,8 @@
 
 Python looks for circles of garbage whenever some hundreds more objects were made than let go, and each time some of these looks come to
 all objects of the process. Where calls are made by the thousand, none of which can be over yet, that took a third of the time and found
-nothing. What is made meanwhile is looked through now and then, so circles that other threads leave don't pile up.
+nothing. What was made counts as long-lived at once when that is over: circles that other threads left meanwhile are found when the
+collector next looks through everything.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import gc
 import os
 import threading
 
-_BREATHS = 16
 _lock = threading.Lock()
 _bursts = 0
 _was_enabled = False
@@ -28,13 +28,6 @@ class Burst:
                 gc.disable()
             _bursts += 1
         self._is_over = False
-        self._breaths = 0
-
-    def breathe(self) -> None:
-        """Look through what was made since the last times, now that some hundreds of calls were made."""
-        self._breaths += 1
-        if _was_enabled and not self._breaths % _BREATHS:
-            gc.collect(0)
 
     def end(self) -> None:
         """Let the collector work again as before, when no other burst is left; harmless to say twice."""
@@ -45,7 +38,16 @@ class Burst:
             self._is_over = True
             _bursts -= 1
             if not _bursts and _was_enabled:
+                _grow_old()
                 gc.enable()
+
+
+def _grow_old() -> None:
+    """Let all objects count as long-lived, without a look at any."""
+    # What somebody has frozen, to fork behind it mostly, has to stay that.
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()
 
 
 def _end_in_child() -> None:

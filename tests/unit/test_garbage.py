@@ -35,27 +35,34 @@ def test_it_works_again_when_the_last_burst_is_over() -> None:
 
 def test_whoever_turned_it_off_finds_it_off() -> None:
     gc.disable()
-    burst = Burst()
-    for _ in range(100):
-        burst.breathe()
-    burst.end()
+    Burst().end()
     assert not gc.isenabled()
 
 
-def test_circles_that_others_leave_meanwhile_go_now_and_then() -> None:
-    class Circle:
-        def __init__(self) -> None:
-            self.itself = self
+class Circle:
+    def __init__(self) -> None:
+        self.itself = self
 
+
+def test_what_was_made_meanwhile_is_not_looked_at_as_young_but_with_everything() -> None:
     burst = Burst()
+    left = weakref.ref(Circle())
+    burst.end()
+    gc.collect(1)
+    assert left() is not None
+    gc.collect()
+    assert left() is None
+
+
+def test_what_somebody_has_frozen_stays_frozen() -> None:
+    gc.collect()
+    gc.freeze()
     try:
-        left = weakref.ref(Circle())
-        assert left() is not None
-        for _ in range(100):
-            burst.breathe()
-        assert left() is None
+        frozen = gc.get_freeze_count()
+        Burst().end()
+        assert gc.get_freeze_count() >= frozen > 0
     finally:
-        burst.end()
+        gc.unfreeze()
 
 
 def test_it_works_in_a_child_of_a_process_that_makes_much() -> None:
