@@ -5,7 +5,7 @@ stored result the last row wins; states, log records, results and verdicts never
 error is simply written again. A flow run keeps its parameters when a later row has none, `{}`.
 
 Most task runs of a large flow have nothing to tell but their times. They travel as short rows (see `plain`), from which a store makes the
-rows that `expand`, `expand_begun` and `end` show: it may know a way to do so that costs half as much.
+rows that `expand`, `expand_begun`, `end` and `end_unbegun` show: it may know a way to do so that costs half as much.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ BEGUN = ("key", "uid", "flow_run", "task_name", "task_key", "idx", "inputs", "cr
 """Columns of a task run without tags, name or parent task run of its own, that is Pending."""
 ENDED = ("key", "started_us", "ended_us", "worker")
 """Columns of a task run written as `BEGUN` before, that went Running and Completed in one attempt since."""
+UNBEGUN = ("key", "state_type", "state_name", "state_message", "ended_us")
+"""Columns of a task run written as `BEGUN` before, that ended without an attempt since."""
 PLAIN = (*BEGUN, *ENDED[1:])
 """Columns of a task run that did all of this within the batch."""
 
@@ -101,7 +103,7 @@ PLAIN = (*BEGUN, *ENDED[1:])
 class Batch:
     """Rows of one transaction, each list in the columns named above."""
 
-    LISTS = ("attempts", "begun", "ended", "flow_runs", "logs", "plain", "states", "task_runs")
+    LISTS = ("attempts", "begun", "ended", "flow_runs", "logs", "plain", "states", "task_runs", "unbegun")
     __slots__ = (*LISTS, "incomplete", "of_results")
 
     def __init__(self) -> None:
@@ -113,6 +115,7 @@ class Batch:
         self.plain: list[Row] = []
         self.begun: list[Row] = []
         self.ended: list[Row] = []
+        self.unbegun: list[Row] = []
         self.of_results: dict[str, list[Row]] = {}
         """Rows of the tables in `NOTED`."""
         self.incomplete: tuple[int, int] | None = None
@@ -122,7 +125,7 @@ class Batch:
         """Return how many rows are to be written."""
         rows = sum(map(len, (self.flow_runs, self.task_runs, self.attempts, self.states, self.logs)))
         rows += sum(map(len, self.of_results.values()))
-        return rows + 5 * len(self.plain) + 2 * len(self.begun) + 4 * len(self.ended)
+        return rows + 5 * len(self.plain) + 2 * (len(self.begun) + len(self.unbegun)) + 4 * len(self.ended)
 
 
 def expand_begun(row: Row) -> tuple[Row, Row]:
@@ -142,6 +145,13 @@ def end(run: Row, row: Row) -> tuple[Row, Row, list[Row]]:
         (key, 2, 1, "COMPLETED", "Completed", None, ended_us, None),
     ]
     return (*run[: -len(course)], *course), (key, 1, started_us, ended_us, "COMPLETED", "Completed", worker), states
+
+
+def end_unbegun(run: Row, row: Row) -> tuple[Row, Row]:
+    """Return a task run as it ended, and its last state, of a row in the columns `UNBEGUN`."""
+    key, kind, name, message, ended_us = row
+    course = (None, ended_us, 0, kind, name, message, ended_us, "")
+    return (*run[: -len(course)], *course), (key, 1, 0, kind, name, message, ended_us, None)
 
 
 def expand(row: Row) -> tuple[Row, Row, list[Row]]:

@@ -82,7 +82,11 @@ class Fold:
             if (row := plain.whole(run, group)) is not None:
                 batch.plain.append(row)
         elif len(group) == 1:
-            if (row := plain.begun(run, group)) is not None:
+            if run in self._begun:
+                if (row := plain.unbegun(run, group)) is not None:
+                    batch.unbegun.append(row)
+                    self._ended.append(run)
+            elif (row := plain.begun(run, group)) is not None:
                 batch.begun.append(row)
                 self._begun[run] = group[0]
         elif len(group) == 2 and run in self._begun and (row := plain.ended(run, group)) is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from prefect_core.errors import HistoryError
-from prefect_core.history.batch import Batch, Row, end, expand, expand_begun
+from prefect_core.history.batch import Batch, Row, end, end_unbegun, expand, expand_begun
 from prefect_core.history.memory_control import MemoryControl
 from prefect_core.history.memory_lost import course_of, ended_row, failed_state, is_open, lost_state
 from prefect_core.history.memory_owed import MemoryEndings
@@ -82,6 +82,9 @@ class MemoryStore(MemoryEndings):
             for last in batch.ended:
                 run, attempt, states = end(self._task_runs[last[0]], last)
                 self._add([run], [attempt], states)
+            for last in batch.unbegun:
+                run, state = end_unbegun(self._task_runs[last[0]], last)
+                self._add([run], [], [state])
             self._take_of_results(batch.of_results)
             for log in batch.logs:
                 self._logs[log[0]] = LogRow(*log)

@@ -1,8 +1,8 @@
 """The events of the recorder, and the short rows of task runs that have nothing to tell but their times.
 
 A task run is plain while it has no tags, name or parent task run of its own, and its states are Pending, Running and Completed with their
-default names and without messages, in one attempt. It is written as one row when all of that falls into one batch, or as two: when it was
-created, and when it has ended.
+default names and without messages, in one attempt; or while it ends without one. It is written as one row when all of that falls into one
+batch, or as two: when it was created, and when it has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from prefect_core import ids
 from prefect_core.history.batch import Row
 from prefect_core.runs import Edge, TaskRun
-from prefect_core.state_kinds import COMPLETED, PENDING, RUNNING
+from prefect_core.state_kinds import COMPLETED, FINAL, PENDING, RUNNING
 
 Event = tuple[Any, ...]
 """(CREATED, run, type, name, message, timestamp_us, attempt, run_count, details, parameters of a flow run or None),
@@ -51,6 +51,14 @@ def ended(run: TaskRun, group: list[Event]) -> Row | None:
     if not _is_plain(run) or not _ends_plainly(second, third):
         return None
     return (run.key, second[5], third[5], third[9])
+
+
+def unbegun(run: TaskRun, group: list[Event]) -> Row | None:
+    """Return the row, in the columns `batch.UNBEGUN`, of a begun run with this one further event; None if it is not plain."""
+    last = group[0]
+    if last[0] != ENTERED or last[2] not in FINAL or last[6] or last[7] or len(last) > LENGTH or not _is_plain(run):
+        return None
+    return (run.key, last[2].value, last[3], last[4], last[5])
 
 
 def _is_plain(run: TaskRun) -> bool:

@@ -13,7 +13,17 @@ from prefect_core import clock
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.store import HistoryStore
 from prefect_core.runs import TaskRun
-from prefect_core.state_kinds import COMPLETED, CRASHED, FAILED, PAUSED, PENDING, RUNNING, SCHEDULED, StateType
+from prefect_core.state_kinds import (
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    FAILED,
+    PAUSED,
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    StateType,
+)
 from prefect_core.states import AwaitingRetry, Paused, State
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 
@@ -110,6 +120,26 @@ def test_a_task_run_that_began_plainly_may_end_otherwise(
     assert len(store.attempts(run.key)) == kinds.count(RUNNING)
     assert store.task_run(run.key).state_type == kinds[-1].value
     assert recorder._fold.unfinished == 0
+
+
+def test_a_task_run_that_ended_without_an_attempt_may_go_on(store: HistoryStore, recorder: StoreRecorder) -> None:
+    run = begin_task_run(recorder, None)
+    recorder.flush()
+    enter(recorder, run, CANCELLED, "Refused", "It was not wanted.")
+    recorder.flush()
+    assert shown(store, run.key) == [
+        (0, 0, "PENDING", "Pending", None),
+        (1, 0, "CANCELLED", "Refused", "It was not wanted."),
+    ]
+    assert store.attempts(run.key) == []
+    row = store.task_run(run.key)
+    assert (row.state_type, row.state_name, row.state_message) == ("CANCELLED", "Refused", "It was not wanted.")
+    assert (row.started_us, row.ended_us, row.run_count, row.worker) == (None, row.state_us, 0, "")
+    go_through(recorder, run, [RUNNING, COMPLETED])
+    recorder.flush()
+    assert [state.type for state in store.states(run.key)] == ["PENDING", "CANCELLED", "RUNNING", "COMPLETED"]
+    assert [state.message for state in store.states(run.key)] == [None, "It was not wanted.", None, None]
+    assert len(store.attempts(run.key)) == 1
 
 
 def test_each_retry_is_an_attempt_of_its_own(

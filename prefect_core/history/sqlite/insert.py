@@ -24,6 +24,7 @@ from prefect_core.history.batch import (
     PLAIN,
     STATE,
     TASK_RUN,
+    UNBEGUN,
     Batch,
     Row,
 )
@@ -69,6 +70,8 @@ _PLAINLY = {
     "begun": _INSERT_PLAIN.format("column8, NULL, NULL, 0, 'PENDING', 'Pending', NULL, column8, ''"),
     "ended": """UPDATE task_run SET started_us = column2, ended_us = column3, run_count = 1, state_type = 'COMPLETED',
 state_name = 'Completed', state_us = column3, worker = column4 FROM (VALUES {}) WHERE key = column1""",
+    "unbegun": """UPDATE task_run SET ended_us = column5, state_type = column2, state_name = column3, state_message = column4,
+state_us = column5 FROM (VALUES {}) WHERE key = column1""",
 }
 
 
@@ -85,6 +88,7 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     _insert(connection, "whole", PLAIN, batch.plain)
     _insert(connection, "begun", BEGUN, batch.begun)
     _insert(connection, "ended", ENDED, batch.ended)
+    _insert(connection, "unbegun", UNBEGUN, batch.unbegun)
     _insert(connection, "task_run", TASK_RUN, batch.task_runs)
     _insert(connection, "attempt", ATTEMPT, batch.attempts)
     _insert(connection, "state", STATE, batch.states)
