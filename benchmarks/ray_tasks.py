@@ -126,7 +126,7 @@ def on_map() -> Figure:
     def bare() -> int:
         return sum(ray.get([bare_task.remote(i) for i in range(ITEMS)]))
 
-    return compare(f"map over {ITEMS:,} no-op items on Ray, in chunks", ours, bare, ITEMS, 0.1, 1)
+    return compare(f"map over {ITEMS:,} no-op items on Ray, in chunks", ours, bare, ITEMS, 0.1, REPEATS)
 
 
 def on_arrays() -> list[Figure]:
