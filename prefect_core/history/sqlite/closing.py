@@ -112,7 +112,6 @@ def end_lost(
     """
     at_us = clock.now_us()
     left: list[int] = []
-    unfold(connection, runs.task_runs)
     for task_run in runs.task_runs:
         end = _end_of_subflow(connection, task_run)
         if end is None:
@@ -129,21 +128,28 @@ def end_lost(
     lost.owe_hooks(connection, runs.flow_runs)
 
 
-_ENDS = {
-    table: (
+_KIND = "iif(:all OR state_type = 'CANCELLING', 'CANCELLED', 'CRASHED')"
+_NAME = "iif(:all OR state_type = 'CANCELLING', 'Cancelled', 'Crashed')"
+# Of task runs that are open and plain there is no attempt, and no row of a state: these go on to have none.
+_END_PLAIN = f"""UPDATE task_run SET (state_type, state_name, state_message, state_us, ended_us) = (
+    {_KIND}, {_NAME}, :message, max(:now, state_us + 1), max(:now, state_us + 1)) WHERE key IN {_THESE} AND is_plain"""
+
+
+def _ends(table: str, condition: str = "") -> tuple[str, ...]:
+    return (
         f"""INSERT INTO state (run, seq, attempt, type, name, message, timestamp_us)
-            SELECT run, last + 1, attempt, iif(:all OR state_type = 'CANCELLING', 'CANCELLED', 'CRASHED'),
-                iif(:all OR state_type = 'CANCELLING', 'Cancelled', 'Crashed'), :message, max(:now, timestamp_us + 1)
+            SELECT run, last + 1, attempt, {_KIND}, {_NAME}, :message, max(:now, timestamp_us + 1)
             FROM (SELECT run, max(seq) AS last, attempt, timestamp_us FROM state WHERE run IN {_THESE} GROUP BY run)
             JOIN {table} ON key = run""",
         f"""UPDATE {table} SET (state_type, state_name, state_message, state_us, ended_us) = (
             SELECT type, name, message, timestamp_us, timestamp_us FROM state WHERE run = key ORDER BY seq DESC LIMIT 1)
-            WHERE key IN {_THESE}""",
+            WHERE key IN {_THESE} {condition}""",
         f"""UPDATE attempt SET (ended_us, state_type, state_name) = (
             SELECT ended_us, state_type, state_name FROM {table} WHERE key = run) WHERE run IN {_THESE} AND ended_us IS NULL""",
     )
-    for table in ("flow_run", "task_run")
-}
+
+
+_ENDS = {"flow_run": _ends("flow_run"), "task_run": (_END_PLAIN, *_ends("task_run", "AND NOT is_plain"))}
 """Few statements for any number of runs: a flow may have had a hundred thousand of them under way."""
 
 
@@ -171,6 +177,8 @@ def _end_of_subflow(connection: sqlite3.Connection, task_run: int) -> Move | Non
 def enter(connection: sqlite3.Connection, table: str, run: int, move: Move) -> None:
     """Let a run enter a state."""
     is_final = StateType(move.type) in FINAL
+    if table == "task_run":
+        unfold(connection, [run])
     last = connection.execute(
         "SELECT seq, attempt, timestamp_us FROM state WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
     ).fetchone()
