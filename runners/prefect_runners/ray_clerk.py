@@ -101,8 +101,14 @@ class Clerk:
 
     def _call_back(self, attempt: Attempt) -> None:
         attempt.has_callback = True
-        news = self._news
-        attempt.reply._on_completed(lambda value: news.put((attempt, value)))
+        news, reply = self._news, attempt.reply
+
+        def came(value: Any, _held: Any = reply) -> None:
+            # Held until then: to call back, Ray makes a reference to the reply. If it had forgotten that, since it was asked for and let go
+            # of meanwhile, it would take it for somebody else's, and end this process when it hears of a value inside.
+            news.put((attempt, value))
+
+        reply._on_completed(came)
 
     def _fall_asleep(self) -> None:
         self._is_polling, self._vain_polls = False, 0

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from prefect_core.settings import temporary_settings
 from prefect_core.states import State
 from prefect_core.task_runners import RayTaskRunner
 from prefect_core.testing.contract.journal import Journal
+from prefect_runners.ray_attempts import Attempt
+from prefect_runners.ray_clerk import Clerk
 from tests.clusters.ray_bodies import hold, our_threads, process, still_alive
 
 
@@ -97,3 +101,26 @@ class TestBorrowed:
         state = run(return_state=True)
         assert "10.1.2.3:6379" in state.message
         assert "connected to" in state.message
+
+
+def test_what_ray_is_to_call_back_for_is_held_until_it_does(borrowed: None) -> None:
+    def is_held() -> bool:
+        return key in ray._private.worker.global_worker.core_worker.get_all_reference_counts()
+
+    def nap() -> bytes:
+        time.sleep(0.5)
+        return b"reply"
+
+    attempt = Attempt(1, None, lambda _: None)  # type: ignore[arg-type]  # nothing is delivered
+    attempt.reply = ray.remote(nap).remote()
+    key = attempt.reply.hex().encode()
+    clerk = SimpleNamespace(_news=SimpleQueue())
+    Clerk._call_back(clerk, attempt)  # type: ignore[arg-type]  # all that it needs
+    # As after it was asked for and dealt with.
+    attempt.let_go()
+    assert is_held()
+    assert clerk._news.get(timeout=20) == (attempt, b"reply")
+    deadline = time.monotonic() + 20
+    while is_held() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_held()
