@@ -41,7 +41,7 @@ os.register_at_fork(after_in_child=_renew_aside)
 class Flight:
     """One lifecycle under way."""
 
-    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_timer", "stays_here")
+    __slots__ = ("_begun_us", "_call", "_dispatcher", "_life", "_lock", "_payload", "_stays_here", "_timer")
 
     def __init__(self, life: Life[State] | None, call: TaskCall, dispatcher: Dispatcher) -> None:
         self._life = life
@@ -50,7 +50,7 @@ class Flight:
         self._payload: Payload | None = None
         self._timer: timers.Timer | None = None
         # A runner that runs bodies before `submit` returns wants the rest of the run, delays and hooks too, to have happened by then.
-        self.stays_here = call.task.task_runner is None and dispatcher.runner.runs_on_submit
+        self._stays_here = call.task.task_runner is None and dispatcher.runner.runs_on_submit
 
     def resume(self, given: Any = None) -> None:
         """Go on with what the last step gave."""
@@ -90,7 +90,7 @@ class Flight:
         return False
 
     def _begin(self, step: Any) -> None:
-        if self.stays_here and not isinstance(step, Call):
+        if self._stays_here and not isinstance(step, Call):
             self._perform_here(step)
             return
         match step:

@@ -52,7 +52,7 @@ class TaskFlight(Flight):
             self._life, self._first = _OVER if is_over else task_life(call, (first, given)), None
             if is_over:
                 return True
-        elif self.stays_here or not _begins_plainly(call):
+        elif self._stays_here or not _begins_plainly(call):
             self._life = task_life(call)
         else:
             return self._begin_plainly()

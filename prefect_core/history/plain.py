@@ -56,7 +56,7 @@ def ended(run: TaskRun, group: list[Event]) -> Row | None:
 def unbegun(run: TaskRun, group: list[Event]) -> Row | None:
     """Return the row, in the columns `batch.UNBEGUN`, of a begun run with this one further event; None if it is not plain."""
     last = group[0]
-    if last[0] != ENTERED or last[2] not in FINAL or last[6] or last[7] or len(last) > LENGTH or not _is_plain(run):
+    if last[0] != ENTERED or last[2] not in FINAL or last[6] or last[7] or not _is_plain(run):
         return None
     return (run.key, last[2].value, last[3], last[4], last[5])
 

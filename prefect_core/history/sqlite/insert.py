@@ -2,9 +2,9 @@
 
 Python lets go of its global lock for each statement and must wait for it afterwards, up to 5 ms while user code computes, so the rule is:
 many rows per statement. Statements of a few fixed lengths stay prepared (to prepare one costs more than to run it); what is left of a
-batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. A task run is a
-single row (`is_plain` in the schema) as long as it is plain (see `plain`), and what is the same for all of them stands in the statement:
-11 values are bound for one instead of 50, and a commit touches three pages less. `kept` is a view of the schema.
+batch goes into the next longer one, filled up with rows of nulls that the statement leaves out. A task run is a single row
+(`is_plain` in the schema) as long as it is plain (see `plain`), and what is the same for all of them stands in the statement: 11 values are
+bound for one instead of 50, and a commit touches three pages less. `kept` is a view of the schema.
 """
 
 from __future__ import annotations
