@@ -12,6 +12,9 @@ import gc
 import os
 import threading
 
+# Python 3.12 freezes some hundreds of its own objects as it starts. Whoever freezes theirs has many thousands with them.
+_FROZEN_BY_PYTHON = 1000
+
 _lock = threading.Lock()
 _bursts = 0
 _was_enabled = False
@@ -45,7 +48,7 @@ class Burst:
 def _grow_old() -> None:
     """Let all objects count as long-lived, without a look at any."""
     # What somebody has frozen, to fork behind it mostly, has to stay that.
-    if not gc.get_freeze_count():
+    if gc.get_freeze_count() < _FROZEN_BY_PYTHON:
         gc.freeze()
         gc.unfreeze()
 
