@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from prefect_core import history
 from prefect_core.history import Recorder
-from prefect_core.runs import FlowRun, Run
+from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.states import State
 
 Listener = Callable[[Run, State], None]
@@ -51,6 +51,9 @@ class _Watched:
     def entered(self, run: Run, state: State) -> None:
         self._recorder.entered(run, state)
         self._listener(run, state)
+
+    def ran(self, run: TaskRun, started_us: int, state: State) -> None:
+        history.enter_both(self, run, started_us, state)
 
 
 @contextmanager

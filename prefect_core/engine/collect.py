@@ -114,6 +114,9 @@ class WorkerRecorder:
         elif self.behind is not None and run.key:
             self.behind.entered(run, state)
 
+    def ran(self, run: TaskRun, started_us: int, state: State) -> None:
+        history.enter_both(self, run, started_us, state)
+
     def renamed(self, run: Run) -> None:
         collector = self.collector_of(run)
         if collector is not None:

@@ -13,9 +13,9 @@ from prefect_core.engine.launch import Flight
 from prefect_core.engine.paths import identify_before_body
 from prefect_core.engine.steps import Life
 from prefect_core.engine.task_run import PLAIN_RESULTS, crash, end_of_attempt, new_payload, task_life
-from prefect_core.engine.transitions import RunIsOver, enter
+from prefect_core.engine.transitions import RunIsOver, enter, run_and_complete
 from prefect_core.payload import Payload, Receipt
-from prefect_core.state_kinds import CANCELLING, COMPLETED
+from prefect_core.state_kinds import CANCELLING, COMPLETED, PENDING
 from prefect_core.states import State
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _end_plainly(call: TaskCall, payload: Payload, receipt: Receipt) -> bool:
     if receipt.error is not None or type(receipt.value) not in PLAIN_RESULTS or call.run.state.type is CANCELLING:
         return False
     try:
-        state = enter(call.run, end_of_attempt(call, receipt))
+        state = _completed_at_once(call, receipt) or enter(call.run, end_of_attempt(call, receipt))
     except RunIsOver:
         return False
     except BaseException as error:
@@ -103,3 +103,16 @@ def _end_plainly(call: TaskCall, payload: Payload, receipt: Receipt) -> bool:
     # What refers to the call in a circle keeps the garbage collector busy.
     payload.handle = call.payload = call.give_back = None
     return True
+
+
+def _completed_at_once(call: TaskCall, receipt: Receipt) -> State | None:
+    """Return the last state of a run of whose body nothing was heard before its receipt; None if something was, or hooks are to hear of it."""
+    if call.run.state.type is not PENDING or not receipt.began or not receipt.ended_us or call.task.on_running_hooks:
+        return None
+    call.run.worker = receipt.worker
+    state = State(COMPLETED, data=receipt.value)
+    state.timestamp_us = receipt.ended_us
+    if not run_and_complete(call.run, receipt.started_us, state):
+        return None
+    call.has_returned = True
+    return state

@@ -13,7 +13,7 @@ from prefect_core.engine.signals import cause_of, is_cancellation
 from prefect_core.errors import Pause, PrefectException, TerminationSignal, describe, shown
 from prefect_core.final_states import state_of_value
 from prefect_core.payload import Receipt
-from prefect_core.runs import FlowRun, Run
+from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import (
     CANCELLED,
     CANCELLING,
@@ -64,6 +64,24 @@ def enter(run: Run, state: State) -> State:
         run.state = state
         history.current().entered(run, state)
     return state
+
+
+@crash_points_around("engine.state")
+def run_and_complete(run: TaskRun, started_us: int, state: State) -> bool:
+    """Move a run that has never begun to Running and at once on to `state`, a Completed one, and record both: its body ran elsewhere.
+
+    Returns False, and does nothing, where that is not the whole of its course.
+    """
+    with _locks.of(run):
+        before = run.state
+        if before.type is not PENDING or run.run_count:
+            return False
+        started_us = max(started_us, before.timestamp_us + 1)
+        state.timestamp_us = max(state.timestamp_us, started_us + 1)
+        _adopt(run, state)
+        run.run_count, run.started_us, run.ended_us, run.state = 1, started_us, state.timestamp_us, state
+        history.current().ran(run, started_us, state)
+    return True
 
 
 def cancelled(run: Run, data: object = None) -> State:

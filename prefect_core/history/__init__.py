@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from prefect_core import settings
 from prefect_core.errors import HistoryError
 from prefect_core.history.recorder import StoreRecorder
-from prefect_core.history.recording import Durable, Recorder
+from prefect_core.history.recording import Durable, Recorder, enter_both
 from prefect_core.history.store import HistoryStore
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "StoreRecorder",
     "accompany",
     "current",
+    "enter_both",
     "install",
     "limits_nearby",
     "open_store",

@@ -73,25 +73,27 @@ class Fold:
                 group.append(event)
         for run, group in groups.items():
             if type(run) is not TaskRun or not self._add_plainly(batch, run, group):
-                self._add(batch, run, group)
+                self._add(batch, run, [*plain.in_steps(group)])
         return batch
 
     def _add_plainly(self, batch: Batch, run: TaskRun, group: list[Event]) -> bool:
-        row: Row | None = None
-        if len(group) == 3:
-            if (row := plain.whole(run, group)) is not None:
-                batch.plain.append(row)
+        if run in self._begun:
+            row = plain.ended(run, group)
+            rows = batch.ended
+            if row is None and len(group) == 1:
+                row, rows = plain.unbegun(run, group), batch.unbegun
+            if row is not None:
+                rows.append(row)
+                self._ended.append(run)
         elif len(group) == 1:
-            if run in self._begun:
-                if (row := plain.unbegun(run, group)) is not None:
-                    batch.unbegun.append(row)
-                    self._ended.append(run)
-            elif (row := plain.begun(run, group)) is not None:
+            row = plain.begun(run, group)
+            if row is not None:
                 batch.begun.append(row)
                 self._begun[run] = group[0]
-        elif len(group) == 2 and run in self._begun and (row := plain.ended(run, group)) is not None:
-            batch.ended.append(row)
-            self._ended.append(run)
+        else:
+            row = plain.whole(run, group)
+            if row is not None:
+                batch.plain.append(row)
         return row is not None
 
     def committed(self) -> None:

@@ -32,8 +32,8 @@ from prefect_core.errors import HistoryError, LeaseLost
 from prefect_core.history.fold import Fold
 from prefect_core.history.parameters import parameters_text
 from prefect_core.history.persistent import PersistentWriter
-from prefect_core.history.plain import CREATED, ENTERED, LENGTH, RENAMED, Event
-from prefect_core.history.recording import Durable
+from prefect_core.history.plain import CREATED, ENTERED, LENGTH, RAN, RENAMED, Event, is_completed_as_usual
+from prefect_core.history.recording import Durable, enter_both
 from prefect_core.runs import FlowRun, Run, TaskRun
 from prefect_core.state_kinds import PAUSED, SCHEDULED
 
@@ -145,6 +145,14 @@ class StoreRecorder:
         self._queue.append(event)
         if len(self._queue) > self._ring_at:
             self._ring()
+
+    def ran(self, run: TaskRun, started_us: int, state: State) -> None:
+        if is_completed_as_usual(state) and run.attempt == run.run_count == 1:
+            self._queue.append((RAN, run, started_us, state.timestamp_us, run.worker))
+            if len(self._queue) > self._ring_at:
+                self._ring()
+        else:
+            enter_both(self, run, started_us, state)
 
     def renamed(self, run: Run) -> None:
         parameters = parameters_text(run.parameters) if type(run) is FlowRun else None
@@ -355,7 +363,7 @@ class StoreRecorder:
         of_results: list[tuple[str, Row]] = []
         for event in events:
             kind = event[0]
-            if kind <= RENAMED:
+            if kind <= RAN:
                 moves.append(event[:LENGTH])
                 if len(event) > LENGTH:
                     of_results += event[LENGTH]

@@ -11,8 +11,8 @@ from prefect_core.errors import HistoryError
 from prefect_core.history.batch import Row
 from prefect_core.history.memory import MemoryStore
 from prefect_core.history.memory_limits import MemoryLimits
-from prefect_core.history.recording import Durable
-from prefect_core.runs import Run
+from prefect_core.history.recording import Durable, enter_both
+from prefect_core.runs import Run, TaskRun
 from prefect_core.states import State
 
 
@@ -55,6 +55,9 @@ class ListRecorder:
 
     def entered(self, run: Run, state: State) -> None:
         self._note("entered", run, state)
+
+    def ran(self, run: TaskRun, started_us: int, state: State) -> None:
+        enter_both(self, run, started_us, state)
 
     def renamed(self, run: Run) -> None:
         self._note("renamed", run, run.state)
