@@ -33,9 +33,10 @@ class _Run:
 
     state: State
 
-    def __init__(self, state: State, tags: frozenset[str]) -> None:
+    def __init__(self, state: State, tags: frozenset[str], uid: int = 0) -> None:
+        """`uid` is that of a run that was made elsewhere."""
         self.created_us = state.timestamp_us
-        self.uid = ids.new_id(self.created_us)
+        self.uid = uid or ids.new_id(self.created_us)
         self.key = 0
         self.state = state
         self.tags = tags
@@ -171,8 +172,10 @@ class TaskRun(_Run):
         flow_run: FlowRun | None,
         index: int,
         tags: frozenset[str],
+        *,
+        uid: int = 0,
     ) -> None:
-        super().__init__(state, tags)
+        super().__init__(state, tags, uid)
         state.task_uid = self.uid
         self.task_name = task_name
         self.task_key = task_key

@@ -59,7 +59,7 @@ class Collector:
     def take_last(self) -> list[Event]:
         """Return the events since the last time, once all that was sent ahead is on its way."""
         with self._sending:
-            return self._take()
+            return self._take() if self._events else []
 
     def _take(self) -> list[Event]:
         events = self._events

@@ -18,7 +18,7 @@ from typing import Any
 
 from prefect_core import pickling
 from prefect_core.engine import remote
-from prefect_core.engine.parcels import Parcel, Reply, opened
+from prefect_core.engine.parcels import Parcel, PlainReply, Reply, opened
 from prefect_core.engine.workplace import Workplace
 from prefect_core.errors import describe
 from prefect_core.payload import PLAIN, Receipt
@@ -36,6 +36,10 @@ Tell = Callable[[str, Any], object]
 """Sends something ahead of the reply: (BEGUN, moment in wall microseconds) or (HAPPENED, bytes for `Delivery.happened`)."""
 
 
+PlacedReply = tuple[int, bytes | PlainReply]
+"""A place in a chunk, and the reply of the attempt there."""
+
+
 class TakenBack(Exception):
     """Raised just before the body of an attempt in a chunk: it begins not, and has no reply.
 
@@ -47,13 +51,13 @@ class Outcome:
     """What an execution leaves with its engine: the value, for those who depend on it, and the reply, for who asks how it ended.
 
     `is_ok` is False where there is no value, since the body failed or could not begin. `is_sent` tells whether the value went with the
-    reply: inside of it, if it `is_plain`, or behind it.
+    reply: inside of it, if it `is_plain`, or behind it. In a chunk, a plain reply is not pickled by itself.
     """
 
     __slots__ = ("_dumped", "is_ok", "is_plain", "reply", "value")
 
     def __init__(
-        self, is_ok: bool, reply: bytes, value: Any = None, dumped: bytes | None = None, *, is_plain: bool = False
+        self, is_ok: bool, reply: Any, value: Any = None, dumped: bytes | None = None, *, is_plain: bool = False
     ) -> None:
         self.is_ok = is_ok
         self.reply = reply
@@ -121,7 +125,7 @@ def carry_out(
     if news is not None:
         _teller.add(news)
     try:
-        return _workplace.run_in_place(tuple(parcel), values, news, partial(_outcome, keep))
+        return _workplace.run_in_place(tuple(parcel), values, news, partial(_outcome, keep, pickle.dumps))
     finally:
         if news is not None:
             _teller.remove(news)
@@ -134,7 +138,7 @@ def work_chunk(
     begins: Callable[[int], object] | None = None,
     meanwhile: Callable[[], object] | None = None,
     awaited: Collection[int] = (),
-) -> list[tuple[int, bytes]]:
+) -> list[PlacedReply]:
     """Run attempts here, by place in the chunk and one after the other, and return replies by place. Never raises.
 
     What is known every half second goes ahead through `tell(place, kind, content)`: replies too, as ENDED. `keep(place, value)` takes what
@@ -159,7 +163,7 @@ def work_chunk(
                     chunk.end(unready())
                     continue
                 inputs = [pickle.loads(made[link]) for link in parcel.links] if parcel.links else ()
-                ending = partial(_outcome, partial(keep, place))
+                ending = partial(_outcome, partial(keep, place), _as_it_is)
                 outcome = _workplace.run_in_place(parcel, inputs, chunk.news, ending)
                 if place in awaited and (dumped := _input_of_others(outcome)) is not None:
                     made[place] = dumped
@@ -175,26 +179,27 @@ def _input_of_others(outcome: Outcome) -> bytes | None:
     return None if isinstance(value, State) or is_collection_of_states(value) else outcome.dumped
 
 
-def _outcome(
-    keep: Callable[[Any], Any] | None,
-    receipt: Receipt,
-    reply: Callable[..., bytes],
-    fail: Callable[[Exception], Exception],
-    store: Callable[[Any], Any],
-) -> Outcome:
+def _outcome(keep: Callable[[Any], Any] | None, pack: Callable[[Any], Any], receipt: Receipt, attempt: Any) -> Outcome:
+    """Make of the end of an attempt what it leaves; `pack` is called with a plain reply."""
     if receipt.error is not None:
-        return Outcome(False, reply(receipt.error, False))
+        return Outcome(False, attempt.bare_reply(receipt, receipt.error))
     value = receipt.value
     if type(value) in PLAIN and not (isinstance(value, str | bytes) and len(value) > MOST_INLINE):
-        return Outcome(True, reply(None, False, None, value), value, is_plain=True)
+        reply = attempt.reply_with(receipt)
+        return Outcome(True, reply if isinstance(reply, bytes) else pack(reply), value, is_plain=True)
     try:
         dumped = _dumped_if_small(value)
-        stored = store(value) if dumped is None else None
+        stored = attempt.store_large(value) if dumped is None else None
         if dumped is None and keep is not None:
             value = keep(value)
     except Exception as failure:
-        return Outcome(False, reply(fail(failure), False))
-    return Outcome(True, reply(None, dumped is None, stored) + (dumped or b""), value, dumped)
+        return Outcome(False, attempt.bare_reply(receipt, attempt.unpicklable(receipt.value, failure)))
+    reply = attempt.bare_reply(receipt, None, dumped is None, stored)
+    return Outcome(True, reply + (dumped or b""), value, dumped)
+
+
+def _as_it_is(reply: PlainReply) -> PlainReply:
+    return reply
 
 
 class _TooLarge(Exception):
@@ -268,8 +273,8 @@ class _Chunk:
         self._telling = threading.Lock()
         self._since = time.time()
         self._place = 0
-        self._replies: list[tuple[int, bytes]] = []
-        self._kept: list[tuple[int, bytes]] = []
+        self._replies: list[PlacedReply] = []
+        self._kept: list[PlacedReply] = []
         self._taken_back: set[int] = set()
         self.news: _News | None = None
 
@@ -308,7 +313,7 @@ class _Chunk:
         _teller.remove(self)
         self.news = None
 
-    def take(self) -> list[tuple[int, bytes]]:
+    def take(self) -> list[PlacedReply]:
         with self._lock:
             replies, self._replies = self._replies, []
         return replies
@@ -321,12 +326,12 @@ class _Chunk:
             self._meanwhile()
         with self._telling:
             for place, reply in self.take():
-                self._tell(place, ENDED, reply)
+                self._tell(place, ENDED, reply if isinstance(reply, bytes) else pickle.dumps(reply))
         news = self.news  # the chunk may end meanwhile
         if news is not None:
             news.tell_so_far(now)
 
-    def take_last(self) -> list[tuple[int, bytes]]:
+    def take_last(self) -> list[PlacedReply]:
         """Return what has not been sent, once all that was taken for it is on its way."""
         with self._telling:
             return self.take() + self._kept

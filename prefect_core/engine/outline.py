@@ -17,6 +17,8 @@ Known = dict[int, Run]
 """Runs by uid."""
 
 _FLOW, _TASK = "f", "t"
+_PLAIN_FIELDS = 4
+_NO_TAGS: frozenset[str] = frozenset()
 
 
 def outline(run: Run) -> Outline:
@@ -54,6 +56,35 @@ def outline(run: Run) -> Outline:
         _uid(run.flow_run),
         _uid(run.child_flow_run),
     )
+
+
+def plain_outline(run: TaskRun) -> Outline | None:
+    """Return what can be known of a task run that only its flow run is around, and that has nothing of its own; None if it has."""
+    if (
+        run.attempt != 1
+        or run.run_count
+        or run.tags
+        or run.inputs
+        or run._name is not None
+        or run.parent_task_run is not None
+        or run.child_flow_run is not None
+    ):
+        return None
+    return (run.uid, run.key, run.created_us, run.index)
+
+
+def is_plain(outline: Outline) -> bool:
+    """Tell whether it is one that `plain_outline` returned."""
+    return len(outline) == _PLAIN_FIELDS
+
+
+def revive_plain(outline: Outline, task_name: str, task_key: str, flow_run: FlowRun) -> TaskRun:
+    """Make a task run of what `plain_outline` returned."""
+    uid, key, created_us, index = outline
+    run = TaskRun(State(RUNNING), task_name, task_key, flow_run, index, _NO_TAGS, uid=uid)
+    run.key, run.created_us, run.attempt = key, created_us, 1
+    run.state.timestamp_us = created_us
+    return run
 
 
 def _uid(run: Run | None) -> int:

@@ -52,6 +52,20 @@ class Call(NamedTuple):
     blocks: frozenset[int] = frozenset()
 
 
+PlainCall = tuple[tuple[Any, ...], int, bool, tuple[Any, ...], dict[str, Any]]
+"""A plain outline, depth, `log_prints` and arguments: of a call that has nothing else particular to it, as most."""
+
+_PLAIN_CALL_FIELDS = 5
+
+
+def opened_call(fields: tuple[Any, ...]) -> Call:
+    """Return a call that travelled as a tuple, or as a `PlainCall`."""
+    if len(fields) == _PLAIN_CALL_FIELDS:
+        outline, depth, log_prints, args, kwargs = fields
+        return Call([outline], depth, log_prints, frozenset(), None, args, kwargs)
+    return Call._make(fields)
+
+
 class Reply(NamedTuple):
     """A receipt but for its value, and what happened. `unloadable` says why the payload could not even be unpickled."""
 
@@ -72,11 +86,18 @@ class Reply(NamedTuple):
     """What was stored of a value that is kept (`storing_afar.Made`)."""
 
 
+PlainReply = tuple[str, int, int, Any]
+"""Where a body ran that returned a plain value, when it began and ended, and the value: what most have to reply."""
+
 _REPLY_FIELDS = len(Reply._fields)
+PLAIN_REPLY_FIELDS = 4
 
 
 def opened(fields: tuple[Any, ...]) -> tuple[Reply, tuple[Any, ...]]:
-    """Return a reply that travelled as a tuple, and its value in another if that stood behind it."""
+    """Return a reply that travelled as a tuple, and its value in another if that stood in it."""
+    if len(fields) == PLAIN_REPLY_FIELDS:
+        worker, started_us, ended_us, value = fields
+        return Reply(started_us, ended_us, False, worker, None, []), (value,)
     return (
         (Reply._make(fields), ())
         if len(fields) == _REPLY_FIELDS

@@ -106,7 +106,7 @@ def _end_plainly(call: TaskCall, payload: Payload, receipt: Receipt) -> bool:
 
 
 def _completed_at_once(call: TaskCall, receipt: Receipt) -> State | None:
-    """Return the last state of a run of whose body nothing was heard before its receipt; None if something was, or hooks are to hear of it."""
+    """Return the last state of a run of whose body nothing was heard before its receipt; None if there is more to its course."""
     if call.run.state.type is not PENDING or not receipt.began or not receipt.ended_us or call.task.on_running_hooks:
         return None
     call.run.worker = receipt.worker

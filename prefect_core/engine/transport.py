@@ -19,8 +19,8 @@ from prefect_core import clock, context, pickling, references, settings, unpickl
 from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
 from prefect_core.engine.links import Link
-from prefect_core.engine.outline import lineage, outline
-from prefect_core.engine.parcels import Parcel, Surroundings, opened
+from prefect_core.engine.outline import lineage, outline, plain_outline
+from prefect_core.engine.parcels import PLAIN_REPLY_FIELDS, Parcel, PlainReply, Surroundings, opened
 from prefect_core.engine.pickled_tasks import new_number, pickled_task
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
@@ -79,15 +79,25 @@ def _dump_surroundings(around: FlowRunContext | None) -> bytes:
 
 
 def _call_of(payload: Payload, around: TaskRunContext, order: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    """Return the fields of a `parcels.Call`."""
+    """Return the fields of a `parcels.Call`, or a `parcels.PlainCall`."""
+    variables = payload.variables
+    tags, blocks = context.tags_among(variables), blocks_among(variables)
+    if (
+        not tags
+        and not blocks
+        and order is None
+        and payload.timeout_seconds is None
+        and around.flow_context is not None
+    ):
+        plain = plain_outline(around.task_run)
+        if plain is not None:
+            return (plain, around.depth, around.log_prints, payload.args, payload.kwargs)
     # The lineage begins below the flow run.
     runs = [outline(around.task_run)]
     parent = around.parent
     while isinstance(parent, TaskRunContext):
         runs.insert(0, outline(parent.task_run))
         parent = parent.parent
-    variables = payload.variables
-    tags, blocks = context.tags_among(variables), blocks_among(variables)
     return (
         runs,
         around.depth,
@@ -187,9 +197,15 @@ class Delivery:
             self._replay = Replay(around)
         self._replay.events(events)
 
-    def receipt(self, dumped: bytes, reference: Callable[[], Reference | None] = _no_reference) -> Receipt:
+    def receipt(self, told: bytes | PlainReply, reference: Callable[[], Reference | None] = _no_reference) -> Receipt:
         """Turn a reply into the receipt, and record what happened inside; `reference` makes one to a value that is kept. Never raises."""
-        reply, plain = opened(pickle.loads(dumped))
+        fields = told if isinstance(told, tuple) else pickle.loads(told)
+        if len(fields) == PLAIN_REPLY_FIELDS:
+            receipt = Receipt()
+            receipt.worker, receipt.started_us, receipt.ended_us, receipt.value = fields
+            return receipt
+        assert isinstance(told, bytes)
+        reply, plain = opened(fields)
         if reply.is_unready:
             if reply.unreached is not None:
                 refuse(self._unreached, self.payload.context, *reply.unreached)
@@ -211,7 +227,7 @@ class Delivery:
             receipt.value = reference()
             receipt.stored = StoredAfar(reply.stored, self._unreached) if reply.stored is not None else None
         else:
-            self._load_value(receipt, dumped)
+            self._load_value(receipt, told)
         return receipt
 
     def _load_value(self, receipt: Receipt, dumped: bytes) -> None:

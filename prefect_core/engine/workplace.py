@@ -21,8 +21,8 @@ from prefect_core.engine import drive, late_bodies, remote, storing_afar
 from prefect_core.engine.collect import Collector, WorkerRecorder
 from prefect_core.engine.forwarding import Forwarding
 from prefect_core.engine.nested import Children, run_attempt
-from prefect_core.engine.outline import Known, revive
-from prefect_core.engine.parcels import Call, FlowOutline, Parcel, Reply, Surroundings
+from prefect_core.engine.outline import Known, is_plain, revive, revive_plain
+from prefect_core.engine.parcels import Call, FlowOutline, Parcel, PlainReply, Reply, Surroundings, opened_call
 from prefect_core.engine.travelling_errors import dump_error
 from prefect_core.errors import OutOfReach, SerializationError, describe
 from prefect_core.payload import PLAIN, Payload, Receipt
@@ -91,19 +91,12 @@ class Workplace:
             else:
                 attempt = self._open(Parcel(*parcel), outlet)
         except BaseException as error:
-            return outcome(Receipt(error=error), partial(not_loaded, error), None, None)
+            return outcome(Receipt(error=error), _NotLoaded(error))
         if news is not None:
             news.attempt, attempt.begins = attempt, news.begins
         self._enter(attempt)
         try:
-            receipt = attempt.run()
-
-            def reply(error: BaseException | None, is_kept: bool, stored: Any = None, *plain: Any) -> bytes:
-                return pickle.dumps((*attempt.bare_reply(receipt, error, is_kept, stored), *plain))
-
-            return outcome(
-                receipt, reply, lambda failure: attempt.unpicklable(receipt.value, failure), attempt.store_large
-            )
+            return outcome(attempt.run(), attempt)
         finally:
             self._leave(attempt)
             if news is not None:
@@ -130,7 +123,7 @@ class Workplace:
     def _open(self, parcel: Parcel, outlet: Callable[[bytes], object] | None) -> _Attempt:
         around = self._load(parcel.surroundings, parcel.surroundings_bytes, _Around)
         task = self._load(parcel.task, parcel.task_bytes, pickle.loads)
-        return _Attempt(around, task, Call(*pickle.loads(parcel.call)), self._recorder, outlet)
+        return _Attempt(around, task, opened_call(pickle.loads(parcel.call)), self._recorder, outlet)
 
     def _load(self, number: int, dumped: bytes | None, load: Callable[[bytes], Any]) -> Any:
         if number in self._loaded:
@@ -220,12 +213,22 @@ class _FlowAfar(FlowRunContext):
         self._given = given
 
 
-def not_loaded(error: BaseException, *_: Any) -> bytes:
+def not_loaded(error: BaseException) -> bytes:
     """Return the reply of an attempt that could not be loaded, and so did not begin."""
     reply = Reply(0, 0, False, remote.process_name(), None, [], unloadable=describe(error))
     if isinstance(error, OutOfReach):
         reply = reply._replace(unloadable=None, is_unready=True, unreached=(error.url, error.reason))
     return pickle.dumps(tuple(reply))
+
+
+class _NotLoaded:
+    """Stands for an attempt that could not be loaded, for who asks for its reply."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def bare_reply(self, receipt: Receipt, error: BaseException) -> bytes:
+        return not_loaded(self._error)
 
 
 class _Attempt:
@@ -249,15 +252,19 @@ class _Attempt:
 
     def _context_in(self, all_around: _Around) -> TaskRunContext:
         call, task = self._call, self._task
-        known = dict(all_around.known)
         around: RunContext | None = None
         if all_around.flow is not None:
             around = _FlowAfar(all_around, self._children)
-        revive(call.lineage, known)
-        for outline in call.lineage[:-1]:
-            parent: Any = known[outline[1]]
-            around = self._inside(TaskRunContext(None, parent, {}, False, around))
-        run: Any = known[call.lineage[-1][1]]
+        run: Any
+        if is_plain(call.lineage[-1]):
+            run = revive_plain(call.lineage[-1], task.name, task.task_key, all_around.flow_run)
+        else:
+            known = dict(all_around.known)
+            revive(call.lineage, known)
+            for outline in call.lineage[:-1]:
+                parent: Any = known[outline[1]]
+                around = self._inside(TaskRunContext(None, parent, {}, False, around))
+            run = known[call.lineage[-1][1]]
         parameters = task.binder.bind(call.args, call.kwargs)
         innermost = self._inside(TaskRunContext(task, run, parameters, call.log_prints, around))
         innermost.depth = call.depth
@@ -280,7 +287,8 @@ class _Attempt:
         payload = Payload(task.fn, call.args, call.kwargs, self._context, task.is_async)
         payload.timeout_seconds = call.timeout_seconds
         payload.variables = _variables_here()
-        payload.variables.run(context.set_tags, call.tags)
+        if call.tags:
+            payload.variables.run(context.set_tags, call.tags)
         if call.blocks:
             payload.variables.run(limits.enter, call.blocks)
         payload.started = self._begin
@@ -316,27 +324,33 @@ class _Attempt:
     def reply(self, receipt: Receipt) -> bytes:
         """Return the receipt as bytes; a value that can't be pickled makes it one of failure."""
         value, error = b"", receipt.error
-        plain = type(receipt.value) in PLAIN
-        if error is None and not plain:
+        if error is None:
+            if type(receipt.value) in PLAIN:
+                plain = self.reply_with(receipt)
+                return plain if isinstance(plain, bytes) else pickle.dumps(plain)
             try:
                 value = pickling.dumps(receipt.value)
             except Exception as failure:
                 error = self.unpicklable(receipt.value, failure)
-        reply = self.bare_reply(receipt, error)
-        if plain and error is None:
-            return pickle.dumps((*reply, receipt.value))
-        return pickle.dumps(tuple(reply)) + value
+        return self.bare_reply(receipt, error) + value
+
+    def reply_with(self, receipt: Receipt) -> PlainReply | bytes:
+        """Return a receipt whose value is plain: short, as it is, if nothing else is to be told, and else as bytes."""
+        events = self.collector.take_last()
+        if not events and not receipt.timed_out:
+            return (self._place, receipt.started_us, receipt.ended_us, receipt.value)
+        return pickle.dumps((*self._reply(receipt, events), receipt.value))
 
     def bare_reply(
         self, receipt: Receipt, error: BaseException | None, is_kept: bool = False, stored: Any = None
-    ) -> Reply:
-        """Return the receipt without its value, which may have failed for `error` since."""
-        place, timed_out = self._place, receipt.timed_out
-        dumped = dump_error(error, place) if error is not None else None
-        events = self.collector.take_last()
-        return Reply(
-            receipt.started_us, receipt.ended_us, timed_out, place, dumped, events, None, is_kept, stored=stored
-        )
+    ) -> bytes:
+        """Return the receipt as bytes without its value, which may have failed for `error` since."""
+        reply = self._reply(receipt, self.collector.take_last())
+        dumped = dump_error(error, self._place) if error is not None else None
+        return pickle.dumps(tuple(reply._replace(error=dumped, is_kept=is_kept, stored=stored)))
+
+    def _reply(self, receipt: Receipt, events: list[Any]) -> Reply:
+        return Reply(receipt.started_us, receipt.ended_us, receipt.timed_out, self._place, None, events)
 
     def store_large(self, value: Any) -> Any:
         """Store a value that is too large to be sent, if that was asked for; returns what is told of it."""

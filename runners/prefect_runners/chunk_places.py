@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator
 
-from prefect_core.engine.in_place import CUT, TakenBack
+from prefect_core.engine.in_place import CUT, PlacedReply, TakenBack
 from prefect_core.engine.parcels import Parcel
 
 
@@ -37,6 +37,6 @@ class ChunkPlaces:
             if place not in self._taken_back:
                 yield place, parcel
 
-    def marked(self, replies: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    def marked(self, replies: list[PlacedReply]) -> list[PlacedReply]:
         """Return replies that tell if there are places without one: whoever took those back may not have heard of it in time."""
         return [*replies, (CUT, b"")] if self._taken_back else replies

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import distributed
 
 from prefect_core.engine import in_place
+from prefect_core.engine.parcels import PlainReply
 from prefect_core.engine.transport import Delivery
 from prefect_core.errors import describe
 from prefect_core.payload import Receipt
@@ -181,11 +182,11 @@ class Attempts:
         elif kind == FOLDER:
             self._folders[key] = what
         elif kind == REPLY and not isinstance(what, bytes):
-            self._settle_chunk(key, what)
+            self._settle_chunk(key, pickle.loads(what[0]))
         else:
             self._settle_of_one(kind, key, what)
 
-    def _settle_chunk(self, key: str, replies: list[tuple[int, bytes]]) -> None:
+    def _settle_chunk(self, key: str, replies: list[tuple[int, Any]]) -> None:
         holder = ""
         for place, reply in replies:
             attempt = self._open.get(dask_worker.place_in(key, place))
@@ -209,7 +210,7 @@ class Attempts:
         else:
             attempt.delivery.happened(what)
 
-    def _settle_reply(self, attempt: Attempt, reply: bytes) -> None:
+    def _settle_reply(self, attempt: Attempt, reply: bytes | PlainReply) -> None:
         receipt = attempt.delivery.receipt(reply, partial(self._reference, attempt))
         self._let_go.append(attempt.future)
         attempt.future = None
@@ -344,7 +345,7 @@ class Attempts:
                 # It was taken back where it came to, by somebody who did not hear that of all workers, and so left it open.
                 self.hand_over_rest(attempt.native)
             elif attempt.native != attempt.key:
-                self._settle_message((REPLY, attempt.native, pickle.loads(reply)))
+                self._settle_chunk(attempt.native, pickle.loads(reply))
             else:
                 self._settle_reply(attempt, reply)
         elif attempt.asked.status != "pending":

@@ -173,7 +173,7 @@ def work_chunk(dumped: bytes) -> Outcome:
         places.begin(place)
         begun.note(place_in(key, place))
 
-    replies: list[tuple[int, bytes]] = []
+    replies: list[in_place.PlacedReply] = []
     values: dict[int, Any] = {}
     try:
         begun = dask_begun.of(worker)
@@ -184,8 +184,10 @@ def work_chunk(dumped: bytes) -> Outcome:
         return Outcome(False, b"")
     finally:
         is_wanted = _here.ended(key)
-    _tell_end(worker, topic, key, is_guarded, replies if is_wanted else None)
-    return Outcome(True, pickle.dumps(replies), values)
+    dumped = pickle.dumps(replies)
+    # In a tuple, by which they are told from the reply of a single attempt.
+    _tell_end(worker, topic, key, is_guarded, (dumped,) if is_wanted else None)
+    return Outcome(True, dumped, values)
 
 
 def value_of(chunk: Outcome, place: int) -> Outcome:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from prefect_core.engine.in_place import BEGUN, CUT, ENDED
+from prefect_core.engine.parcels import PlainReply
 from prefect_core.engine.transport import Delivery
 from prefect_core.payload import Receipt
 from prefect_runners.ray_attempts import Attempt, Attempts
@@ -109,7 +110,7 @@ class Chunk(Attempt):
                 return
             self._settle(place, reply, partial(self._refer, values.get(place)))
 
-    def _settle(self, place: int, reply: bytes, *reference: Callable[[], Any]) -> None:
+    def _settle(self, place: int, reply: bytes | PlainReply, *reference: Callable[[], Any]) -> None:
         member = self.take(place)
         if member is not None:
             member.done(member.delivery.receipt(reply, *reference))
