@@ -225,7 +225,7 @@ class Dispatcher:
         if call.upstreams is not None:
             self._find_home(call)
         if self.admit(call, future):
-            TaskFlight(call, self).resume()
+            TaskFlight(call, self).begin()
             if len(self._open) > self._many and not len(self._open) % _GIVE_WAY_EVERY:
                 self._give_way()
             if call.run.state.type is CRASHED or call.run.state.type is CANCELLED:

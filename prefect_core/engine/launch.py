@@ -165,14 +165,16 @@ class Flight:
             payload.attempt > 1 or payload.isolated or payload.resources or call.slots is not None or call.has_natives
         )
         try:
-            with about_to_begin(around):
-                if not runner.takes_chunks or is_alone:
-                    runner.submit(payload, done)
-                elif bundle is not None:
-                    bundle.add(runner, payload, done)
-                else:
-                    dispatcher = self._dispatcher
-                    if not dispatcher.gathering.hand_over(call, runner, payload, done, dispatcher.backlog):
+            if bundle is not None and runner.takes_chunks and not is_alone:
+                # What hands over what it has looks at the gate.
+                bundle.add(runner, payload, done)
+            else:
+                with about_to_begin(around):
+                    if not runner.takes_chunks or is_alone:
+                        runner.submit(payload, done)
+                    elif not self._dispatcher.gathering.hand_over(
+                        call, runner, payload, done, self._dispatcher.backlog
+                    ):
                         return
             call.tell_handed_over()
         except (Held, Pause, FlowPauseTimeout):

@@ -51,6 +51,9 @@ class Link(Stored):
 
 def in_chunk(deliveries: Iterable[Delivery]) -> list[Parcel]:
     """Return the parcels of a chunk in their order, each with the places in it of what its links stand for."""
+    deliveries = list(deliveries)
+    if not any(delivery.natives for delivery in deliveries):
+        return [delivery.parcel for delivery in deliveries]
     places: dict[Run, int] = {}
     parcels = []
     for place, delivery in enumerate(deliveries):

@@ -43,6 +43,14 @@ class TaskFlight(Flight):
         self._first: Payload | None = None
         """That of an attempt that was begun without a lifecycle."""
 
+    def begin(self) -> None:
+        """Go as far as is possible at once."""
+        if self._call.bundle is None or self._stays_here:
+            self.resume()
+        else:
+            # Nothing can be over before a chunk is handed over, so that nothing is to be kept from following inside.
+            self._advance(None)
+
     def _go_on(self, given: Any, error: BaseException | None) -> bool:
         if self._life is not None:
             return super()._go_on(given, error)

@@ -166,11 +166,17 @@ class RayTaskRunner(TaskRunner):
 
     def submit_chunk(self, chunk: Sequence[tuple[Payload, Callable[[Receipt], None]]]) -> None:
         members = []
+        seen: Any = None
         for payload, done in chunk:
             try:
-                self._look_ahead(payload, ray_options.of(payload))
-                member = payload.handle = Member(self._transport.take(payload, in_chunk=True), done)
-                self._leave_parts(member.delivery.parcel)
+                if payload.context.task is not seen or payload.storage is not None:  # type: ignore[union-attr]  # payloads of runners are of tasks
+                    self._look_ahead(payload, ray_options.of(payload))
+                    seen = payload.context.task  # type: ignore[union-attr]  # as above
+                delivery = self._transport.take(payload, in_chunk=True)
+                parcel = delivery.parcel
+                if parcel.task not in self._parts or parcel.surroundings not in self._parts:
+                    self._leave_parts(parcel)
+                member = payload.handle = Member(delivery, done)
                 members.append(member)
             except Exception as error:
                 done(Receipt.of_unbegun(error))
