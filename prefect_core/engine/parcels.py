@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from prefect_core.settings import Settings
+
+
+PlainCall = tuple[tuple[Any, ...], int, bool, tuple[Any, ...], dict[str, Any]]
+"""A plain outline, depth, `log_prints` and arguments: of a call that has nothing else particular to it, as most."""
 
 
 class Parcel(NamedTuple):
@@ -15,7 +20,8 @@ class Parcel(NamedTuple):
     surroundings_bytes: bytes | None
     task: int
     task_bytes: bytes | None
-    call: bytes
+    call: bytes | PlainCall
+    """As it is where it is pickled with those of others."""
     links: tuple[int, ...] = ()
     """In a chunk: the places in it of the attempts whose values its references stand for, negative for what is not made in it."""
 
@@ -52,15 +58,13 @@ class Call(NamedTuple):
     blocks: frozenset[int] = frozenset()
 
 
-PlainCall = tuple[tuple[Any, ...], int, bool, tuple[Any, ...], dict[str, Any]]
-"""A plain outline, depth, `log_prints` and arguments: of a call that has nothing else particular to it, as most."""
-
-_PLAIN_CALL_FIELDS = 5
+PLAIN_CALL_FIELDS = 5
 
 
-def opened_call(fields: tuple[Any, ...]) -> Call:
-    """Return a call that travelled as a tuple, or as a `PlainCall`."""
-    if len(fields) == _PLAIN_CALL_FIELDS:
+def opened_call(dumped: bytes | PlainCall) -> Call:
+    """Return the call in a parcel. Raises what unpickling raises."""
+    fields = dumped if isinstance(dumped, tuple) else pickle.loads(dumped)
+    if len(fields) == PLAIN_CALL_FIELDS:
         outline, depth, log_prints, args, kwargs = fields
         return Call([outline], depth, log_prints, frozenset(), None, args, kwargs)
     return Call._make(fields)

@@ -20,7 +20,7 @@ from prefect_core.context import FlowRunContext, TaskRunContext
 from prefect_core.engine import deadlines, remote
 from prefect_core.engine.links import Link
 from prefect_core.engine.outline import lineage, outline, plain_outline
-from prefect_core.engine.parcels import PLAIN_REPLY_FIELDS, Parcel, PlainReply, Surroundings, opened
+from prefect_core.engine.parcels import PLAIN_CALL_FIELDS, PLAIN_REPLY_FIELDS, Parcel, PlainReply, Surroundings, opened
 from prefect_core.engine.pickled_tasks import new_number, pickled_task
 from prefect_core.engine.replay import Replay
 from prefect_core.engine.storing_afar import StoredAfar, order_of, refuse
@@ -59,7 +59,8 @@ class Transport:
         order = order_of(payload, self.unreached) if self._home is not None else None
         if not payload.after and payload.has_plain_arguments():
             packed = self._nothing
-            call = pickle.dumps(_call_of(payload, around, order))
+            fields = _call_of(payload, around, order)
+            call = fields if in_chunk and len(fields) == PLAIN_CALL_FIELDS else pickle.dumps(fields)
         else:
             with references.packing(self._home, self.unreached, takes_links=in_chunk) as packed:
                 call = _dump_call(payload, _call_of(payload, around, order), self._home)

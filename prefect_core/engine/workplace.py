@@ -123,7 +123,7 @@ class Workplace:
     def _open(self, parcel: Parcel, outlet: Callable[[bytes], object] | None) -> _Attempt:
         around = self._load(parcel.surroundings, parcel.surroundings_bytes, _Around)
         task = self._load(parcel.task, parcel.task_bytes, pickle.loads)
-        return _Attempt(around, task, opened_call(pickle.loads(parcel.call)), self._recorder, outlet)
+        return _Attempt(around, task, opened_call(parcel.call), self._recorder, outlet)
 
     def _load(self, number: int, dumped: bytes | None, load: Callable[[bytes], Any]) -> Any:
         if number in self._loaded:

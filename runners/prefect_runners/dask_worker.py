@@ -219,7 +219,8 @@ def _tell_end(worker: Any, topic: str, key: str, is_guarded: bool, reply: Any) -
 
 def reply_of(outcome: Outcome) -> bytes:
     """Return the reply of an attempt that has ended; run where the outcome lies."""
-    return outcome.reply
+    reply: bytes = outcome.reply
+    return reply
 
 
 def take_back(keys: Collection[str], members: Mapping[str, Collection[int]] = _NO_MEMBERS) -> list[str]:

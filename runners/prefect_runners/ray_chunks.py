@@ -108,7 +108,10 @@ class Chunk(Attempt):
             if place == CUT:
                 self._hand_over_rest(self)
                 return
-            self._settle(place, reply, partial(self._refer, values.get(place)))
+            if place in values:
+                self._settle(place, reply, partial(self._refer, values[place]))
+            else:
+                self._settle(place, reply)
 
     def _settle(self, place: int, reply: bytes | PlainReply, *reference: Callable[[], Any]) -> None:
         member = self.take(place)

@@ -10,7 +10,7 @@ from prefect_core.history import HistoryStore, Recorder
 from prefect_core.history.memory import MemoryStore
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.runs import FlowRun, Run, TaskRun
-from prefect_core.state_kinds import FINAL, PENDING, RUNNING, StateType
+from prefect_core.state_kinds import COMPLETED, FINAL, PENDING, RUNNING, StateType
 from prefect_core.states import State
 
 KINDS: dict[str, Callable[[Path], HistoryStore]] = {
@@ -53,6 +53,18 @@ def enter(recorder: Recorder, run: Run, kind: StateType, name: str | None = None
     run.state = state
     recorder.entered(run, state)
     return state
+
+
+def run_and_complete(recorder: Recorder, run: TaskRun, worker: str = "host:2") -> None:
+    """Move a run whose body ran elsewhere to Running and Completed, as the engine does when it first hears of both."""
+    state = State(COMPLETED)
+    run.attempt += 1
+    run.run_count += 1
+    run.started_us = run.started_us or run.state.timestamp_us + 1
+    run.worker = worker
+    run.ended_us = state.timestamp_us = max(state.timestamp_us, run.state.timestamp_us + 2)
+    started_us, run.state = run.state.timestamp_us + 1, state
+    recorder.ran(run, started_us, state)
 
 
 def go_through(recorder: Recorder, run: Run, kinds: Iterable[StateType]) -> None:

@@ -25,7 +25,7 @@ from prefect_core.state_kinds import (
     StateType,
 )
 from prefect_core.states import AwaitingRetry, Paused, State
-from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
+from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through, run_and_complete
 
 
 @pytest.fixture(params=["at once", "state by state"])
@@ -120,6 +120,54 @@ def test_a_task_run_that_began_plainly_may_end_otherwise(
     assert len(store.attempts(run.key)) == kinds.count(RUNNING)
     assert store.task_run(run.key).state_type == kinds[-1].value
     assert recorder._fold.unfinished == 0
+
+
+@pytest.mark.parametrize("fields", [{}, {"tags": frozenset({"a"})}])
+def test_a_body_that_ran_elsewhere_is_heard_of_at_once_and_leaves_the_same(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None], fields: dict[str, Any]
+) -> None:
+    run = begin_task_run(recorder, None, **fields)
+    settle()
+    run_and_complete(recorder, run, "host:2:MainThread")
+    recorder.flush()
+    assert shown(store, run.key) == [
+        (0, 0, "PENDING", "Pending", None),
+        (1, 1, "RUNNING", "Running", None),
+        (2, 1, "COMPLETED", "Completed", None),
+    ]
+    moments = [state.timestamp_us for state in store.states(run.key)]
+    assert moments == [run.created_us, run.started_us, run.ended_us]
+    row = store.task_run(run.key)
+    assert (row.state_type, row.run_count, row.worker, row.tags) == (
+        "COMPLETED",
+        1,
+        "host:2:MainThread",
+        tuple(fields.get("tags", ())),
+    )
+    assert (row.started_us, row.ended_us) == (run.started_us, run.ended_us)
+    [attempt] = store.attempts(run.key)
+    assert (attempt.attempt, attempt.started_us, attempt.ended_us) == (1, run.started_us, run.ended_us)
+    assert (attempt.state_type, attempt.worker) == ("COMPLETED", "host:2:MainThread")
+    assert recorder._fold.unfinished == 0
+
+
+def test_a_body_that_ran_elsewhere_may_do_so_after_another_attempt_and_before_one(
+    store: HistoryStore, recorder: StoreRecorder, settle: Callable[[], None]
+) -> None:
+    run = begin_task_run(recorder, None)
+    settle()
+    go_through(recorder, run, [RUNNING, SCHEDULED])
+    settle()
+    run_and_complete(recorder, run)
+    settle()
+    go_through(recorder, run, [RUNNING, FAILED])
+    recorder.flush()
+    kinds = ["PENDING", "RUNNING", "SCHEDULED", "RUNNING", "COMPLETED", "RUNNING", "FAILED"]
+    assert [state.type for state in store.states(run.key)] == kinds
+    assert [state.seq for state in store.states(run.key)] == list(range(7))
+    attempts = [(one.attempt, one.state_type, one.worker) for one in store.attempts(run.key)]
+    assert attempts == [(1, "SCHEDULED", ""), (2, "COMPLETED", "host:2"), (3, "FAILED", "host:2")]
+    assert store.task_run(run.key).run_count == 3
 
 
 def test_a_task_run_that_ended_without_an_attempt_may_go_on(store: HistoryStore, recorder: StoreRecorder) -> None:
