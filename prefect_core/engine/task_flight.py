@@ -48,7 +48,7 @@ class TaskFlight(Flight):
         if self._call.bundle is None or self._stays_here:
             self.resume()
         else:
-            # Nothing can be over before a chunk is handed over, so that nothing is to be kept from following inside.
+            # Without the trampoline: what goes into a chunk can't be over before this returns, and release others inside of it.
             self._advance(None)
 
     def _go_on(self, given: Any, error: BaseException | None) -> bool:

@@ -345,8 +345,8 @@ class _Attempt:
         self, receipt: Receipt, error: BaseException | None, is_kept: bool = False, stored: Any = None
     ) -> bytes:
         """Return the receipt as bytes without its value, which may have failed for `error` since."""
-        reply = self._reply(receipt, self.collector.take_last())
         dumped = dump_error(error, self._place) if error is not None else None
+        reply = self._reply(receipt, self.collector.take_last())
         return pickle.dumps(tuple(reply._replace(error=dumped, is_kept=is_kept, stored=stored)))
 
     def _reply(self, receipt: Receipt, events: list[Any]) -> Reply:

@@ -127,9 +127,8 @@ class StoreRecorder:
         parameters = parameters_text(run.parameters) if type(run) is FlowRun else None
         details = _details(state) if kind is SCHEDULED else None
         at_us, attempt, run_count = state.timestamp_us, run.attempt, run.run_count
-        self._queue.append(
-            (CREATED, run, kind, state.name, state.message, at_us, attempt, run_count, details, parameters)
-        )
+        event = (CREATED, run, kind, state.name, state.message, at_us, attempt, run_count, details, parameters)
+        self._queue.append(event)
         if len(self._queue) > self._ring_at:
             self._ring()
 
