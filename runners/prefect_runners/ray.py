@@ -158,6 +158,8 @@ class RayTaskRunner(TaskRunner):
 
     def _leave_parts(self, parcel: Parcel) -> None:
         """Leave the parts of a parcel in the store that are the same for many."""
+        if parcel.task in self._parts and parcel.surroundings in self._parts:
+            return
         for number, dumped in ((parcel.surroundings, parcel.surroundings_bytes), (parcel.task, parcel.task_bytes)):
             if number not in self._parts:
                 assert dumped is not None
@@ -168,14 +170,14 @@ class RayTaskRunner(TaskRunner):
         members = []
         seen: Any = None
         for payload, done in chunk:
+            around = payload.context
+            assert isinstance(around, TaskRunContext)
             try:
-                if payload.context.task is not seen or payload.storage is not None:  # type: ignore[union-attr]  # payloads of runners are of tasks
+                if around.task is not seen or payload.storage is not None:
                     self._look_ahead(payload, ray_options.of(payload))
-                    seen = payload.context.task  # type: ignore[union-attr]  # as above
+                    seen = around.task
                 delivery = self._transport.take(payload, in_chunk=True)
-                parcel = delivery.parcel
-                if parcel.task not in self._parts or parcel.surroundings not in self._parts:
-                    self._leave_parts(parcel)
+                self._leave_parts(delivery.parcel)
                 member = payload.handle = Member(delivery, done)
                 members.append(member)
             except Exception as error:
