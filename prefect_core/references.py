@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
+from prefect_core import pickling
 from prefect_core.errors import OutOfReach, SerializationError, ValueLost
 from prefect_core.stored import Stored
 
@@ -201,7 +203,8 @@ def place_of(native: Any, reference: Reference | None = None) -> tuple[Any, ...]
 
     Raises `SerializationError` where no runner packs that can hand on what its engine has.
     """
-    check_home(native)
+    if _here.home is None:
+        raise _stays(native)
     assert _here.packed is not None
     return _value_at, (_here.packed.add(native, reference),)
 
@@ -231,13 +234,52 @@ def at_hand(value: Any) -> tuple[Any, ...]:
     return _itself, (value,)
 
 
-def check_home(native: Any, homes: type = object) -> None:
-    """Raise `SerializationError` unless a runner of the class `homes` packs on this thread, which can hand the native object on."""
-    if _here.home is None or not isinstance(_here.home, homes):
-        raise SerializationError(
-            f"A {type(native).__module__}.{type(native).__qualname__} lies on a cluster and can't leave it like this. Pass it to tasks on "
-            "that cluster's own runner, or pass its value."
-        )
+def _stays(native: Any) -> SerializationError:
+    return SerializationError(
+        f"A {type(native).__module__}.{type(native).__qualname__} lies on a cluster and can't leave it like this. Pass it to tasks on "
+        "that cluster's own runner, or pass its value."
+    )
+
+
+_DASK_FRAMES = ("DataFrame", "Index", "Scalar", "Series")
+_OF_ENGINES = {
+    ("distributed.client", "Future"): "dask",
+    ("dask.array.core", "Array"): "dask",
+    ("dask.bag.core", "Bag"): "dask",
+    ("dask.bag.core", "Item"): "dask",
+    **{("dask.delayed", name): "dask" for name in ("Delayed", "DelayedAttr", "DelayedLeaf")},
+    **{("dask.dataframe.dask_expr._collection", name): "dask" for name in _DASK_FRAMES},
+    **{("dask_expr._collection", name): "dask" for name in _DASK_FRAMES},
+    **{("dask.dataframe.core", name): "dask" for name in _DASK_FRAMES},
+    ("ray", "ObjectRef"): "ray",
+}
+"""What the engines of runners have of their own, by module and name: these are loaded by whoever needs them, at any time."""
+_takers: dict[str, tuple[type, Callable[[Any], Any]]] = {}
+
+
+def let_travel(engine: str, homes: type, as_native: Callable[[Any], Any]) -> None:
+    """Have pickles leave a place for each object of an engine where a runner of the class `homes` sends them, and refuse it elsewhere.
+
+    `as_native` makes of it what the runner finds among the natives of a payload.
+    """
+    _takers[engine] = homes, as_native
+
+
+def _reduce_of(kind: type) -> Callable[[Any], tuple[Any, ...]] | None:
+    engine = _OF_ENGINES.get((kind.__module__, kind.__qualname__))
+    if engine is None or (_here.packed is None and engine not in _takers):
+        return None
+    return partial(_hand_on, engine)
+
+
+def _hand_on(engine: str, theirs: Any) -> tuple[Any, ...]:
+    taker = _takers.get(engine)
+    if taker is None or not isinstance(_here.home, taker[0]):
+        raise _stays(theirs)
+    return place_of(taker[1](theirs))
+
+
+pickling.of_engines.append(_reduce_of)
 
 
 class unpacking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefect_core import references
 from prefect_core.errors import ConfigurationError, RunnerError
 from prefect_core.payload import Payload, Receipt
 from prefect_core.task_runners import Host, TaskRunner
@@ -95,6 +96,7 @@ class DaskTaskRunner(TaskRunner):
             raise ConfigurationError(
                 f"DaskTaskRunner needs Dask, and there is no {missing.name!r} here: pip install 'prefect_core[dask]'."
             ) from missing
+        references.let_travel("dask", DaskTaskRunner, lambda theirs: theirs)
         self._session = Session(self, host)
         self._session.start()
 

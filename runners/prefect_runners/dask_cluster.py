@@ -199,7 +199,7 @@ def _started(wanted: Wanted) -> Own:
         given.setdefault("dashboard_address", "127.0.0.1:0")
         if "local_directory" not in given:
             folder = given["local_directory"] = tempfile.mkdtemp(prefix="prefect-core-dask-")
-    name = f"{cluster_class.__module__}.{cluster_class.__qualname__}"
+    name = _name_of(cluster_class)
     logs.engine_line(None, logs.INFO, f"Creating a new Dask cluster with `{name}`")
     try:
         cluster = cluster_class(**given)
@@ -217,6 +217,12 @@ def _started(wanted: Wanted) -> Own:
         own.close()
         raise
     return own
+
+
+def _name_of(cluster_class: Callable[..., Any]) -> str:
+    name = getattr(cluster_class, "__qualname__", None)
+    # A callable may be an object, such as a partial.
+    return f"{cluster_class.__module__}.{name}" if name is not None else repr(cluster_class)
 
 
 def _hint(error: BaseException) -> str:

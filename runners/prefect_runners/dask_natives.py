@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextvars import Context
 from functools import partial
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import distributed
 
-from prefect_core import references
 from prefect_core.errors import RunnerError, SerializationError, ValueLost, describe
-from prefect_core.pickling import Pickler
 from prefect_core.references import Reference
 from prefect_runners import dask_worker
 
@@ -20,12 +17,6 @@ if TYPE_CHECKING:
     from prefect_runners.dask_session import Session
 
 _FIRST = 1_000
-_COLLECTIONS = {
-    "dask.array": ("Array",),
-    "dask.bag": ("Bag", "Item"),
-    "dask.dataframe": ("DataFrame", "Series", "Index", "Scalar"),
-    "dask.delayed": ("Delayed", "DelayedAttr", "DelayedLeaf"),
-}
 
 
 class DaskReference(Reference):
@@ -76,18 +67,6 @@ class InChunk:
                 # The others of the chunk don't stay for it.
                 self._chunk = None
             return self._taken_out
-
-
-def register() -> None:
-    """Let arguments hold Dask's futures, and collections of the modules that are loaded by now."""
-    table = Pickler.dispatch_table
-    table[distributed.Future] = references.place_of
-    for module, names in _COLLECTIONS.items():
-        loaded = sys.modules.get(module)
-        for name in names:
-            kind = getattr(loaded, name, None)
-            if isinstance(kind, type):
-                table[kind] = references.place_of
 
 
 def future_of(native: Any, client: Any) -> Any:

@@ -54,6 +54,12 @@ def _look_closer(client: Any, theirs: dict[str, dict[str, str]]) -> None:
 
 def lacks(client: Any, module: str) -> bool:
     """Tell whether some worker can't import a module."""
+    if not client.scheduler_info()["workers"]:
+        # Those that will come are like the one that is waited for.
+        try:
+            return module in run_there(client, modules_by_value.failures_of_imports, [module])
+        except NoWorkers:
+            return False
     answers = client.run(modules_by_value.failures_of_imports, [module], on_error="ignore")
     return any(module in failures for failures in answers.values())
 

@@ -73,7 +73,6 @@ class Session:
         """Connect, check the workers, and listen. Raises what says why that can't be."""
         self._connection.open()
         client = self.client = self._connection.client
-        dask_natives.register()
         dask_preflight.check_versions(client)
         self._modules = Modules(partial(dask_preflight.lacks, client))
         self._probes = Probes(partial(dask_preflight.run_there, client))

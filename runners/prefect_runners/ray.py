@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from prefect_core import references
 from prefect_core.context import TaskRunContext
 from prefect_core.engine.links import in_chunk
 from prefect_core.engine.parcels import Parcel
@@ -98,7 +99,7 @@ class RayTaskRunner(TaskRunner):
         self._lease = lease = ray_cluster.connect(self.address, self.init_kwargs, keep_warm=self.keep_warm)
         if not lease.is_local:
             ray_preflight.check_versions(lease.ray)
-        ray_objects.let_references_travel(type(self))
+        references.let_travel("ray", RayTaskRunner, ray_objects.Foreign)
         self._session = f"session-{uuid.uuid4().hex}".encode()
         self._store = store = HeadStore(self._session)
         self._begun = begun = Book(store)

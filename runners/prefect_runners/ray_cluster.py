@@ -92,15 +92,22 @@ def connect(address: str | None, init_kwargs: dict[str, Any], *, keep_warm: bool
                     _ours.connection = connection(ray)
             return Lease(ray, is_ours=is_ours, is_local=is_ours and _ours.is_local)
         _ours.users = 0
-        context = _init(ray, address, init_kwargs)
-        _ours.users, _ours.is_local, _ours.init_kwargs = 1, address is None, init_kwargs
+        place = _place(address, init_kwargs)
+        context = _init(ray, place, init_kwargs)
+        _ours.users, _ours.is_local, _ours.init_kwargs = 1, place is None, init_kwargs
         _ours.connection = connection(ray) if keep_warm else None
     nodes = sum(node["Alive"] for node in ray.nodes())
     _log.info("Ray has %d live node(s)", nodes)
     dashboard = getattr(context, "dashboard_url", None)
     if dashboard:
         _log.info("The Ray dashboard is available at %s", dashboard)
-    return Lease(ray, is_ours=True, is_local=address is None)
+    return Lease(ray, is_ours=True, is_local=place is None)
+
+
+def _place(address: str | None, init_kwargs: dict[str, Any]) -> str | None:
+    """Return the address of the Ray to connect to, as it was given or stands in the environment; None if one is to be started."""
+    found: str | None = address or init_kwargs.get("address") or os.environ.get("RAY_ADDRESS") or None
+    return None if found == "local" else found
 
 
 def close_warm_ray() -> None:
@@ -117,9 +124,8 @@ def _init(ray: ModuleType, address: str | None, init_kwargs: dict[str, Any]) -> 
     if address is None:
         _log.info("Creating a local Ray instance")
         options["dashboard_host"] = "127.0.0.1"
-        if not os.environ.get("RAY_ADDRESS"):
-            # Without it, Ray would take part in whatever Ray runs on this machine.
-            options["address"] = "local"
+        # Without it, Ray would take part in whatever Ray runs on this machine.
+        options["address"] = "local"
     else:
         _log.info("Connecting to an existing Ray instance at %s", address)
         options["address"] = address

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect_core.pickling import Pickler
-from prefect_core.references import check_home, place_of
-
 
 class Foreign:
     """A reference that the user made, among the natives of a payload."""
@@ -15,20 +12,6 @@ class Foreign:
 
     def __init__(self, reference: Any) -> None:
         self.reference = reference
-
-
-def let_references_travel(homes: type) -> None:
-    """Have pickles leave a place for each `ray.ObjectRef`, if a runner of the class `homes` sends them, and refuse it elsewhere."""
-    import ray  # heavy
-
-    if ray.ObjectRef in Pickler.dispatch_table:
-        return
-
-    def reduce(reference: Any) -> Any:
-        check_home(reference, homes)
-        return place_of(Foreign(reference))
-
-    Pickler.dispatch_table[ray.ObjectRef] = reduce
 
 
 def unwrapped(natives: list[Any]) -> tuple[list[Any], frozenset[int]]:

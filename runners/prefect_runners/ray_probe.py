@@ -29,7 +29,7 @@ def probe(address: str) -> None:
     except OSError as error:
         raise RunnerError(
             f"There is no Ray at {address!r}: a connection to {host}, port {port} was tried for {_CONNECT_SECONDS:g} s and failed "
-            f"({describe(error)}). Start one with `ray start --head`, or leave the address out to start one for this flow run."
+            f"({describe(error)}). Start one with `ray start --head`, or leave the address out (RAY_ADDRESS too) to have one started."
         ) from error
     if parts.scheme == "ray":
         _probe_client_server(address, parts.netloc)

@@ -22,7 +22,10 @@ _STOP_SECONDS = 5.0
 _NODE_SECONDS = 1.0
 """Between two looks, the second of which makes it certain: soon, since Ray ends a process that asks a dead node for what lay there."""
 _NO_NODE = "The Ray node of the flow's process has died, so nothing can be known of this task."
-_DEAD = f"Ray's head has not answered for {_DEAD_SECONDS:g} s, so nothing can be known of this task."
+
+
+def _dead() -> str:
+    return f"Ray's head has not answered for {_DEAD_SECONDS:g} s, so nothing can be known of this task."
 
 
 class Watch:
@@ -66,7 +69,7 @@ class Watch:
     def check(self) -> None:
         """Give everything up if the head has left a question unanswered for too long; for another thread, since this one then hangs."""
         if self._attempts.dead is None and self._is_stuck():
-            self._give_up(_DEAD)
+            self._give_up(_dead())
 
     def collect(self, wanted: Attempt | None = None) -> deque[bytes]:
         """Take what attempts have told to where the clerk finds it, but for those of `wanted`, which are returned. Raises nothing."""
@@ -92,7 +95,7 @@ class Watch:
         except Exception as error:
             self._silent = self._silent or time.monotonic()
             if time.monotonic() - self._silent > _DEAD_SECONDS:
-                self._give_up(f"{_DEAD} The last answer was: {describe(error)}")
+                self._give_up(f"{_dead()} The last answer was: {describe(error)}")
             return []
         finally:
             self._asked = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
@@ -176,6 +177,37 @@ def test_a_class_of_cluster_that_is_not_there_is_an_error() -> None:
         state = run(return_state=True)
         assert isinstance(state.data, ConfigurationError)
         assert name in str(state.data)
+
+
+def test_a_cluster_may_be_started_by_any_callable_or_by_its_dotted_name() -> None:
+    of_threads = {**SMALL, "processes": False}
+    for cluster_class, given in (
+        (functools.partial(distributed.LocalCluster, **of_threads), {}),
+        ("distributed.LocalCluster", of_threads),
+    ):
+
+        @task
+        def one() -> int:
+            return 1
+
+        @flow(task_runner=DaskTaskRunner(cluster_class=cluster_class, cluster_kwargs=given))
+        def run() -> int:
+            return one.submit().result()
+
+        assert run() == 1
+
+
+def test_a_callable_that_starts_none_is_an_error_that_names_it() -> None:
+    def fail(**options: Any) -> None:
+        raise OSError("no room")
+
+    @flow(task_runner=DaskTaskRunner(cluster_class=functools.partial(fail, a=1)))
+    def run() -> None: ...
+
+    state = run(return_state=True)
+    assert isinstance(state.data, RunnerError)
+    assert "could not be started with functools.partial(" in state.message
+    assert "no room" in state.message
 
 
 def test_a_subflow_has_a_cluster_of_its_own_and_warm_ones_are_shared() -> None:

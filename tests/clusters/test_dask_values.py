@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -115,9 +116,65 @@ def test_futures_and_collections_of_dask_are_resolved_on_the_cluster(processes: 
             one, two = theirs.submit(int, "1"), ours.submit(int, "2")
             lazy = dask.delayed(int)("3")
             ones = dask.array.ones(10, chunks=5)
-            return [add.submit(one, two, lazy).result(), float(add.submit({"deep": 0}["deep"], ones.sum()).result())]
+            return [add.submit(one, two, lazy).result(), float(add.submit(ones.sum()).result())]
 
     assert run() == [6, 10.0]
+
+
+def test_they_are_resolved_at_any_depth(processes: Any) -> None:
+    @task
+    def look(value: Any) -> Any:
+        return value
+
+    @flow(task_runner=DaskTaskRunner(cluster=processes))
+    def run() -> Any:
+        with get_dask_client() as client:
+            one, lazy = client.submit(int, "1"), dask.delayed(int)("3")
+            return look.submit({"deep": [one, {"deeper": (lazy, dask.array.ones(4, chunks=2).sum())}]}).result()
+
+    assert run() == {"deep": [1, {"deeper": (3, 4.0)}]}
+
+
+def test_collections_of_a_module_that_the_flow_imports_are_resolved_too(existing: ExistingCluster) -> None:
+    program = f"""
+import sys
+from prefect_core import flow, task
+from prefect_runners.dask import DaskTaskRunner
+
+@task
+def kind(value):
+    return type(value).__name__
+
+@flow(task_runner=DaskTaskRunner(address={existing.address!r}))
+def run():
+    assert "dask.bag" not in sys.modules
+    import dask.bag
+    return kind.submit([dask.bag.from_sequence([1, 2]).sum()]).result(), kind.submit(dask.bag.from_sequence([1]).sum()).result()
+
+print(run())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.strip() == "('list', 'int')"
+
+
+def test_a_dask_future_is_refused_where_no_dask_runner_was_ever_started(existing: ExistingCluster) -> None:
+    program = f"""
+import distributed
+from prefect_core import flow, task
+
+@task(task_runner="processes:1")
+def look(value):
+    return value
+
+@flow
+def run():
+    with distributed.Client({existing.address!r}) as client:
+        return look.submit([client.submit(int, "1")], return_state=True)
+
+print(run(return_state=True).data.message)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "distributed.client.Future lies on a cluster and can't leave it" in ended.stdout
 
 
 def test_a_dask_future_is_refused_elsewhere(processes: Any, threads: Any) -> None:

@@ -16,13 +16,14 @@ import pytest
 
 from prefect_core import flow
 from prefect_core.errors import ConfigurationError, RunnerError
+from prefect_core.task_runners import RayTaskRunner
 from prefect_runners import ray_preflight, versions
 
 
-def refused(address: str) -> str:
-    """Run a flow on the Ray at an address, which takes no more than ten seconds to fail; returns what is said of that."""
+def refused(runner: str | RayTaskRunner) -> str:
+    """Run a flow on the Ray of an address that takes no more than ten seconds to fail; returns what is said of that."""
 
-    @flow(task_runner=f"ray:{address}")
+    @flow(task_runner=runner if isinstance(runner, RayTaskRunner) else f"ray:{runner}")
     def run() -> None:
         """Do nothing."""
 
@@ -36,6 +37,17 @@ def refused(address: str) -> str:
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
 def test_a_wrong_address_is_an_error_within_ten_seconds_that_says_what_was_tried(address: str) -> None:
     assert address in refused(address)
+
+
+@pytest.mark.parametrize("runner", [RayTaskRunner(init_kwargs={"address": "127.0.0.1:1"}), RayTaskRunner()])
+def test_an_address_of_the_environment_or_among_the_options_is_one(
+    runner: RayTaskRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not runner.init_kwargs:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    said = refused(runner)
+    assert "There is no Ray at '127.0.0.1:1'" in said
+    assert "RAY_ADDRESS" in said
 
 
 @pytest.fixture(params=["mute", "http"])
