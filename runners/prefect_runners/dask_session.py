@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import distributed
-from dask.base import get_annotations
 
 from prefect_core import logs
 from prefect_core.context import TaskRunContext
@@ -31,6 +30,7 @@ from prefect_runners.dask_batches import Batches, Native
 from prefect_runners.dask_cluster import Connection, Wanted
 from prefect_runners.dask_guard import Guard
 from prefect_runners.dask_natives import DaskReference, InChunk
+from prefect_runners.dask_resources import Supply, options_for
 from prefect_runners.dask_taking_back import TakingBack
 from prefect_runners.modules_by_value import Modules
 from prefect_runners.storage_probe import Probes
@@ -67,6 +67,7 @@ class Session:
         self._modules: Modules | None = None
         self._probes: Probes | None = None
         self._batches: Any = None
+        self._supply: Any = None
         self.client: Any = None
 
     def start(self) -> None:
@@ -74,6 +75,7 @@ class Session:
         self._connection.open()
         client = self.client = self._connection.client
         dask_preflight.check_versions(client)
+        self._supply = Supply(client, is_fixed=self._connection.is_own and not self._runner.adapt_kwargs)
         self._modules = Modules(partial(dask_preflight.lacks, client))
         self._probes = Probes(partial(dask_preflight.run_there, client))
         self._attempts.listen(client, self._connection.place)
@@ -99,7 +101,8 @@ class Session:
             )
 
     def submit(self, payload: Payload, done: Callable[[Receipt], None]) -> None:
-        """Hand an attempt to Dask. Raises `SerializationError` for one that can't travel."""
+        """Hand an attempt to Dask. Raises `SerializationError` for one that can't travel, `RunnerError` for what no worker has room for."""
+        self._supply.options_for(payload)
         delivery = self._take(payload)
         if delivery.note_lost(dask_natives.is_lost):
             done(delivery.unready())
@@ -116,6 +119,8 @@ class Session:
         attempts: list[Attempt] = []
         for payload, done in chunk:
             try:
+                if payload.resources or not attempts:
+                    self._supply.options_for(payload)
                 delivery = self._take(payload, with_others=True)
             except Exception as error:
                 done(Receipt.of_unbegun(error))
@@ -137,7 +142,7 @@ class Session:
 
     def has_options(self, payload: Payload) -> bool:
         """Tell whether Dask is to be told something of an attempt."""
-        return bool(_options_for(payload))
+        return bool(options_for(payload))
 
     def _take(self, payload: Payload, *, with_others: bool = False) -> Delivery:
         around = payload.context
@@ -165,7 +170,7 @@ class Session:
             return
         # One argument: Dask looks into each.
         dumped = pickle.dumps((self._topic, key, self._attempts.is_guarded, content))
-        options = _options_for(attempts[0].delivery.payload)
+        options = self._supply.options_for(attempts[0].delivery.payload)
         self._batches.put(Native(key, attempts, function, dumped, natives, options))
 
     def _hand_over_again(self, attempts: list[Attempt]) -> None:
@@ -282,16 +287,3 @@ class Session:
                 run_on = any(client.run(dask_worker.give_up, natives, on_error="ignore").values())
             client.cancel(futures, force=True)
         return run_on
-
-
-def _options_for(payload: Payload) -> dict[str, Any]:
-    """Return what Dask is told of an attempt: what its task asks for, and the annotations around the place that submitted it."""
-    annotations = payload.variables.run(get_annotations) if payload.variables is not None else {}
-    # Retries are the engine's.
-    known = ("resources", "priority", "workers", "allow_other_workers")
-    options = {name: annotations[name] for name in known if annotations.get(name)}
-    if payload.resources:
-        options["resources"] = {**options.get("resources", {}), **payload.resources}
-    if payload.priority:
-        options["priority"] = payload.priority
-    return options

@@ -40,8 +40,10 @@ def of(payload: Payload) -> dict[str, Any]:
     given: dict[str, Any] = (variables.get(_now) if variables is not None else None) or {}
     if not payload.resources:
         return given
-    options: dict[str, Any] = {_OF_RAY[name]: amount for name, amount in payload.resources.items() if name in _OF_RAY}
-    own = {name: amount for name, amount in payload.resources.items() if name not in _OF_RAY}
+    # "GPU" is what Dask's workers and Ray's nodes call theirs.
+    wanted = {_OF_RAY.get(name.lower(), name): amount for name, amount in payload.resources.items()}
+    options: dict[str, Any] = {name: amount for name, amount in wanted.items() if name in _OF_RAY.values()}
+    own = {name: amount for name, amount in wanted.items() if name not in options}
     if own:
         options["resources"] = own
     return options | given

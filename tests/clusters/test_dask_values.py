@@ -195,6 +195,43 @@ def test_a_dask_future_is_refused_elsewhere(processes: Any, threads: Any) -> Non
     assert "lies on a cluster and can't leave it" in processes_state.message
 
 
+def test_resources_are_called_as_the_workers_call_them_and_what_none_has_is_an_error_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kwargs = {"n_workers": 1, "processes": False, "resources": {"GPU": 1, "memory": 8e9}}
+
+    @flow(task_runner=DaskTaskRunner(cluster_kwargs=kwargs | {"dashboard_address": "127.0.0.1:0"}))
+    def run() -> list[State]:
+        fitting = bodies.double.with_options(resources={"gpu": 1, "memory": "8GB"})
+        greedy = bodies.double.with_options(resources={"gpu": 2})
+        strange = bodies.double.with_options(resources={"license": 1})
+        mapped = strange.map([1, 2], chunk=2)
+        return [*(one.submit(2, return_state=True) for one in (fitting, greedy, strange)), *mapped.wait()]
+
+    fitting, *refused = run(return_state=True).data
+    assert fitting.result() == 4
+    assert all(isinstance(state.data, RunnerError) for state in refused)
+    assert (
+        "asks for 2 of 'GPU', and no worker of this Dask cluster has that: at most they have 1 of 'GPU'"
+        in refused[0].message
+    )
+    assert len(refused) == 4
+
+
+def test_what_a_borrowed_cluster_lacks_is_waited_for_with_a_warning(
+    fragile: ExistingCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    @flow(task_runner=DaskTaskRunner(address=fragile.address))
+    def run() -> int:
+        future = bodies.double.with_options(resources={"gpu": 1}).submit(2)
+        assert future.wait(0.5) is None
+        fragile.add_worker("--resources", "gpu=1")
+        return future.result()
+
+    assert run() == 4
+    assert "It waits until one comes that has it." in caplog.text
+
+
 def test_clients_for_the_code_of_flows_and_tasks(processes: Any) -> None:
     @task
     def compute() -> float:
