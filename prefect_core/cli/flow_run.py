@@ -11,7 +11,7 @@ from prefect_core.cli import forms, output
 from prefect_core.cli.asked import MOMENT, opened, runs, state_option, states
 from prefect_core.cli.commands import Group
 from prefect_core.cli.log_lines import log_lines
-from prefect_core.cli.sections import attempts, course, reopenings, states_of
+from prefect_core.cli.sections import attempts, course, reopenings, states_of, workers
 from prefect_core.cli.sweeping import swept
 from prefect_core.errors import PrefectException
 from prefect_core.history.rows import FlowRunRow
@@ -89,6 +89,7 @@ def inspect(run: str, as_json: bool) -> None:
                     "attempts": [forms.attempt(one) for one in store.attempts(row.key)],
                     "reopenings": [forms.reopening(one) for one in store.reopenings(row.key)],
                     "task_runs_by_state": store.counts_by_state(row.key),
+                    "task_runs_by_worker": store.counts_by_worker(row.key),
                     "subflow_runs": [make.flow_run(child) for child in store.children(row.key)],
                 }
             )
@@ -116,6 +117,7 @@ def _show(store: HistoryStore, row: FlowRunRow) -> None:
     if row.parameters:
         output.heading("\nParameters")
         output.record([(f"  {name}", output.one_line(value)) for name, value in row.parameters.items()])
+    workers(store, row.key)
     attempts(store, row.key)
     reopenings(store, row.key)
     states_of(store, row.key)

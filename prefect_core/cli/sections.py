@@ -6,6 +6,8 @@ from prefect_core.cli import output
 from prefect_core.history.rows import FlowRunRow, TaskRunRow
 from prefect_core.history.store import HistoryStore
 
+_MOST_WORKERS = 20
+
 
 def course(row: FlowRunRow | TaskRunRow) -> list[tuple[str, str]]:
     """Return the fields that say how a run went."""
@@ -18,6 +20,19 @@ def course(row: FlowRunRow | TaskRunRow) -> list[tuple[str, str]]:
         ("Ended", output.local(row.ended)),
         ("Duration", output.span(row.duration_seconds)),
     ]
+
+
+def workers(store: HistoryStore, key: int) -> None:
+    """Print where the task runs of a flow run ran, if they did."""
+    counts = store.counts_by_worker(key)
+    if not counts:
+        return
+    output.heading("\nWorkers")
+    shown = list(counts.items())[:_MOST_WORKERS]
+    rows = [(worker, str(count)) for worker, count in shown]
+    if len(counts) > len(shown):
+        rows.append((f"({len(counts) - len(shown):,} more)", str(sum(counts.values()) - sum(dict(shown).values()))))
+    output.table(("WORKER", "TASK RUNS"), rows)
 
 
 def attempts(store: HistoryStore, key: int) -> None:

@@ -175,6 +175,10 @@ class MemoryStore(MemoryEndings):
     def counts_by_state(self, flow_run: int) -> dict[str, int]:
         return dict(Counter(row.state_name for row in self.task_runs(RunFilter(flow_run=flow_run))))
 
+    def counts_by_worker(self, flow_run: int) -> dict[str, int]:
+        workers = [row.worker for row in self.task_runs(RunFilter(flow_run=flow_run)) if row.worker]
+        return dict(sorted(Counter(workers).items(), key=lambda each: (-each[1], each[0])))
+
     def flows(self) -> list[FlowRow]:
         by_flow: dict[str, list[FlowRunRow]] = {}
         for row in self.flow_runs():

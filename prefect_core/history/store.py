@@ -247,6 +247,10 @@ class HistoryStore(HistoryWriter, StoredResults, ResultsHousekeeping, Endings, P
         """Count the task runs of a flow run by the name of their state."""
         ...
 
+    def counts_by_worker(self, flow_run: int) -> dict[str, int]:
+        """Count the task runs of a flow run by the worker of their last attempt, those with most first."""
+        ...
+
     def flows(self) -> list[FlowRow]:
         """Return the flows that ran, by name."""
         ...

@@ -12,7 +12,7 @@ from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.runs import FlowRun, TaskRun
 from prefect_core.state_kinds import COMPLETED, FAILED, RUNNING
-from tests.contract.history_runs import KINDS, begin_flow_run, begin_task_run, enter, go_through
+from tests.contract.history_runs import KINDS, begin_flow_run, begin_task_run, enter, go_through, run_and_complete
 
 
 class Sample:
@@ -128,6 +128,17 @@ def test_a_task_run_is_found_by_its_default_name_and_by_one_of_its_own(sample: S
 def test_task_runs_are_counted_by_state(sample: Sample) -> None:
     assert sample.store.counts_by_state(sample.first.key) == {"Completed": 3, "Failed": 1}
     assert sample.store.counts_by_state(sample.report.key) == {}
+
+
+def test_task_runs_are_counted_by_worker(store: HistoryStore, recorder: StoreRecorder) -> None:
+    flow_run, other = begin_flow_run(recorder), begin_flow_run(recorder)
+    for index, worker in enumerate(["host:2", "host:1", "host:2", ""]):
+        run = begin_task_run(recorder, flow_run, index=index)
+        if worker:
+            run_and_complete(recorder, run, worker)
+    recorder.flush()
+    assert list(store.counts_by_worker(flow_run.key).items()) == [("host:2", 2), ("host:1", 1)]
+    assert store.counts_by_worker(other.key) == {}
 
 
 def test_flows_come_by_name_with_their_newest_run(sample: Sample) -> None:

@@ -97,6 +97,15 @@ def counts_by_state(connection: sqlite3.Connection, flow_run: int) -> dict[str, 
     return dict(rows.fetchall())
 
 
+def counts_by_worker(connection: sqlite3.Connection, flow_run: int) -> dict[str, int]:
+    """Count the task runs of a flow run by the worker of their last attempt, those with most first."""
+    rows = connection.execute(
+        "SELECT worker, count(*) FROM task_run WHERE flow_run = ? AND worker <> '' GROUP BY worker ORDER BY count(*) DESC, worker",
+        (flow_run,),
+    )
+    return dict(rows.fetchall())
+
+
 def flows(connection: sqlite3.Connection) -> list[FlowRow]:
     """Return the flows that ran, by name."""
     # Beside max(), SQLite takes the other columns from the row that holds the maximum.

@@ -91,6 +91,10 @@ class SqliteStore(SqliteHousekeeping, SqliteEndings, SqliteWriter):
         with self._connections.reading() as connection:
             return read.counts_by_state(connection, flow_run)
 
+    def counts_by_worker(self, flow_run: int) -> dict[str, int]:
+        with self._connections.reading() as connection:
+            return read.counts_by_worker(connection, flow_run)
+
     def flows(self) -> list[FlowRow]:
         with self._connections.reading() as connection:
             return read.flows(connection)

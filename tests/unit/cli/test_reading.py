@@ -85,12 +85,16 @@ def test_inspecting_a_flow_run_shows_states_attempts_task_runs_and_subflows(call
     assert [state["name"] for state in found["states"]] == ["Pending", "Running", "Completed"]
     assert [attempt["attempt"] for attempt in found["attempts"]] == [1]
     assert found["task_runs_by_state"] == {"Completed": 3}
+    # The third stands for the subflow run.
+    assert sum(found["task_runs_by_worker"].values()) == 2
     assert [run["name"] for run in found["subflow_runs"]] == ["inner-of-2"]
     page = call("flow-run", "inspect", "shop-3").out
     assert "Flow run:    shop-3\n" in page
     assert "Task runs:   3 Completed\n" in page
     assert f"Process:     {found['infrastructure_pid']}\n" in page
     assert "Parameters\n  n: 3\n" in page
+    assert "Workers\nWORKER" in page
+    assert next(iter(found["task_runs_by_worker"])) in page
     assert "Subflow runs\n" in page
     assert "inner-of-2" in page
 
