@@ -9,7 +9,7 @@ import pytest
 
 from prefect_core.task_runners import DaskTaskRunner
 from tests.clusters.existing import ExistingCluster
-from tests.clusters.faults.leaks import assert_nothing_is_left
+from tests.leaks import assert_nothing_is_left
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 import ray
 
 from prefect_core.task_runners import RayTaskRunner
-from tests.clusters.faults.leaks import assert_nothing_is_left
 from tests.clusters.ray_bodies import our_threads
+from tests.leaks import assert_nothing_is_left
 
 
 @pytest.fixture(autouse=True)
