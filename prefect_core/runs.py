@@ -172,10 +172,9 @@ class TaskRun(_Run):
         flow_run: FlowRun | None,
         index: int,
         tags: frozenset[str],
-        *,
-        uid: int = 0,
     ) -> None:
-        super().__init__(state, tags, uid)
+        """A state that names its run is of one that was made elsewhere."""
+        super().__init__(state, tags, state.task_uid)
         state.task_uid = self.uid
         self.task_name = task_name
         self.task_key = task_key

@@ -81,9 +81,10 @@ def is_plain(outline: Outline) -> bool:
 def revive_plain(outline: Outline, task_name: str, task_key: str, flow_run: FlowRun) -> TaskRun:
     """Make a task run of what `plain_outline` returned."""
     uid, key, created_us, index = outline
-    run = TaskRun(State(RUNNING), task_name, task_key, flow_run, index, _NO_TAGS, uid=uid)
-    run.key, run.created_us, run.attempt = key, created_us, 1
-    run.state.timestamp_us = created_us
+    state = State(RUNNING)
+    state.task_uid, state.timestamp_us = uid, created_us
+    run = TaskRun(state, task_name, task_key, flow_run, index, _NO_TAGS)
+    run.key, run.attempt = key, 1
     return run
 
 

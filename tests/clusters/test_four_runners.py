@@ -45,3 +45,26 @@ def test_each_quarter_runs_on_its_own_runner_and_all_add_up(tmp_path: Path) -> N
         assert all(workers[0].isdisjoint(others) for others in workers[1:])
     finally:
         store.close()
+
+
+def test_another_runner_for_a_subflow_is_chosen_from_outside(tmp_path: Path) -> None:
+    chosen = [f"--task-runner=quarter-{number}=sequential" for number in (2, 3, 4)]
+    command = [
+        str(Path(sys.executable).with_name("prefect-core")),
+        "run",
+        f"{EXAMPLE}:count_year",
+        "-p",
+        "rows=20",
+        *chosen,
+    ]
+    environment = {**not_of_ray(), "PREFECT_CORE_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    store = history.open_store(tmp_path)
+    try:
+        runs = {row.flow_name: row for row in store.flow_runs()}
+        expected = ["ConcurrentTaskRunner", *["SequentialTaskRunner"] * 3]
+        assert [runs[f"quarter-{number}"].runner for number in range(1, 5)] == expected
+        assert list(store.counts_by_worker(runs["quarter-4"].key).values()) == [7]
+    finally:
+        store.close()
