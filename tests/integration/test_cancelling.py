@@ -20,7 +20,7 @@ from prefect_core.history.process import started
 from prefect_core.history.requests import LOST
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import RunFilter
-from tests.integration.programs import ROOT, Program, ends, running
+from tests.integration.programs import ROOT, Program, ends, running, store_of
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +226,10 @@ def test_an_owner_killed_between_cancelling_and_cancelled_leaves_a_cancelled_run
             cancel_flow_run(run)
     assert state_of(home, run) == ("Cancelled", LOST)
     assert ends(home)[1] == {("linger", "Crashed", LOST): 1}
+    # The answer that it gave before it died stays given.
+    with store_of(home) as store:
+        [request] = store.control().requests(store.flow_run(run).key)
+    assert request.answer == {"state": "CANCELLING"}
 
 
 def test_an_owner_that_is_gone_is_found_out_by_who_asks(home: Path) -> None:
