@@ -142,6 +142,7 @@ def test_noblock_pausing_ends_after_one_task_whose_result_is_taken_over_on_resum
 
 @pytest.mark.parametrize("reschedule", [False, True])
 def test_longrunning_is_paused_out_of_process(tmp_path: Path, reschedule: bool) -> None:
+    # The documents print 5 seconds, and the run would take 100: what matters is that it takes long enough to be paused in the midst of it.
     (tmp_path / "long.py").write_text(LONGRUNNING.format(seconds=0.1), encoding="utf-8")
     with running(tmp_path, *command("run", "long.py:longrunning", "--json")) as process:
         row = await_run(process, "RUNNING")

@@ -11,7 +11,7 @@ from prefect_core.history.process import this_process
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.requests import ENDED, LOST, OVER
 from prefect_core.history.store import HistoryStore
-from prefect_core.state_kinds import CANCELLING, COMPLETED, PAUSED, RUNNING
+from prefect_core.state_kinds import CANCELLING, COMPLETED, PAUSED, PENDING, RUNNING, SCHEDULED, StateType
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter, go_through
 from tests.contract.test_history_control import lease_of, states_of
 
@@ -97,6 +97,26 @@ def test_cancelling_a_suspended_run_needs_no_process(store: HistoryStore) -> Non
         assert store.flow_run(run.key).state_message == MESSAGE
         with pytest.raises(NotCancellable, match="terminal state CANCELLED"):
             cancelling.cancel_flow_run(run.id)
+    finally:
+        history.install(before)
+        recorder.close()
+
+
+@pytest.mark.parametrize("kind", [PENDING, SCHEDULED])
+def test_a_scheduled_run_has_no_infrastructure_yet(store: HistoryStore, kind: StateType) -> None:
+    recorder = StoreRecorder(store)
+    before = history.install(recorder)
+    try:
+        run = begin_flow_run(recorder)
+        if kind is SCHEDULED:
+            enter(recorder, run, SCHEDULED)
+        recorder.flush()
+        # No process is known that could begin it.
+        store.let_go(has_open_runs=False)
+        state = cancel_flow_run(run.id)
+        assert (state.name, state.message) == ("Cancelled", "Scheduled flow run has no infrastructure to terminate.")
+        assert store.flow_run(run.key).state_message == state.message
+        assert states_of(store, run.key)[-2:] == [kind.capitalize(), "Cancelled"]
     finally:
         history.install(before)
         recorder.close()

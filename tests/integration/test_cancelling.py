@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from prefect_core import cancel_flow_run, cancel_task_run
+from prefect_core import cancel_flow_run, cancel_task_run, history
 from prefect_core.errors import NotCancellable
 from prefect_core.history.process import started
 from prefect_core.history.requests import LOST
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import RunFilter
-from tests.integration.programs import ROOT, Program, ends, running
+from tests.integration.programs import ROOT, Program, ends, running, store_of
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +226,10 @@ def test_an_owner_killed_between_cancelling_and_cancelled_leaves_a_cancelled_run
             cancel_flow_run(run)
     assert state_of(home, run) == ("Cancelled", LOST)
     assert ends(home)[1] == {("linger", "Crashed", LOST): 1}
+    # The answer that it gave before it died stays given.
+    with store_of(home) as store:
+        [request] = store.control().requests(store.flow_run(run).key)
+    assert request.answer == {"state": "CANCELLING"}
 
 
 def test_an_owner_that_is_gone_is_found_out_by_who_asks(home: Path) -> None:
@@ -445,6 +449,24 @@ def test_a_run_of_which_no_process_is_known_is_marked(home: Path) -> None:
         "Cancelled",
         "This flow run is missing infrastructure tracking information and cancellation cannot be guaranteed.",
     )
+
+
+def test_a_run_that_has_not_begun_is_cancelled_by_its_process(home: Path) -> None:
+    code = """
+    @flow
+    def main(_):
+        say("never said")
+
+    main(linger.submit())
+    """
+    with running(home, code) as program:
+        with history.reading() as store:
+            while not (found := store.flow_runs()):
+                assert program.process.poll() is None
+        assert cancel_flow_run(found[0].id, 3).name in {"Cancelling", "Cancelled"}
+        until(home, str(found[0].id), "Cancelled")
+    assert "never said" not in program.lines
+    assert ends(home)[0] == {("main", "Cancelled", FLOW_MESSAGE): 1}
 
 
 BREAKING = """

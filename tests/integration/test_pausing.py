@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from prefect_core import history, pause_flow_run, resume_flow_run
 from prefect_core.crash_points import VARIABLE
 from prefect_core.errors import FlowPauseTimeout, NotPausedError
+from prefect_core.history.requests import LOST
 from prefect_core.history.rows import StateRow
 from prefect_core.history.store import RunFilter
 from prefect_core.input import InvalidInput
@@ -135,6 +137,24 @@ def await_state(flows: Flows, run: str, *names: str) -> str:
     return state
 
 
+def retried_and_resumed(flows: Flows, run: str) -> Any:
+    """Retry a run that pauses again, resume it there, and return what its process says in the end."""
+    with subprocess.Popen(
+        [COMMAND, "flow-run", "retry", run, "--json"],
+        cwd=flows.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            while flows.state(run) != "Paused":
+                assert process.poll() is None
+            assert flows.call("flow-run", "resume", run).returncode == 0
+            return end(process)
+        finally:
+            process.kill()
+
+
 def newest(name: str) -> UUID:
     store = history.open_store()
     try:
@@ -241,6 +261,8 @@ def test_a_flow_that_waits_and_is_killed_crashes_and_can_be_retried(flows: Flows
     assert flows.state(run) == "Crashed"
     assert "isn't paused" in flows.call("flow-run", "resume", run).stderr
     assert flows.bodies() == ["stored-1"]
+    assert retried_and_resumed(flows, run)["result"] == 12
+    assert flows.bodies() == ["loose-2"]
 
 
 def test_what_was_given_is_kept_when_the_run_crashes(flows: Flows) -> None:
@@ -252,7 +274,16 @@ def test_what_was_given_is_kept_when_the_run_crashes(flows: Flows) -> None:
     assert flows.bodies() == ["stored-1"]
 
 
-POINTS = [f"pause.{step}.{side}" for step in ("begin", "enter", "left") for side in ("before", "after")]
+POINTS = {
+    "pause.begin.before": {"Crashed"},
+    "pause.begin.after": {"Suspended"},
+    "pause.enter.before": {"Crashed"},
+    # Recorded, and written at any moment from then on.
+    "pause.enter.after": {"Crashed", "Suspended"},
+    "pause.left.before": {"Suspended"},
+    "pause.left.after": {"Suspended"},
+}
+"""The steps of suspending a run at which its process is killed, and what the run may be then."""
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -269,12 +300,15 @@ def test_a_process_killed_between_asked_and_left_leaves_a_run_that_goes_on(flows
         process.wait(50)
     assert process.returncode == -signal.SIGKILL
     was_accepted = "is suspended." in said
+    assert was_accepted or LOST in said
     state = flows.state(run)
     assert state == ("Suspended" if was_accepted else state)
-    assert state in {"Suspended", "Crashed"}
+    assert state in POINTS[point]
     ended = flows.json("flow-run", "resume" if state == "Suspended" else "retry", run)
     assert (ended["state"]["name"], ended["result"]) == ("Completed", 12)
-    assert sorted(set(flows.bodies())) == ["loose-2", "stored-1"]
+    bodies = flows.bodies()
+    assert set(bodies) == {"loose-2", "stored-1"}
+    assert bodies.count("stored-1") == 1
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -297,6 +331,31 @@ def test_a_process_killed_while_it_is_let_go_on_leaves_a_run_that_can_be_retried
         assert process.wait(50) == -signal.SIGKILL
     assert "isn't paused" in refused.stderr
     assert flows.state(run) == "Crashed"
+    assert retried_and_resumed(flows, run)["result"] == 12
+    assert flows.bodies() == ["stored-1", "loose-2"]
+
+
+ASKER = """
+import os, signal, sys
+from prefect_core import history
+from prefect_core.control.asking import ask
+
+store = history.open_store()
+run = store.flow_run(sys.argv[1])
+ask(store, run.key, "pause", {"timeout_seconds": None, "key": None, "reschedule": False, "verb": "pause"})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_pause_that_was_asked_for_by_somebody_who_died_is_made(flows: Flows) -> None:
+    with under_way(flows, "long_running") as process:
+        run = flows.newest("long_running")
+        asker = subprocess.run([sys.executable, "-c", ASKER, run], timeout=50, check=False)
+        assert asker.returncode == -signal.SIGKILL
+        await_state(flows, run, "Paused")
+        flows.touch("go")
+        assert flows.call("flow-run", "resume", run).returncode == 0
+        assert end(process)["result"] == 12
 
 
 @pytest.mark.parametrize("runner", ["concurrent:2", "processes:2", "sequential"])

@@ -163,9 +163,9 @@ class Model(RuleBasedStateMachine):
         self.note(f"pause, suspended {is_suspended}, short {is_short}", came)
         # A short one may have ended by the time that another is asked for.
         most = times if is_short else 1
-        assert len(self.store.control().pauses(self.key)) - before == accepted(came) <= most, (
-            f"{came}; {self.described()}"
-        )
+        made = len(self.store.control().pauses(self.key)) - before
+        assert made == accepted(came), f"{made} pauses were made, told was {came}; {self.described()}"
+        assert made <= most, f"{made} pauses were made at once; {self.described()}"
         if is_short and not is_suspended and accepted(came):
             self.until(lambda: self.open_pause() is None or self.is_over(), "the pause does not end")
 
@@ -175,7 +175,7 @@ class Model(RuleBasedStateMachine):
         if pause is None or not pause.is_suspended:
             came = outcomes([partial(resume_flow_run, self.id)] * times)
             self.note("resume", came)
-            assert accepted(came) <= (pause is not None)
+            assert accepted(came) <= (pause is not None), f"more resumes than pauses: {came}; {self.described()}"
             self.settle()
         else:
             self._go_on_elsewhere("resume", times)
@@ -280,10 +280,12 @@ class Model(RuleBasedStateMachine):
             self._help_along()
         self.until(lambda: not self.held() or self._let_all_return(), "bodies are left")
         self.until(self._all_have_ended, "a player does not end")
-        assert not [player.outcome() for player in self.players if (player.outcome() or "").startswith("raised")]
+        raised = [player.outcome() for player in self.players if (player.outcome() or "").startswith("raised")]
+        assert not raised, f"a player raised: {raised}"
         self.what_was_said_holds()
         for run in invariants.runs_of(self.store):
-            assert StateType(run.state_type) in FINAL or run.state_name == "NotReady", self.described()
+            is_over = StateType(run.state_type) in FINAL or run.state_name == "NotReady"
+            assert is_over, f"{run.name} is left open: {self.described()}"
         invariants.check_attempts(self.stage.journal, self.store, self.lost)
 
     def _all_have_ended(self) -> bool:

@@ -141,6 +141,20 @@ def test_the_hooks_of_a_run_inside_another_are_called_too(flows: Flows) -> None:
     assert flows.bodies() == ["sync/inner/inner/Crashed/True/outer"]
 
 
+def test_a_suspended_run_that_is_resumed_has_those_of_the_runs_inside_called_before(flows: Flows) -> None:
+    with flows.under_way("outer") as process:
+        run = flows.newest("outer")
+        assert flows.call("flow-run", "pause", run, "--suspend").returncode == 0
+        process.kill()
+        process.wait()
+    assert flows.state(run) == "Suspended"
+    flows.touch("go")
+    assert flows.call("flow-run", "resume", run).returncode == 0
+    assert flows.state(run) == "Completed"
+    assert flows.bodies() == ["sync/inner/inner/Crashed/True/outer"]
+    assert listed(flows) == []
+
+
 @pytest.mark.parametrize(
     ("point", "is_owed", "called"),
     [
