@@ -6,6 +6,7 @@ Runs get their keys and, where the flow run counts them, their numbers here. The
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from prefect_core import history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine.collect import COUNTED, CREATED, ENTERED, LOGGED, RENAMED, SHOWN, Event
 from prefect_core.engine.dispatcher import Tally
+from prefect_core.engine.forwarding import WARNINGS
 from prefect_core.engine.outline import Known, Outline, revive
 from prefect_core.engine.travelling_errors import load_error
 from prefect_core.logs.records import RunLink
@@ -154,7 +156,9 @@ class Replay:
         # What is kept with the run has come as an event of its own.
         record = logging.makeLogRecord({**fields, "run_link": RunLink(self._known.get(uid)), "send_to_api": False})
         logger = logging.getLogger(record.name)
-        if logger.isEnabledFor(record.levelno):
+        if record.name == WARNINGS and not logger.hasHandlers():
+            print(record.getMessage(), end="", file=sys.stderr)
+        elif logger.isEnabledFor(record.levelno):
             logger.handle(record)
 
     def _count(self, uid: int) -> None:

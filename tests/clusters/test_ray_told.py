@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from typing import Any
 
 import pytest
@@ -36,6 +37,21 @@ def test_what_a_body_logs_and_prints_comes_once_and_in_order(capfd: pytest.Captu
     assert messages("speak-0") == [f"line {number}" for number in range(5_000)]
     assert messages("speak-1") == ["line 0", "line 1", "line 2"]
     assert capfd.readouterr().err.count("Task run 'speak-0' - line 4999\n") == 1
+
+
+def test_a_warning_of_a_body_comes_here_once(caplog: pytest.LogCaptureFixture) -> None:
+    @task
+    def warn() -> None:
+        warnings.warn("beware of Ray", stacklevel=1)
+
+    @flow(task_runner="ray")
+    def run() -> None:
+        warn.submit()
+
+    run()
+    [record] = [record for record in caplog.records if "beware of Ray" in record.getMessage()]
+    assert (record.name, record.levelname) == ("py.warnings", "WARNING")
+    assert "UserWarning: beware of Ray" in record.getMessage()
 
 
 def test_a_body_that_takes_longer_shows_as_running_within_a_second_and_tells_what_it_does(journal: Journal) -> None:

@@ -125,6 +125,36 @@ print(run() == [Point(4), Point(5)])
     assert ended.stdout == "True\n", ended.stderr
 
 
+WARNING_SCRIPT = """
+import warnings
+from prefect_core import flow, task
+
+@task
+def warn(): warnings.warn("beware, quietly")
+
+@task(log_prints=True)
+def warn_aloud(): warnings.warn("beware, aloud")
+
+@flow(task_runner="processes:1")
+def run():
+    warn.submit()
+    warn_aloud.submit()
+
+run()
+"""
+
+
+def test_warnings_of_bodies_are_seen_once(tmp_path: Path) -> None:
+    script = tmp_path / "warning.py"
+    script.write_text(WARNING_SCRIPT, encoding="utf-8")
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr.count("UserWarning: beware, quietly\n") == 1
+    assert ended.stderr.count("UserWarning: beware, aloud\n") == 1
+    [aloud] = [line for line in ended.stderr.splitlines() if "UserWarning: beware, aloud" in line]
+    # With `log_prints` it is a line of the task run's log.
+    assert "Task run 'warn_aloud-0'" in aloud
+
+
 # Processes that die.
 
 
