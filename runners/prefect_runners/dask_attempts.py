@@ -364,7 +364,11 @@ class Attempts:
 
 
 def _lost_with(worker: str, attempt: Attempt) -> Receipt:
-    return attempt.delivery.lost(f"Dask worker {worker} ended while it had this task.", worker, began=True)
+    reason = (
+        f"Dask worker {worker} ended while it had this task: it was killed, or took more memory than its limit "
+        "(memory_limit), for which Dask ends it."
+    )
+    return attempt.delivery.lost(reason, worker, began=True)
 
 
 def _was_refused(known: Any) -> bool:

@@ -47,6 +47,23 @@ def test_a_worker_that_is_killed_costs_the_attempt_that_ran_there(fragile: Exist
     assert [attempt.state_name for attempt in store.attempts(store.task_run("die-0").key)] == ["Crashed"]
 
 
+def test_a_result_beyond_the_memory_of_a_worker_costs_its_task_and_says_what_may_be_the_reason() -> None:
+    @task
+    def fill() -> Any:
+        return bytearray(b"x" * (900 << 20))
+
+    kwargs = {"n_workers": 1, "threads_per_worker": 1, "memory_limit": "400MB", "dashboard_address": "127.0.0.1:0"}
+
+    @flow(task_runner=DaskTaskRunner(cluster_kwargs=kwargs))
+    def run() -> list[Any]:
+        return [fill.submit().wait(), bodies.double.submit(1).result()]
+
+    filled, other = run(return_state=True).data
+    assert filled.is_crashed()
+    assert "took more memory than its limit" in filled.message
+    assert other == 2
+
+
 def test_its_retries_go_to_another_worker_and_every_body_is_recorded(
     fragile: ExistingCluster, journal: Journal
 ) -> None:
