@@ -13,9 +13,14 @@ from prefect_core.context import FlowRunContext
 from prefect_core.control import asking
 from prefect_core.control.reaping import reap
 from prefect_core.engine.pausing import NOT_RUNNING, Wish, pause_of_body
-from prefect_core.engine.pausing_asked import REFUSED
-from prefect_core.errors import PrefectException
-from prefect_core.state_kinds import PENDING, RUNNING, StateType
+from prefect_core.engine.pausing_asked import ELSEWHERE, REFUSED
+from prefect_core.errors import NotAnswering, PrefectException
+from prefect_core.history.requests import ENDED
+from prefect_core.state_kinds import FINAL, PENDING, RUNNING, StateType
+
+NOT_ALONE = (
+    "It runs in a worker process, where it can't be paused by itself. Pause the flow run that it is in: {} ({})."
+)
 
 __all__ = ["pause_flow_run", "resume_flow_run", "suspend_flow_run"]
 
@@ -41,7 +46,8 @@ def pause_flow_run(
     there at its next calls, and at its end; with it, it unwinds at the next call.
 
     Raises `FlowPauseTimeout` when nobody resumed the run in time, `RuntimeError` for what can't be paused: no flow run at all, a task's
-    body, a run that is not running, and with `reschedule` a subflow run or one whose flow another process could not find.
+    body, a run that is not running, one in a worker process, and with `reschedule` a subflow run or one whose flow another process could
+    not find. Raises `NotAnswering` when the other process lives and does not answer within `cancel_grace_seconds`: nothing is paused then.
     """
     if timeout is not None and timeout < 0:
         raise ValueError(f"'timeout' must be a non-negative number, got {timeout!r}")
@@ -119,12 +125,18 @@ def ask_to_pause(name: str, wish: Wish) -> str | None:
             "reschedule": wish.is_suspended,
             "verb": wish.verb,
         }
-        told = asking.await_answer(stored, asking.ask(stored, row.key, "pause", detail))
-    assert told is not None
-    if told.over is not None:
-        raise RuntimeError(f"Flow run cannot be {wish.participle}: {told.over}")
-    if REFUSED in told.answer:
-        raise RuntimeError(f"Flow run cannot be {wish.participle}: {told.answer[REFUSED]}")
+        whom = asking.hearer(stored, row)
+        request = asking.ask(stored, whom.key, "pause", {"run": row.key, **detail})
+        try:
+            told = asking.await_answer_or_withdraw(stored, request)
+        except NotAnswering as error:
+            raise NotAnswering(f"{row.name} could not be {wish.participle}. {error}") from None
+        refusal = told.over or told.answer.get(REFUSED)
+        if ELSEWHERE in told.answer:
+            has_ended = StateType(stored.flow_run(row.key).state_type) in FINAL
+            refusal = ENDED if has_ended else NOT_ALONE.format(whom.name, whom.id)
+    if refusal is not None:
+        raise RuntimeError(f"Flow run cannot be {wish.participle}: {refusal}")
     if "error" in told.answer:
         raise PrefectException(f"{row.name} could not be {wish.participle}: {told.answer['error']}")
     message: str | None = told.answer.get("message")

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefect_core import settings
 from prefect_core.control import steward
 from prefect_core.control.reaping import reap
-from prefect_core.errors import ObjectNotFound
+from prefect_core.errors import NotAnswering, ObjectNotFound
 from prefect_core.history.process import this_user
 from prefect_core.history.requests import ENDED, LOST, OVER
 from prefect_core.state_kinds import FINAL, PAUSED, StateType
@@ -24,6 +25,8 @@ POLL_SECONDS = 0.05
 LOOK_SECONDS = 1.0
 """How often it is asked whether the owner still lives."""
 NOT_THERE = "No process runs this."
+WITHDRAWN = "Who asked for it did not wait any longer."
+_LEAST_PATIENCE_SECONDS = 1.0
 
 
 class Answer(NamedTuple):
@@ -43,6 +46,24 @@ def addressee(task_run: TaskRunRow) -> int:
 def is_process(addressee: int) -> bool:
     """Tell whether what is asked is a process, and no flow run."""
     return not addressee & 0xFFFFFFFF
+
+
+def hearer(store: HistoryStore, row: FlowRunRow) -> FlowRunRow:
+    """Return the run to ask for something about a flow run: the outermost around it that the same process has.
+
+    One that runs in a worker process is not heard of by its own key.
+    """
+    control = store.control()
+    owner = control.owner(row.key)
+    while row.parent_flow_run is not None and control.owner(row.parent_flow_run) == owner:
+        row = store.flow_run(row.parent_flow_run)
+    return row
+
+
+def patience_seconds(grace_seconds: float | None = None) -> float:
+    """Return how long to wait for the answer of a process that lives, where it is given so long to do what is asked (None: as is set)."""
+    grace = settings.current().cancel_grace_seconds if grace_seconds is None else grace_seconds
+    return max(grace, _LEAST_PATIENCE_SECONDS)
 
 
 def ask(store: HistoryStore, run: int, kind: str, detail: Mapping[str, Any] | None = None) -> RequestRow:
@@ -76,6 +97,29 @@ def await_answer(store: HistoryStore, request: RequestRow, timeout_seconds: floa
         if give_up is not None and now >= give_up:
             return None
         pause.wait(POLL_SECONDS)
+
+
+def await_answer_or_withdraw(store: HistoryStore, request: RequestRow) -> Answer:
+    """Block until a request to a flow run is answered, or it is known that it won't be.
+
+    Raises `NotAnswering` when patience is over, and then it is withdrawn: the owner does nothing of it that it has not done by then.
+    """
+    patience = patience_seconds()
+    told = await_answer(store, request, patience)
+    if told is not None:
+        return told
+    if not store.control().answer(request.key, {OVER: WITHDRAWN}):
+        # The answer came at the last moment.
+        last = await_answer(store, request)
+        assert last is not None
+        return last
+    process = store.control().process(store.control().owner(request.run))
+    where = f" ({process.host}:{process.pid})" if process is not None else ""
+    raise NotAnswering(
+        f"Its process{where} has not answered within {patience:g} s: it may be stopped, or in code that lets nothing else of it go on. "
+        f"What was asked is withdrawn. Ask again when it goes on, or end the run by `prefect-core flow-run cancel "
+        f"{store.flow_run(request.run).id}`."
+    )
 
 
 def is_left(control: Control, row: FlowRunRow) -> bool:
