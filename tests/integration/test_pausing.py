@@ -17,6 +17,7 @@ import pytest
 
 from prefect_core import history, pause_flow_run, resume_flow_run
 from prefect_core.crash_points import VARIABLE
+from prefect_core.engine.pausing import IN_A_WORKER, NOT_RESUMED
 from prefect_core.errors import FlowPauseTimeout, NotAnswering, NotPausedError
 from prefect_core.history.pauses import PauseRow
 from prefect_core.history.rows import StateRow
@@ -108,6 +109,21 @@ def around(where: str):
     if where == "task":
         return calling(where)
     return calling.submit(where).result()
+
+@flow
+def pauser():
+    pause_flow_run(timeout=None)
+
+@task
+def pausing():
+    try:
+        pauser()
+    except RuntimeError as error:
+        return str(error)
+
+@flow
+def pausing_afar():
+    return pausing.submit().result()
 
 @flow
 async def alone(x: int):
@@ -386,6 +402,11 @@ def test_a_subflow_in_the_process_of_its_flow_is_paused_and_resumed_alone(flows:
     assert [state.name for state in states_of(run)] == ["Pending", "Running", "Paused", "Running", "Completed"]
 
 
+def test_a_flow_in_a_worker_process_is_told_that_it_cant_pause(flows: Flows) -> None:
+    ended = flows.json("run", "work.py:pausing_afar", "--task-runner", "processes:1")
+    assert ended["result"] == f"Flow run cannot be paused: {IN_A_WORKER}"
+
+
 @contextmanager
 def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
     """Stop a process for the length of the block, as a debugger or Ctrl-Z does."""
@@ -421,3 +442,27 @@ def test_who_asks_a_process_that_is_stopped_is_told_so_and_nothing_comes_of_it(f
         assert end(process)["result"] == 12
     assert [state.name for state in states_of(run)] == ["Pending", "Running", "Paused", "Running", "Completed"]
     assert [pause.key for pause in pauses_of(run)] == ["second"]
+
+
+def test_a_pause_of_the_command_has_a_time_limit_and_a_key(flows: Flows) -> None:
+    with under_way(flows, "long_running") as process:
+        run = flows.newest("long_running")
+        assert flows.call("flow-run", "pause", run, "--key", "audit", "--timeout", "0.1").returncode == 0
+        await_state(flows, run, "Running")
+        flows.touch("go")
+        ended = end(process)
+    assert ended["state"]["message"] == "Flow run encountered an exception: FlowPauseTimeout: " + NOT_RESUMED
+    assert [pause.key for pause in pauses_of(run)] == ["audit"]
+    assert flows.inspect(run)["states"][2]["details"]["pause_key"] == "audit"
+    assert flows.bodies() == ["stored-1"]
+
+
+def test_a_resume_of_a_held_run_prints_it_as_json(flows: Flows) -> None:
+    with under_way(flows, "long_running") as process:
+        run = flows.newest("long_running")
+        pause_flow_run(flow_run_id=run)
+        resumed = flows.json("flow-run", "resume", run)
+        assert (resumed["id"], resumed["state"]["name"]) == (run, "Running")
+        assert (resumed["result"], resumed["exit_code"]) == (None, 0)
+        flows.touch("go")
+        assert end(process)["result"] == 12
