@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect_core import context, history, input_forms, moments, resuming
@@ -18,9 +18,12 @@ from prefect_core.errors import NotAnswering, PrefectException
 from prefect_core.history.requests import ENDED
 from prefect_core.state_kinds import FINAL, PENDING, RUNNING, StateType
 
-NOT_ALONE = (
-    "It runs in a worker process, where it can't be paused by itself. Pause the flow run that it is in: {} ({})."
-)
+if TYPE_CHECKING:
+    from prefect_core.history import HistoryStore
+    from prefect_core.history.rows import FlowRunRow
+
+NOT_ALONE = "It runs in a worker process, where it can't be paused by itself."
+INSTEAD = "Pause the flow run that it is in: {} ({})."
 
 __all__ = ["pause_flow_run", "resume_flow_run", "suspend_flow_run"]
 
@@ -125,19 +128,26 @@ def ask_to_pause(name: str, wish: Wish) -> str | None:
             "reschedule": wish.is_suspended,
             "verb": wish.verb,
         }
-        whom = asking.hearer(stored, row)
-        request = asking.ask(stored, whom.key, "pause", {"run": row.key, **detail})
+        request = asking.ask_about(stored, row, "pause", detail)
         try:
             told = asking.await_answer_or_withdraw(stored, request)
         except NotAnswering as error:
             raise NotAnswering(f"{row.name} could not be {wish.participle}. {error}") from None
         refusal = told.over or told.answer.get(REFUSED)
         if ELSEWHERE in told.answer:
-            has_ended = StateType(stored.flow_run(row.key).state_type) in FINAL
-            refusal = ENDED if has_ended else NOT_ALONE.format(whom.name, whom.id)
+            refusal = _why_not_found(stored, stored.flow_run(row.key))
     if refusal is not None:
         raise RuntimeError(f"Flow run cannot be {wish.participle}: {refusal}")
     if "error" in told.answer:
         raise PrefectException(f"{row.name} could not be {wish.participle}: {told.answer['error']}")
     message: str | None = told.answer.get("message")
     return message
+
+
+def _why_not_found(stored: HistoryStore, row: FlowRunRow) -> str:
+    if (state := StateType(row.state_type)) in FINAL:
+        return ENDED
+    if state is PENDING:
+        return NOT_RUNNING
+    outermost = asking.hearer(stored, row)
+    return NOT_ALONE if outermost.key == row.key else f"{NOT_ALONE} {INSTEAD.format(outermost.name, outermost.id)}"

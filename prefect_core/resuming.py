@@ -68,7 +68,7 @@ def wake(stored: HistoryStore, found: Found, given: str | None) -> bool:
     Raises `InvalidInput`, and then it stays paused; `NotPausedError`; or `NotAnswering` of a process that lives.
     """
     row = found.row
-    request = asking.ask(stored, asking.hearer(stored, row).key, "resume", {"run": row.key, "input": given})
+    request = asking.ask_about(stored, row, "resume", {"input": given})
     try:
         told = asking.await_answer_or_withdraw(stored, request)
     except NotAnswering as error:

@@ -49,15 +49,25 @@ def is_process(addressee: int) -> bool:
 
 
 def hearer(store: HistoryStore, row: FlowRunRow) -> FlowRunRow:
-    """Return the run to ask for something about a flow run: the outermost around it that the same process has.
+    """Return the outermost flow run around one that the same process has.
 
-    One that runs in a worker process is not heard of by its own key.
+    What is asked about one that runs in a worker process is not heard by its own key.
     """
     control = store.control()
     owner = control.owner(row.key)
     while row.parent_flow_run is not None and control.owner(row.parent_flow_run) == owner:
         row = store.flow_run(row.parent_flow_run)
     return row
+
+
+def ask_about(store: HistoryStore, row: FlowRunRow, kind: str, detail: Mapping[str, Any]) -> RequestRow:
+    """Ask the process of a flow run for something about it; the detail gets its key as `run`. Raises `HistoryError`."""
+    outermost = hearer(store, row)
+    # A task outside of flows may have called it in a worker process, too; who runs it again calls it by itself.
+    is_called_outside = outermost.parent_task_run is not None and outermost.parent_flow_run is None
+    is_outside = is_called_outside and not store.reopenings(outermost.key)
+    whom = store.control().owner(row.key) << 32 if is_outside else outermost.key
+    return ask(store, whom, kind, {"run": row.key, **detail})
 
 
 def patience_seconds(grace_seconds: float | None = None) -> float:
@@ -100,7 +110,7 @@ def await_answer(store: HistoryStore, request: RequestRow, timeout_seconds: floa
 
 
 def await_answer_or_withdraw(store: HistoryStore, request: RequestRow) -> Answer:
-    """Block until a request to a flow run is answered, or it is known that it won't be.
+    """Block until a request about a flow run is answered, or it is known that it won't be.
 
     Raises `NotAnswering` when patience is over, and then it is withdrawn: the owner does nothing of it that it has not done by then.
     """
@@ -113,12 +123,13 @@ def await_answer_or_withdraw(store: HistoryStore, request: RequestRow) -> Answer
         last = await_answer(store, request)
         assert last is not None
         return last
-    process = store.control().process(store.control().owner(request.run))
+    about = store.flow_run(request.detail["run"])
+    process = store.control().process(store.control().owner(about.key))
     where = f" ({process.host}:{process.pid})" if process is not None else ""
     raise NotAnswering(
         f"Its process{where} has not answered within {patience:g} s: it may be stopped, or in code that lets nothing else of it go on. "
         f"What was asked is withdrawn. Ask again when it goes on, or end the run by `prefect-core flow-run cancel "
-        f"{store.flow_run(request.run).id}`."
+        f"{hearer(store, about).id}`."
     )
 
 
@@ -135,7 +146,7 @@ def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
         if is_process(request.run):
             # It does not listen while nothing is under way in it outside of flows.
             about = request.detail.get("run")
-            is_over = about is not None and StateType(store.task_run(about).state_type) in FINAL
+            is_over = about is not None and StateType(_run(store, about).state_type) in FINAL
         else:
             row = store.flow_run(request.run)
             is_over = StateType(row.state_type) in FINAL or is_left(control, row)
@@ -147,3 +158,10 @@ def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
     if lease is None:
         return NOT_THERE
     return LOST if lease.taken_by is not None else None
+
+
+def _run(store: HistoryStore, key: int) -> FlowRunRow | TaskRunRow:
+    try:
+        return store.task_run(key)
+    except ObjectNotFound:
+        return store.flow_run(key)

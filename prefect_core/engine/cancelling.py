@@ -18,7 +18,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect_core import history, logs, loops, settings
@@ -26,7 +25,6 @@ from prefect_core.control.losing import EXIT_CODE
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import cancels, transitions
 from prefect_core.engine.deadlines import CancelHere
-from prefect_core.engine.finding import Found, find, find_among, find_soon
 from prefect_core.engine.flow_call import CHILDREN_STOPPED, FlowCall
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.errors import HistoryError, describe
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
 CHILDREN_UNSTARTED = "The flow run was cancelled before this run could start."
 ELSEWHERE = "It runs inside of a task in a worker process; cancel that task run, or the flow run."
+_BEGINNING_SECONDS = 0.2
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.05
 _AFTER_STOP_SECONDS = 0.5
@@ -67,7 +66,7 @@ def _deal_with(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
 
 
 def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
-    found = find_soon(partial(_look, root, delivery.detail))
+    found = _find_soon(root, delivery.detail)
     grace = delivery.detail.get("grace_seconds")
     by = time.monotonic() + (settings.current().cancel_grace_seconds if grace is None else grace)
     if found is None:
@@ -100,10 +99,35 @@ def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
                 del _ladders[uid]
 
 
-def _look(root: FlowCall | Dispatcher, detail: dict[str, Any]) -> Found | None:
-    if isinstance(root, FlowCall):
-        return find(root, detail.get("run", root.run.key))
-    return find_among(root, detail["run"])
+def _find_soon(root: FlowCall | Dispatcher, detail: dict[str, Any]) -> tuple[Any, Dispatcher | None] | None:
+    """Find the call that is asked about; one that was made just now is recorded a moment before it is under way."""
+    until = time.monotonic() + _BEGINNING_SECONDS
+    while True:
+        if isinstance(root, FlowCall):
+            found = _find(root, None, detail.get("run", root.run.key))
+        else:
+            found = _find_among(root, detail["run"])
+        if found is not None or time.monotonic() >= until:
+            return found
+        time.sleep(_FIRST_PAUSE_SECONDS)
+
+
+def _find(call: FlowCall, taker: Dispatcher | None, key: int) -> tuple[Any, Dispatcher | None] | None:
+    """Find a call that is under way by the key of its run, and what it was submitted to."""
+    if call.run.key == key or (call.tracking is not None and call.tracking.key == key):
+        return call, taker or call.taker
+    return _find_among(call.dispatcher, key) if call.dispatcher is not None else None
+
+
+def _find_among(dispatcher: Dispatcher, key: int) -> tuple[Any, Dispatcher | None] | None:
+    for inner in dispatcher.calls():
+        if isinstance(inner, FlowCall):
+            found = _find(inner, dispatcher, key)
+            if found is not None:
+                return found
+        elif isinstance(inner, TaskCall) and inner.run.key == key:
+            return inner, dispatcher
+    return None
 
 
 def _of_call(call: FlowCall | TaskCall, taker: Dispatcher | None, by: float) -> _Ladder:

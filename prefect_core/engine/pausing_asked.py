@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect_core import history
@@ -21,31 +21,33 @@ INVALID, NOT_PAUSED, REFUSED, ELSEWHERE = "invalid", "not_paused", "refused", "e
 """Keys of answers that say why a request was not met."""
 
 WITHDRAWN = "Who asked for the pause did not wait for it any longer."
+_BEGINNING_SECONDS = 0.2
+_ROUND_SECONDS = 0.001
+
+under_way: dict[int, FlowCall] = {}
+"""The flow runs of this process that can be paused, by their keys; those in worker processes are none of them."""
 
 
-def pause(call: FlowCall, delivery: Delivery) -> None:
-    """Pause the run; `detail` has `timeout_seconds`, `key` and `reschedule`. The answer tells the `message` of the state.
-
-    With `run`, the key of a flow run, it is that one, of those that are under way in a call.
-    """
-    _beside(_pause, call, delivery)
+def pause(_: object, delivery: Delivery) -> None:
+    """Pause a run; `detail` has `run`, its key, `timeout_seconds`, `key` and `reschedule`. The answer tells the `message` of the state."""
+    _beside(_pause, delivery)
 
 
-def resume(call: FlowCall, delivery: Delivery) -> None:
-    """Let the run go on; `detail` has `input`, JSON or None, and may have `run`."""
-    _beside(_resume, call, delivery)
+def resume(_: object, delivery: Delivery) -> None:
+    """Let a run go on; `detail` has `run`, its key, and `input`, JSON or None."""
+    _beside(_resume, delivery)
 
 
 _Work = Callable[[Pausing | None, "Delivery"], object]
 
 
-def _beside(work: _Work, call: FlowCall, delivery: Delivery) -> None:
-    threading.Thread(target=_carry_out, args=(work, call, delivery), name="prefect_core-asked", daemon=True).start()
+def _beside(work: _Work, delivery: Delivery) -> None:
+    threading.Thread(target=_carry_out, args=(work, delivery), name="prefect_core-asked", daemon=True).start()
 
 
-def _carry_out(work: _Work, call: FlowCall, delivery: Delivery) -> None:
+def _carry_out(work: _Work, delivery: Delivery) -> None:
     try:
-        meant = _meant(call, delivery)
+        meant = _meant(delivery.detail["run"])
         # Who asked may have given up before this process came to it.
         if delivery.is_awaited():
             if meant is None:
@@ -61,15 +63,12 @@ def _carry_out(work: _Work, call: FlowCall, delivery: Delivery) -> None:
         delivery.answer({"error": describe(error)})
 
 
-def _meant(root: FlowCall, delivery: Delivery) -> FlowCall | None:
-    """Return the call of the flow run that is asked; None if it is not under way in this process."""
-    key = delivery.detail.get("run", root.run.key)
-    if key == root.run.key:
-        return root
-    from prefect_core.engine.finding import find, find_soon  # most runs are never paused from elsewhere
-
-    found = find_soon(partial(find, root, key))
-    return found.call if found is not None else None
+def _meant(key: int) -> FlowCall | None:
+    """Return the call of a flow run; None if it is not under way in this process. One is recorded a moment before it is."""
+    until = time.monotonic() + _BEGINNING_SECONDS
+    while (call := under_way.get(key)) is None and time.monotonic() < until:
+        time.sleep(_ROUND_SECONDS)
+    return call
 
 
 def _pause(pausing: Pausing | None, delivery: Delivery) -> None:

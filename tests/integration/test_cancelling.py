@@ -450,14 +450,14 @@ def test_a_run_of_which_no_process_is_known_is_marked(home: Path) -> None:
 BREAKING = """
 from prefect_core.engine import cancelling
 
-find, broken = cancelling.find, ["No luck"]
+find, broken = cancelling._find, ["No luck"]
 
 def find_once_broken(*args):
     if broken:
         raise ValueError(broken.pop())
     return find(*args)
 
-cancelling.find = find_once_broken
+cancelling._find = find_once_broken
 main()
 """
 

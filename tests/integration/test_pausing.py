@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -405,6 +406,42 @@ def test_a_subflow_in_the_process_of_its_flow_is_paused_and_resumed_alone(flows:
 def test_a_flow_in_a_worker_process_is_told_that_it_cant_pause(flows: Flows) -> None:
     ended = flows.json("run", "work.py:pausing_afar", "--task-runner", "processes:1")
     assert ended["result"] == f"Flow run cannot be paused: {IN_A_WORKER}"
+
+
+OUTSIDE = """
+import sys
+from work import calling
+
+if __name__ == "__main__":
+    print(calling.with_options(task_runner=sys.argv[1]).submit("").result())
+"""
+
+
+@pytest.mark.parametrize("runner", ["processes:1", "concurrent"])
+def test_a_flow_that_a_task_outside_of_flows_calls_is_paused_where_it_is_in_that_process(
+    flows: Flows, runner: str
+) -> None:
+    (flows.folder / "outside.py").write_text(OUTSIDE)
+    process = subprocess.Popen([sys.executable, "outside.py", runner], stdout=subprocess.PIPE, text=True)
+    try:
+        while not flows.json("flow-run", "ls", "--flow", "inner", "--state", "running"):
+            assert process.poll() is None
+        run = flows.newest("inner")
+        if runner == "concurrent":
+            pause_flow_run(flow_run_id=run)
+            assert flows.state(run) == "Paused"
+            resume_flow_run(run)
+        else:
+            with pytest.raises(
+                RuntimeError, match=r"It runs in a worker process, where it can't be paused by itself\.$"
+            ):
+                pause_flow_run(flow_run_id=run)
+        flows.touch("go")
+        out, _ = process.communicate(timeout=50)
+        assert out.split() == ["waiting", "34"]
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @contextmanager

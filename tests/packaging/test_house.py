@@ -29,7 +29,6 @@ MANY_PARAMETERS: dict[str, str] = {
 LATE_OWN_IMPORTS: dict[str, str] = {
     "prefect_core/control/steward.py prefect_core.control.reaping": "a process that ends within a second never needs it",
     "prefect_core/engine/asked.py prefect_core.engine.cancelling": "most processes never cancel anything",
-    "prefect_core/engine/pausing_asked.py prefect_core.engine.finding": "as cancelling, for which it is made",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.store": "loads sqlite3, at the first use of a history",
     "prefect_core/history/__init__.py prefect_core.history.sqlite.writer": "as the store",
     "prefect_core/input_forms.py prefect_core.pickling": "loads cloudpickle, for a pause that wants an input",

@@ -102,7 +102,7 @@ def test_the_owner_hears_a_request_and_answers(owner: Owner) -> None:
 def test_who_hears_a_request_can_see_whether_it_was_withdrawn(owner: Owner) -> None:
     heard: Queue[Delivery] = Queue()
     watch = steward.watch(owner.key, heard.put)
-    request = owner.ask()
+    request = owner.ask(run=owner.key)
     delivery = heard.get(timeout=LONG_SECONDS)
     assert delivery.is_awaited()
     with temporary_settings(cancel_grace_seconds=0), pytest.raises(NotAnswering, match="What was asked is withdrawn"):
