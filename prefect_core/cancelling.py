@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from prefect_core import history, settings
+from prefect_core import history
 from prefect_core.blocking import on_thread
-from prefect_core.control.asking import Answer, addressee, ask, await_answer, is_left, is_process
+from prefect_core.control.asking import Answer, addressee, ask, await_answer, is_left, is_process, patience_seconds
 from prefect_core.control.reaping import reap
 from prefect_core.errors import NotCancellable, ObjectNotFound
 from prefect_core.history.process import is_gone, this_user
@@ -35,7 +35,6 @@ NO_INFRASTRUCTURE = {
 }
 MISSING = "This flow run is missing infrastructure tracking information and cancellation cannot be guaranteed."
 _DYING_SECONDS = 10.0
-_LEAST_ANSWER_SECONDS = 1.0
 
 Row = FlowRunRow | TaskRunRow
 
@@ -131,8 +130,7 @@ def _ask(stored: HistoryStore, row: Row, whom: int, grace_seconds: float | None)
     if isinstance(row, FlowRunRow) and (not has_process or is_left(control, row)):
         return _end_here(stored, row)
     request = ask(stored, whom, "cancel", {"run": row.key, "grace_seconds": grace_seconds})
-    patience = settings.current().cancel_grace_seconds if grace_seconds is None else grace_seconds
-    answer = await_answer(stored, request, max(patience, _LEAST_ANSWER_SECONDS))
+    answer = await_answer(stored, request, patience_seconds(grace_seconds))
     if answer is None:
         return _without_answer(stored, row, whom, lease)
     return _state_of(stored, row, answer)

@@ -23,6 +23,7 @@
     ├── ObjectNotFound                          no run of that id or name
     ├── NotRunnableAgain                        a flow run that can't be run again now
     ├── NotCancellable                          a run that has ended, or whose process does not answer
+    ├── NotAnswering                            a run whose process lives and does not answer
     ├── NotReceiving                            a run that has ended, so nothing can be sent to it
     ├── SerializationError                      a value that can't travel or be stored
     ├── NotEncodable(path)                      a value that can't tell one call from another
@@ -179,6 +180,10 @@ class NotRunnableAgain(PrefectException):
 
 class NotCancellable(PrefectException):
     """A run can't be cancelled: it has ended, or its process can't be reached."""
+
+
+class NotAnswering(PrefectException):
+    """The process that has a flow run lives, and has not answered what it was asked; that is withdrawn."""
 
 
 class NotReceiving(PrefectException):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect_core import context, history, input_forms, moments, resuming
@@ -13,9 +13,17 @@ from prefect_core.context import FlowRunContext
 from prefect_core.control import asking
 from prefect_core.control.reaping import reap
 from prefect_core.engine.pausing import NOT_RUNNING, Wish, pause_of_body
-from prefect_core.engine.pausing_asked import REFUSED
-from prefect_core.errors import PrefectException
-from prefect_core.state_kinds import PENDING, RUNNING, StateType
+from prefect_core.engine.pausing_asked import ELSEWHERE, REFUSED
+from prefect_core.errors import NotAnswering, PrefectException
+from prefect_core.history.requests import ENDED
+from prefect_core.state_kinds import FINAL, PENDING, RUNNING, StateType
+
+if TYPE_CHECKING:
+    from prefect_core.history import HistoryStore
+    from prefect_core.history.rows import FlowRunRow
+
+NOT_ALONE = "It runs in a worker process, where it can't be paused by itself."
+INSTEAD = "Pause the flow run that it is in: {} ({})."
 
 __all__ = ["pause_flow_run", "resume_flow_run", "suspend_flow_run"]
 
@@ -41,7 +49,8 @@ def pause_flow_run(
     there at its next calls, and at its end; with it, it unwinds at the next call.
 
     Raises `FlowPauseTimeout` when nobody resumed the run in time, `RuntimeError` for what can't be paused: no flow run at all, a task's
-    body, a run that is not running, and with `reschedule` a subflow run or one whose flow another process could not find.
+    body, a run that is not running, one in a worker process, and with `reschedule` a subflow run or one whose flow another process could
+    not find. Raises `NotAnswering` when the other process lives and does not answer within `cancel_grace_seconds`: nothing is paused then.
     """
     if timeout is not None and timeout < 0:
         raise ValueError(f"'timeout' must be a non-negative number, got {timeout!r}")
@@ -119,13 +128,26 @@ def ask_to_pause(name: str, wish: Wish) -> str | None:
             "reschedule": wish.is_suspended,
             "verb": wish.verb,
         }
-        told = asking.await_answer(stored, asking.ask(stored, row.key, "pause", detail))
-    assert told is not None
-    if told.over is not None:
-        raise RuntimeError(f"Flow run cannot be {wish.participle}: {told.over}")
-    if REFUSED in told.answer:
-        raise RuntimeError(f"Flow run cannot be {wish.participle}: {told.answer[REFUSED]}")
+        request = asking.ask_about(stored, row, "pause", detail)
+        try:
+            told = asking.await_answer_or_withdraw(stored, request)
+        except NotAnswering as error:
+            raise NotAnswering(f"{row.name} could not be {wish.participle}. {error}") from None
+        refusal = told.over or told.answer.get(REFUSED)
+        if ELSEWHERE in told.answer:
+            refusal = _why_not_found(stored, stored.flow_run(row.key))
+    if refusal is not None:
+        raise RuntimeError(f"Flow run cannot be {wish.participle}: {refusal}")
     if "error" in told.answer:
         raise PrefectException(f"{row.name} could not be {wish.participle}: {told.answer['error']}")
     message: str | None = told.answer.get("message")
     return message
+
+
+def _why_not_found(stored: HistoryStore, row: FlowRunRow) -> str:
+    if (state := StateType(row.state_type)) in FINAL:
+        return ENDED
+    if state is PENDING:
+        return NOT_RUNNING
+    outermost = asking.hearer(stored, row)
+    return NOT_ALONE if outermost.key == row.key else f"{NOT_ALONE} {INSTEAD.format(outermost.name, outermost.id)}"

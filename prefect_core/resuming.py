@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import errors, history, input_forms, reexecution
 from prefect_core.control import asking
 from prefect_core.control.reaping import reap
-from prefect_core.engine.pausing_asked import INVALID, NOT_PAUSED
-from prefect_core.errors import FlowPauseTimeout, NotPausedError, NotRunnableAgain, PrefectException
+from prefect_core.engine.pausing_asked import ELSEWHERE, INVALID, NOT_PAUSED
+from prefect_core.errors import FlowPauseTimeout, NotAnswering, NotPausedError, NotRunnableAgain, PrefectException
 from prefect_core.history.process import is_gone, this_user
 from prefect_core.history.store import IN_MEMORY
 from prefect_core.reexecution import Again
@@ -65,19 +65,22 @@ class Found:
 def wake(stored: HistoryStore, found: Found, given: str | None) -> bool:
     """Let a run that is held go on, with an answer (JSON). False if it ended, or its process did.
 
-    Raises `InvalidInput`, and then it stays paused; or `NotPausedError`.
+    Raises `InvalidInput`, and then it stays paused; `NotPausedError`; or `NotAnswering` of a process that lives.
     """
-    request = asking.ask(stored, found.row.key, "resume", {"input": given})
-    told = asking.await_answer(stored, request)
-    assert told is not None
-    if told.over is not None:
+    row = found.row
+    request = asking.ask_about(stored, row, "resume", {"input": given})
+    try:
+        told = asking.await_answer_or_withdraw(stored, request)
+    except NotAnswering as error:
+        raise NotAnswering(f"{row.name} could not be resumed. {error}") from None
+    if told.over is not None or ELSEWHERE in told.answer:
         return False
     if INVALID in told.answer:
         raise input_forms.InvalidInput(told.answer[INVALID])
     if NOT_PAUSED in told.answer:
         raise NotPausedError(told.answer[NOT_PAUSED])
     if "error" in told.answer:
-        raise PrefectException(f"{found.row.name} could not be resumed: {told.answer['error']}")
+        raise PrefectException(f"{row.name} could not be resumed: {told.answer['error']}")
     return True
 
 

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import click
 
 from prefect_core import history, reexecution, resuming
-from prefect_core.cli import output
+from prefect_core.cli import forms, output
 from prefect_core.cli.again import run_again
-from prefect_core.cli.commands import Command
+from prefect_core.cli.commands import COMPLETED, Command
 from prefect_core.cli.execution import carry_out, exit_code_of
 from prefect_core.errors import NotPausedError
 
@@ -55,8 +55,13 @@ def resume(run: str, given: tuple[str, ...], runners: tuple[str, ...], progress:
         if found.is_held:
             if not resuming.wake(stored, found, answer):
                 raise NotPausedError(resuming.NOT_A_PAUSED_RUN)
-            output.say(f"{found.row.name} ({found.row.id}) goes on.")
-            return 0
+            if as_json:
+                # It has no result yet, like a run that is paused.
+                now = forms.Forms(stored).flow_run(stored.flow_run(found.row.key))
+                output.write_json({**now, "result": None, "exit_code": COMPLETED})
+            else:
+                output.say(f"{found.row.name} ({found.row.id}) goes on.")
+            return COMPLETED
     resuming.await_left(found)
 
     def find() -> reexecution.Again:

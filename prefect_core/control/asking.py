@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefect_core import settings
 from prefect_core.control import steward
 from prefect_core.control.reaping import reap
-from prefect_core.errors import ObjectNotFound
+from prefect_core.errors import NotAnswering, ObjectNotFound
 from prefect_core.history.process import this_user
 from prefect_core.history.requests import ENDED, LOST, OVER
 from prefect_core.state_kinds import FINAL, PAUSED, StateType
@@ -24,6 +25,8 @@ POLL_SECONDS = 0.05
 LOOK_SECONDS = 1.0
 """How often it is asked whether the owner still lives."""
 NOT_THERE = "No process runs this."
+WITHDRAWN = "Who asked for it did not wait any longer."
+_LEAST_PATIENCE_SECONDS = 1.0
 
 
 class Answer(NamedTuple):
@@ -43,6 +46,34 @@ def addressee(task_run: TaskRunRow) -> int:
 def is_process(addressee: int) -> bool:
     """Tell whether what is asked is a process, and no flow run."""
     return not addressee & 0xFFFFFFFF
+
+
+def hearer(store: HistoryStore, row: FlowRunRow) -> FlowRunRow:
+    """Return the outermost flow run around one that the same process has.
+
+    What is asked about one that runs in a worker process is not heard by its own key.
+    """
+    control = store.control()
+    owner = control.owner(row.key)
+    while row.parent_flow_run is not None and control.owner(row.parent_flow_run) == owner:
+        row = store.flow_run(row.parent_flow_run)
+    return row
+
+
+def ask_about(store: HistoryStore, row: FlowRunRow, kind: str, detail: Mapping[str, Any]) -> RequestRow:
+    """Ask the process of a flow run for something about it; the detail gets its key as `run`. Raises `HistoryError`."""
+    outermost = hearer(store, row)
+    # A task outside of flows may have called it in a worker process, too; who runs it again calls it by itself.
+    is_called_outside = outermost.parent_task_run is not None and outermost.parent_flow_run is None
+    is_outside = is_called_outside and not store.reopenings(outermost.key)
+    whom = store.control().owner(row.key) << 32 if is_outside else outermost.key
+    return ask(store, whom, kind, {"run": row.key, **detail})
+
+
+def patience_seconds(grace_seconds: float | None = None) -> float:
+    """Return how long to wait for the answer of a process that lives, where it is given so long to do what is asked (None: as is set)."""
+    grace = settings.current().cancel_grace_seconds if grace_seconds is None else grace_seconds
+    return max(grace, _LEAST_PATIENCE_SECONDS)
 
 
 def ask(store: HistoryStore, run: int, kind: str, detail: Mapping[str, Any] | None = None) -> RequestRow:
@@ -78,6 +109,30 @@ def await_answer(store: HistoryStore, request: RequestRow, timeout_seconds: floa
         pause.wait(POLL_SECONDS)
 
 
+def await_answer_or_withdraw(store: HistoryStore, request: RequestRow) -> Answer:
+    """Block until a request about a flow run is answered, or it is known that it won't be.
+
+    Raises `NotAnswering` when patience is over, and then it is withdrawn: the owner does nothing of it that it has not done by then.
+    """
+    patience = patience_seconds()
+    told = await_answer(store, request, patience)
+    if told is not None:
+        return told
+    if not store.control().answer(request.key, {OVER: WITHDRAWN}):
+        # The answer came at the last moment.
+        last = await_answer(store, request)
+        assert last is not None
+        return last
+    about = store.flow_run(request.detail["run"])
+    process = store.control().process(store.control().owner(about.key))
+    where = f" ({process.host}:{process.pid})" if process is not None else ""
+    raise NotAnswering(
+        f"Its process{where} has not answered within {patience:g} s: it may be stopped, or in code that lets nothing else of it go on. "
+        f"What was asked is withdrawn. Ask again when it goes on, or end the run by `prefect-core flow-run cancel "
+        f"{hearer(store, about).id}`."
+    )
+
+
 def is_left(control: Control, row: FlowRunRow) -> bool:
     """Tell whether a flow run is suspended and was left by its process, which may do other things now and hears nothing for it."""
     return row.state_type == PAUSED.value and any(pause.is_left for pause in control.pauses(row.key)[-1:])
@@ -91,7 +146,7 @@ def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
         if is_process(request.run):
             # It does not listen while nothing is under way in it outside of flows.
             about = request.detail.get("run")
-            is_over = about is not None and StateType(store.task_run(about).state_type) in FINAL
+            is_over = about is not None and StateType(_run(store, about).state_type) in FINAL
         else:
             row = store.flow_run(request.run)
             is_over = StateType(row.state_type) in FINAL or is_left(control, row)
@@ -103,3 +158,10 @@ def _why_over(store: HistoryStore, request: RequestRow) -> str | None:
     if lease is None:
         return NOT_THERE
     return LOST if lease.taken_by is not None else None
+
+
+def _run(store: HistoryStore, key: int) -> FlowRunRow | TaskRunRow:
+    try:
+        return store.task_run(key)
+    except ObjectNotFound:
+        return store.flow_run(key)

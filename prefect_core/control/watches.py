@@ -30,6 +30,11 @@ class Delivery:
         self.kind = request.kind
         self.detail: dict[str, Any] = request.detail
 
+    def is_awaited(self) -> bool:
+        """Tell whether there is no answer yet: who asked may have withdrawn the request. Raises `HistoryError`."""
+        row = self._control.request(self.request.key)
+        return row is not None and row.answered_us is None
+
     def answer(self, answer: Mapping[str, Any]) -> bool:
         """Record the answer, a JSON object; durable when this returns. False if there is one already. Raises `HistoryError`."""
         is_first = self._control.answer(self.request.key, answer)

@@ -12,7 +12,7 @@ from prefect_core.engine import pausing_asked
 from prefect_core.engine.accounts import give_account, give_account_outside
 
 if TYPE_CHECKING:
-    from prefect_core.control.watches import Delivery
+    from prefect_core.control.watches import Delivery, Watch
     from prefect_core.engine.dispatcher import Dispatcher
     from prefect_core.engine.flow_call import FlowCall
 
@@ -34,7 +34,12 @@ HANDLERS: dict[str, Handler] = {
     "why": give_account,
 }
 """Who deals with what is asked of a flow run, by the kind of request."""
-_HANDLERS_OUTSIDE: dict[str, Handler] = {"cancel": _cancel, "why": give_account_outside}
+_HANDLERS_OUTSIDE: dict[str, Handler] = {
+    "cancel": _cancel,
+    "pause": pausing_asked.pause,
+    "resume": pausing_asked.resume,
+    "why": give_account_outside,
+}
 
 
 def hear(call: FlowCall) -> Callable[[], object]:
@@ -42,7 +47,16 @@ def hear(call: FlowCall) -> Callable[[], object]:
     if not history.current().owns_runs:
         # It runs in a worker, whose flow's process is asked.
         return bool
-    return steward.watch(call.run.key, partial(_deal_with, call, HANDLERS)).close
+    key = call.run.key
+    pausing_asked.under_way[key] = call
+    return partial(_hear_no_more, call, steward.watch(key, partial(_deal_with, call, HANDLERS)))
+
+
+def _hear_no_more(call: FlowCall, watch: Watch) -> None:
+    if pausing_asked.under_way.get(call.run.key) is call:
+        # Else the run was run again since.
+        del pausing_asked.under_way[call.run.key]
+    watch.close()
 
 
 def deal_with_outside(dispatcher: Dispatcher, delivery: Delivery) -> None:

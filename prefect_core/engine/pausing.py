@@ -265,12 +265,15 @@ class Pausing:
                 opened.gate.refusal = FlowPauseTimeout(NOT_RESUMED)
             opened.gate.fire()
 
-    def give_up(self, opened: OpenPause) -> None:
-        """Let the run go on without a resume."""
+    def give_up(self, opened: OpenPause, message: str = "The wait for a resume was interrupted.") -> None:
+        """Let the run go on without a resume; one that is suspended only until `let_end`."""
         with self._lock:
             if self._open is opened and not opened.gate.done():
+                if self._suspended is not None:
+                    history.current().noted([self._suspended._replace(is_forgotten=1).noted()])
+                    self._suspended = None
                 try:
-                    self._go_on(opened, "The wait for a resume was interrupted.")
+                    self._go_on(opened, message)
                 except transitions.RunIsOver:
                     return
                 finally:

@@ -148,10 +148,10 @@ def canceller(store: HistoryStore, row: Row) -> Asker | None:
 
 
 def _about(store: HistoryStore, row: Row) -> list[RequestRow]:
-    """Return what was asked about this very run; what concerns a task run lies with its flow run, and names it."""
-    if isinstance(row, FlowRunRow):
-        return [one for one in store.control().requests(row.key) if one.detail.get("run") in (None, row.key)]
-    return [one for one in store.control().requests(addressee(row)) if one.detail.get("run") == row.key]
+    """Return what was asked about this very run; that may lie with a flow run around it, for which its process hears."""
+    whom = [one.key for one in around(store, row)] or [row.key if isinstance(row, FlowRunRow) else addressee(row)]
+    requests = sorted({one.key: one for key in whom for one in store.control().requests(key)}.items())
+    return [one for _, one in requests if one.detail.get("run", one.run) == row.key]
 
 
 def _asker(request: RequestRow) -> Asker:

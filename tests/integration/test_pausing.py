@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +18,14 @@ import pytest
 
 from prefect_core import history, pause_flow_run, resume_flow_run
 from prefect_core.crash_points import VARIABLE
-from prefect_core.errors import FlowPauseTimeout, NotPausedError
+from prefect_core.engine.pausing import IN_A_WORKER, NOT_RESUMED
+from prefect_core.errors import FlowPauseTimeout, NotAnswering, NotPausedError
+from prefect_core.history.pauses import PauseRow
 from prefect_core.history.requests import LOST
 from prefect_core.history.rows import StateRow
 from prefect_core.history.store import RunFilter
 from prefect_core.input import InvalidInput
+from prefect_core.settings import temporary_settings
 from tests.integration.retrying import COMMAND, Flows
 
 pytestmark = pytest.mark.slow
@@ -87,6 +91,41 @@ def crowded():
     futures[0].wait()
     print("waiting", flush=True)
     return sum(futures.result())
+
+@flow
+def inner():
+    value = loose(30)
+    print("waiting", flush=True)
+    while not os.path.exists("go"):
+        time.sleep(0.002)
+    return value + loose(4)
+
+@task
+def calling(where):
+    return inner()
+
+@flow
+def around(where: str):
+    if where == "here":
+        return inner()
+    if where == "task":
+        return calling(where)
+    return calling.submit(where).result()
+
+@flow
+def pauser():
+    pause_flow_run(timeout=None)
+
+@task
+def pausing():
+    try:
+        pauser()
+    except RuntimeError as error:
+        return str(error)
+
+@flow
+def pausing_afar():
+    return pausing.submit().result()
 
 @flow
 async def alone(x: int):
@@ -167,6 +206,14 @@ def states_of(run: str) -> list[StateRow]:
     store = history.open_store()
     try:
         return store.states(store.flow_run(run).key)
+    finally:
+        store.close()
+
+
+def pauses_of(run: str) -> list[PauseRow]:
+    store = history.open_store()
+    try:
+        return store.control().pauses(store.flow_run(run).key)
     finally:
         store.close()
 
@@ -381,3 +428,136 @@ def test_no_body_begins_after_paused_was_recorded(flows: Flows, runner: str) -> 
     assert [start for start in starts if paused.timestamp_us < start < resumed.timestamp_us] == []
     assert sum(start < paused.timestamp_us for start in starts) < 24
     assert set(messages) == {None}
+
+
+def test_a_subflow_in_a_worker_process_cant_be_paused_by_itself(flows: Flows) -> None:
+    with under_way(flows, "around", "-p", "where=worker", "--task-runner", "processes:1") as process:
+        while not flows.json("flow-run", "ls", "--flow", "inner", "--state", "running"):
+            # What a worker did is heard of a moment later.
+            assert process.poll() is None
+        run, outer = flows.newest("inner"), flows.newest("around")
+        with pytest.raises(
+            RuntimeError, match=f"It runs in a worker process.* Pause the flow run that it is in: .*{outer}"
+        ):
+            pause_flow_run(flow_run_id=run)
+        called = flows.call("flow-run", "pause", run, "--suspend")
+        assert (called.returncode, flows.state(run)) == (1, "Running")
+        assert "Flow run cannot be suspended: It runs in a worker process" in called.stderr
+        assert flows.call("flow-run", "pause", outer).returncode == 0
+        assert flows.call("flow-run", "resume", outer).returncode == 0
+        flows.touch("go")
+        assert end(process)["result"] == 34
+
+
+@pytest.mark.parametrize("where", ["here", "task", "thread"])
+def test_a_subflow_in_the_process_of_its_flow_is_paused_and_resumed_alone(flows: Flows, where: str) -> None:
+    with under_way(flows, "around", "-p", f"where={where}") as process:
+        run, outer = flows.newest("inner"), flows.newest("around")
+        pause_flow_run(flow_run_id=run)
+        assert (flows.state(run), flows.state(outer)) == ("Paused", "Running")
+        flows.touch("go")
+        resume_flow_run(run)
+        assert end(process)["result"] == 34
+    assert [state.name for state in states_of(run)] == ["Pending", "Running", "Paused", "Running", "Completed"]
+
+
+def test_a_flow_in_a_worker_process_is_told_that_it_cant_pause(flows: Flows) -> None:
+    ended = flows.json("run", "work.py:pausing_afar", "--task-runner", "processes:1")
+    assert ended["result"] == f"Flow run cannot be paused: {IN_A_WORKER}"
+
+
+OUTSIDE = """
+import sys
+from work import calling
+
+if __name__ == "__main__":
+    print(calling.with_options(task_runner=sys.argv[1]).submit("").result())
+"""
+
+
+@pytest.mark.parametrize("runner", ["processes:1", "concurrent"])
+def test_a_flow_that_a_task_outside_of_flows_calls_is_paused_where_it_is_in_that_process(
+    flows: Flows, runner: str
+) -> None:
+    (flows.folder / "outside.py").write_text(OUTSIDE)
+    process = subprocess.Popen([sys.executable, "outside.py", runner], stdout=subprocess.PIPE, text=True)
+    try:
+        while not flows.json("flow-run", "ls", "--flow", "inner", "--state", "running"):
+            assert process.poll() is None
+        run = flows.newest("inner")
+        if runner == "concurrent":
+            pause_flow_run(flow_run_id=run)
+            assert flows.state(run) == "Paused"
+            resume_flow_run(run)
+        else:
+            with pytest.raises(
+                RuntimeError, match=r"It runs in a worker process, where it can't be paused by itself\.$"
+            ):
+                pause_flow_run(flow_run_id=run)
+        flows.touch("go")
+        out, _ = process.communicate(timeout=50)
+        assert out.split() == ["waiting", "34"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Stop a process for the length of the block, as a debugger or Ctrl-Z does."""
+    process.send_signal(signal.SIGSTOP)
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        pass
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_who_asks_a_process_that_is_stopped_is_told_so_and_nothing_comes_of_it(flows: Flows) -> None:
+    def refused(*arguments: str) -> str:
+        called = flows.call("flow-run", *arguments, PREFECT_CORE_CANCEL_GRACE_SECONDS="0")
+        assert called.returncode == 1
+        return called.stderr
+
+    with under_way(flows, "long_running") as process:
+        run = flows.newest("long_running")
+        silent = f"Its process ({os.uname().nodename}:{process.pid}) has not answered within 1 s"
+        with stopped(process):
+            told = refused("pause", run)
+        assert f"could not be paused. {silent}" in told
+        assert f"`prefect-core flow-run cancel {run}`" in told
+        # It has heard of the first by then, too.
+        pause_flow_run(flow_run_id=run, key="second")
+        message = re.escape(f"could not be resumed. {silent}")
+        with stopped(process), temporary_settings(cancel_grace_seconds=0), pytest.raises(NotAnswering, match=message):
+            resume_flow_run(run)
+        flows.touch("go")
+        resume_flow_run(run)
+        assert end(process)["result"] == 12
+    assert [state.name for state in states_of(run)] == ["Pending", "Running", "Paused", "Running", "Completed"]
+    assert [pause.key for pause in pauses_of(run)] == ["second"]
+
+
+def test_a_pause_of_the_command_has_a_time_limit_and_a_key(flows: Flows) -> None:
+    with under_way(flows, "long_running") as process:
+        run = flows.newest("long_running")
+        assert flows.call("flow-run", "pause", run, "--key", "audit", "--timeout", "0.1").returncode == 0
+        await_state(flows, run, "Running")
+        flows.touch("go")
+        ended = end(process)
+    assert ended["state"]["message"] == "Flow run encountered an exception: FlowPauseTimeout: " + NOT_RESUMED
+    assert [pause.key for pause in pauses_of(run)] == ["audit"]
+    assert flows.inspect(run)["states"][2]["details"]["pause_key"] == "audit"
+    assert flows.bodies() == ["stored-1"]
+
+
+def test_a_resume_of_a_held_run_prints_it_as_json(flows: Flows) -> None:
+    with under_way(flows, "long_running") as process:
+        run = flows.newest("long_running")
+        pause_flow_run(flow_run_id=run)
+        resumed = flows.json("flow-run", "resume", run)
+        assert (resumed["id"], resumed["state"]["name"]) == (run, "Running")
+        assert (resumed["result"], resumed["exit_code"]) == (None, 0)
+        flows.touch("go")
+        assert end(process)["result"] == 12

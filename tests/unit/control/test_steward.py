@@ -18,12 +18,14 @@ import pytest
 from prefect_core import history
 from prefect_core.control import asking, steward
 from prefect_core.control.watches import Delivery
+from prefect_core.errors import NotAnswering
 from prefect_core.history import HistoryStore
 from prefect_core.history.memory import MemoryStore
 from prefect_core.history.recorder import StoreRecorder
 from prefect_core.history.requests import ENDED, LOST, RequestRow
 from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.runs import FlowRun
+from prefect_core.settings import temporary_settings
 from prefect_core.state_kinds import COMPLETED, RUNNING
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter
 
@@ -94,6 +96,19 @@ def test_the_owner_hears_a_request_and_answers(owner: Owner) -> None:
     request = owner.ask("pause", key="a")
     assert owner.awaited(request) == asking.Answer({"paused": True}, None)
     assert heard.get(timeout=LONG_SECONDS) == ("pause", {"key": "a"}, "prefect_core-steward")
+    watch.close()
+
+
+def test_who_hears_a_request_can_see_whether_it_was_withdrawn(owner: Owner) -> None:
+    heard: Queue[Delivery] = Queue()
+    watch = steward.watch(owner.key, heard.put)
+    request = owner.ask(run=owner.key)
+    delivery = heard.get(timeout=LONG_SECONDS)
+    assert delivery.is_awaited()
+    with temporary_settings(cancel_grace_seconds=0), pytest.raises(NotAnswering, match="What was asked is withdrawn"):
+        asking.await_answer_or_withdraw(owner.outside, request)
+    assert not delivery.is_awaited()
+    assert not delivery.answer({"paused": True})
     watch.close()
 
 

@@ -184,3 +184,20 @@ def test_a_name_that_no_run_or_more_than_one_answers_to_is_an_error(stage: Stage
     begin_task_run(stage.recorder, run, "third")
     with pytest.raises(ObjectNotFound, match="Several"):
         prefect_core.why(str(run.id)[:6])
+
+
+def test_what_is_asked_of_a_subflow_run_lies_with_the_flow_run_around_it(stage: Stage) -> None:
+    run = begin_flow_run(stage.recorder)
+    stage.answers_for(run)
+    enter(stage.recorder, run, RUNNING)
+    tracking = begin_task_run(stage.recorder, run)
+    enter(stage.recorder, tracking, RUNNING)
+    inner = begin_flow_run(stage.recorder, "brisk-heron", parent_task_run=tracking)
+    enter(stage.recorder, inner, RUNNING)
+    stage.answers_for(inner)
+    stage.recorder.flush()
+    control = stage.recorder.stored().control()
+    request = control.ask(run.key, "pause", {"run": inner.key}, "ada")
+    assert [asked.by for asked in until("brisk-heron", lambda why: bool(why.requests)).requests] == ["ada"]
+    assert prefect_core.why(run.id).requests == ()
+    control.answer(request.key, {"over": ENDED})
