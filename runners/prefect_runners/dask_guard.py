@@ -4,35 +4,29 @@ Dask runs a task again when the worker that ran it ends, and a finished one when
 `allowed-failures` says. For the tasks of one client the guard makes each native execution the only one: a task that was with a worker that
 ended, fails; a finished one is from then on mere data, which can be lost but not computed again. The engine decides what follows.
 
-It also hands replies on to the client, which come as metadata of the tasks that ended. A client that is gone while workers have tasks of it
-could not end them; the guard then has the workers do so.
+It also hands replies on to the client, which come as metadata of the tasks that ended.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from distributed import Scheduler, SchedulerPlugin, Status
+from distributed import Scheduler, SchedulerPlugin
 
 REPLY = "prefect_core.reply"
 """The kind of message, and the name in a task's metadata, of how an attempt ended."""
 FOLDER = "prefect_core.folder"
 """The kind of message that says where a worker has its files, which tell what it had begun once it is gone."""
-_BY_ITS_END = "remove-client"
-"""How the stimuli begin by which Dask lets go of the tasks of a client that is gone."""
 
 
 class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
     """Guards the tasks whose keys end with `mark`; goes away with its client."""
 
-    def __init__(self, mark: str, topic: str, client: str, ending: dict[str, Any]) -> None:
+    def __init__(self, mark: str, topic: str, client: str) -> None:
         self.name = topic
         self._mark = mark
         self._topic = topic
         self._client = client
-        self._ending = ending
-        """The message for workers that has them end all tasks of the client."""
-        self._is_ending_needed = False
         self._scheduler: Any = None
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -50,8 +44,6 @@ class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
         """Keep Dask from making a task of ours run again."""
         if type(key) is not str or not key.endswith(self._mark):
             return
-        if start == "processing" and finish != "memory" and str(kwargs.get("stimulus_id")).startswith(_BY_ITS_END):
-            self._is_ending_needed = True
         task = self._scheduler.tasks.get(key)
         if task is None:
             return
@@ -96,8 +88,6 @@ class Guard(SchedulerPlugin):  # type: ignore[misc]  # Dask is left untyped
         if client != self._client:
             return
         state: Any = scheduler
-        if self._is_ending_needed and state.status == Status.running:
-            state.loop.add_callback(state.broadcast, msg=self._ending, on_error="ignore")
         broker = getattr(state, "_broker", None)
         if broker is not None:
             broker.unsubscribe("all", client)

@@ -88,8 +88,7 @@ class Session:
 
     def _post_guard(self) -> None:
         try:
-            guard = Guard(self._mark, self._topic, self.client.id, dask_worker.ending(self._mark))
-            self.client.register_plugin(guard, name=self._topic)
+            self.client.register_plugin(Guard(self._mark, self._topic, self.client.id), name=self._topic)
             self._attempts.is_guarded = True
         except Exception as error:
             place = self._connection.place

@@ -14,7 +14,6 @@ from typing import Any
 
 from dask.sizeof import sizeof
 from distributed import get_worker
-from distributed.protocol import pickle as distributed_pickle
 
 import prefect_core
 from prefect_core.engine import deadlines, in_place
@@ -58,8 +57,6 @@ class Begun:
         """The threads they run on."""
         self._chunks: dict[str, ChunkPlaces] = {}
         """Of those that run and are chunks."""
-        self._lost: dict[str, None] = {}
-        """How the keys end of flow runs whose process is gone."""
 
     def places_of(self, chunk: str) -> ChunkPlaces:
         """Return how far a chunk that runs here has got."""
@@ -77,7 +74,7 @@ class Begun:
     def may_begin(self, key: str) -> bool:
         """Take note that an attempt begins on this thread, unless it was taken back."""
         with self._lock:
-            if key in self._taken_back or (self._lost and key[key.rfind("-") :] in self._lost):
+            if key in self._taken_back:
                 return False
             self._running[key] = threading.get_ident()
             self._begun[key] = None
@@ -104,13 +101,6 @@ class Begun:
             self._taken_back.update(dict.fromkeys(keys if by_force else set(keys).difference(begun)))
             _forget_oldest(self._taken_back)
             return begun
-
-    def lose(self, mark: str) -> list[str]:
-        """Let nothing more begin of a flow run whose process is gone; returns what runs of it."""
-        with self._lock:
-            self._lost[mark] = None
-            _forget_oldest(self._lost)
-            return [key for key in self._running if key.endswith(mark)]
 
     def interrupt(self, keys: Collection[str]) -> bool:
         """Interrupt those that run here and can be interrupted where they are; tells whether some run on."""
@@ -247,22 +237,6 @@ async def give_up(keys: Collection[str]) -> bool:
             return False
         await asyncio.sleep(_INTERRUPT_SECONDS)
     return True
-
-
-async def give_up_all(mark: str) -> bool:
-    """Give up all attempts of a flow run whose process is gone, which are known by the ends of their keys."""
-    return await give_up(_here.lose(mark))
-
-
-def ending(mark: str) -> dict[str, Any]:
-    """Return the message to workers that calls `give_up_all`, which whoever sends it need not be able to read."""
-    return {
-        "op": "run",
-        "function": distributed_pickle.dumps(give_up_all),
-        "args": distributed_pickle.dumps((mark,)),
-        "kwargs": distributed_pickle.dumps({}),
-        "wait": False,
-    }
 
 
 async def aside(function: Callable[..., Any], *args: Any) -> Any:

@@ -71,18 +71,6 @@ def held_on(address: str) -> dict[str, Any]:
 NOTHING = {"tasks": [], "plugins": [], "events": [], "processing": 0}
 
 
-def running_on(address: str) -> int:
-    """Return how many attempts run on the workers, whether the scheduler still knows of them or not."""
-
-    def count() -> int:
-        from prefect_runners import dask_worker  # the one of the worker
-
-        return len(dask_worker._here._running)
-
-    with distributed.Client(address, set_as_default=False) as client:
-        return sum(client.run(count).values())
-
-
 def is_soon(wanted: Any, look: Any, seconds: float = 10.0) -> bool:
     deadline = time.monotonic() + seconds
     while look() != wanted:
@@ -267,15 +255,20 @@ def test_a_flow_process_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
     assert is_soon(False, lambda: psutil.pid_exists(worker))
 
 
-def test_what_a_killed_flow_process_had_on_a_borrowed_cluster_is_crashed_and_ends_there(
+def test_what_a_killed_flow_process_had_on_a_borrowed_cluster_is_crashed_and_only_bodies_that_run_go_on(
     existing: ExistingCluster, tmp_path: Path, home: Path
 ) -> None:
     runner = f"DaskTaskRunner(address={existing.address!r})"
     journal, begun = kill_flow(runner, tmp_path / "killed", home)
-    assert is_soon(0, lambda: running_on(existing.address))
     assert is_soon(NOTHING, lambda: held_on(existing.address))
+    # Dask interrupts nobody: these two go on to their end, and what waited behind them is let go.
     journal.note("go")
-    assert [journal.lines(), running_on(existing.address)] == [[*map(str, begun), "go"], 0]
+    assert is_soon(2, lambda: journal.lines().count("went on"))
+    # Both workers are free, for bodies of another program and no others.
+    again, _ = kill_flow(runner, tmp_path / "again", home)
+    again.note("go")
+    assert is_soon(2, lambda: again.lines().count("went on"))
+    assert journal.lines() == [*map(str, begun), "go", "went on", "went on"]
 
 
 def test_a_report_of_the_run_is_written(threads: Any, tmp_path: Path) -> None:
