@@ -26,6 +26,7 @@ from prefect_core.testing.contract.journal import Journal
 from prefect_runners import dask_cluster
 from tests.clusters import dask_bodies as bodies
 from tests.clusters.existing import ExistingCluster, not_of_ray
+from tests.clusters.killing_flows import kill_flow
 
 pytestmark = pytest.mark.slow
 
@@ -284,6 +285,22 @@ def test_a_flow_process_that_is_killed_leaves_no_worker(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=50, env=environment)
     worker = int(ended.stdout.split()[0])
     assert is_soon(False, lambda: psutil.pid_exists(worker))
+
+
+def test_what_a_killed_flow_process_had_on_a_borrowed_cluster_is_crashed_and_only_bodies_that_run_go_on(
+    existing: ExistingCluster, tmp_path: Path, home: Path
+) -> None:
+    runner = f"DaskTaskRunner(address={existing.address!r})"
+    journal, begun = kill_flow(runner, tmp_path / "killed", home)
+    assert is_soon(NOTHING, lambda: held_on(existing.address))
+    # Dask interrupts nobody: these two go on to their end, and what waited behind them is let go.
+    journal.note("go")
+    assert is_soon(2, lambda: journal.lines().count("went on"))
+    # Both workers are free, for bodies of another program and no others.
+    again, _ = kill_flow(runner, tmp_path / "again", home)
+    again.note("go")
+    assert is_soon(2, lambda: again.lines().count("went on"))
+    assert journal.lines() == [*map(str, begun), "go", "went on", "went on"]
 
 
 def test_a_report_of_the_run_is_written(threads: Any, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from tests.clusters.existing import not_of_ray
 from tests.clusters.existing_ray import ExistingRay, autoscaling, free_port
+from tests.clusters.killing_flows import kill_flow
+from tests.clusters.ray_bodies import still_alive
 
 PROGRAM = Path(__file__).with_name("ray_visitor.py")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -68,6 +70,19 @@ def test_flows_run_on_the_ray_at_an_address_and_through_its_client_server(
     assert told["late"].startswith("TimedOut")
     assert "no node of this Ray has that: at most they have 2 of 'CPU'" in told["greedy"]
     assert told["left"] == []
+
+
+def test_what_a_killed_flow_process_had_on_a_borrowed_ray_is_crashed_and_ends_there(
+    existing_ray: ExistingRay, tmp_path: Path, home: Path
+) -> None:
+    runner = f"RayTaskRunner({existing_ray.address!r})"
+    journal, begun = kill_flow(runner, tmp_path / "killed", home)
+    assert still_alive(begun) == []
+    # Both processors are free, for bodies of another program and no others.
+    again, others = kill_flow(runner, tmp_path / "again", home)
+    assert still_alive(others) == []
+    assert journal.lines() == list(map(str, begun))
+    assert again.lines() == list(map(str, others))
 
 
 @pytest.mark.skipif(find_spec("grpc") is not None, reason="with gRPC there is nothing to say")

@@ -37,11 +37,11 @@ _LOADED = (
 
 
 class Nursery:
-    """The process that forks, from outside."""
+    """The process that forks, from outside; it is started by way of another command if one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *around: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.nursery"],
+            [*around, sys.executable, "-m", "tests.faults.nursery"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

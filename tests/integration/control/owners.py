@@ -16,7 +16,7 @@ from prefect_core.history.sqlite.store import SqliteStore
 from prefect_core.history.store import RunFilter
 
 WORK = """
-import os, signal, sys, threading
+import ctypes, os, signal, sys, threading
 from prefect_core import flow, task
 from prefect_core.input import receive_input
 from prefect_core.runtime import flow_run
@@ -62,6 +62,17 @@ def ask(flow_run):
 def asks_in_a_task():
     hold.submit(1)
     return ask(str(flow_run.id))
+
+@task(name="hold")
+def grip():
+    fifo = os.open("fifo", os.O_RDWR)
+    wait()
+    # A function called by PyDLL holds the interpreter: no other thread of the process runs until somebody writes a byte.
+    ctypes.PyDLL(None).read(fifo, ctypes.create_string_buffer(1), 1)
+
+@flow
+def gripping():
+    grip.submit().wait()
 
 @flow
 def deaf():

@@ -94,6 +94,20 @@ def test_a_stopped_process_is_not_taken_for_dead(owners: Owners) -> None:
     assert owners.states("outer") == ["Pending", "Running", "Completed"]
 
 
+def test_a_process_whose_body_holds_the_interpreter_is_not_taken_for_dead(owners: Owners) -> None:
+    os.mkfifo(owners.folder / "fifo")
+    with owners.started("gripping", **SHORTER) as owner, owners.history() as store:
+        owners.go()
+        # Until three leases have gone by without a beat; while other threads of the process can run, one comes each tenth of a second.
+        while (held := owners.lease(store)).expires_us + 3 * held.length_us > monotonic_us():
+            assert reap(store.control()) == []
+        assert {row["state"]["name"] for row in told(asked("flow-run", "ls"))} == {"Running"}
+        assert owners.lease(store) == held
+        (owners.folder / "fifo").write_bytes(b"\n")
+        assert owner.wait(timeout=50) == 0
+    assert owners.states("gripping") == ["Pending", "Running", "Completed"]
+
+
 def test_a_process_that_begins_looks_by_itself(owners: Owners) -> None:
     with owners.started("inner") as killed:
         killed.kill()
