@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -97,6 +98,15 @@ def clean_up(told: Path, cleaned: Path) -> None:
     try:
         told.write_text(str(os.getpid()))
         time.sleep(LATE_SECONDS)
+    finally:
+        cleaned.write_text("up")
+
+
+async def aclean_up(told: Path, cleaned: Path) -> None:
+    """Do the same on an event loop."""
+    try:
+        told.write_text(str(os.getpid()))
+        await asyncio.sleep(LATE_SECONDS)
     finally:
         cleaned.write_text("up")
 
