@@ -194,7 +194,9 @@ def test_a_flow_that_waits_is_resumed_by_the_command(flows: Flows) -> None:
 
 
 @pytest.mark.parametrize("flow", ["waking", "awaking"])
-def test_a_flow_that_waits_goes_on_within_half_a_second_of_a_resume_from_another_process(flows: Flows, flow: str) -> None:
+def test_a_flow_that_waits_goes_on_within_half_a_second_of_a_resume_from_another_process(
+    flows: Flows, flow: str
+) -> None:
     asked = []
     with under_way(flows, flow) as process:
         run = newest(flow)

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 PATIENCE_SECONDS = 40
@@ -30,6 +31,28 @@ def ends(pid: int) -> bool:
         return bool(select.select([watch], [], [], PATIENCE_SECONDS)[0])
     finally:
         os.close(watch)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes that a process has started, those that these have, and so on, as far as they live."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            # It ended just now.
+            continue
+    found: set[int] = set()
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new}
+        found |= new
+    return found
+
+
+def still_running(pids: Iterable[int]) -> list[int]:
+    """Return which of these processes have not ended."""
+    return [pid for pid in pids if is_running(pid)]
 
 
 class Told:
