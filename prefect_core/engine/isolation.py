@@ -5,8 +5,8 @@ await) that waits for a worker process: so the runner's bounds and order hold, a
 those of the process runner, one for each such attempt that is under way at once, kept warm until the flow run ends. Deadlines, too, are
 its: the worker interrupts the body in time, and one that does not heed that is killed with its process and all that it started.
 
-What interrupts the wait ends the body at once, but for a cancellation: that is told to the body, which has the rest of the grace period to
-clean up, and whoever waits goes on waiting for it.
+What interrupts the wait ends the body at once, but for a cancellation on a thread: that is told to the body, which has the rest of the
+grace period to clean up, and the thread goes on waiting for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from prefect_core.context import TaskRunContext
 from prefect_core.engine import cancels
 from prefect_core.engine.deadlines import CancelHere
 from prefect_core.engine.gates import about_to_begin
-from prefect_core.engine.signals import is_cancellation
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Payload, Receipt
 from prefect_core.waiting import Signal, block_until_done
@@ -73,9 +72,11 @@ class InProcess:
     async def arun(self, payload: Payload) -> Receipt:
         """Do the same on an event loop, which goes on meanwhile."""
         started_us = clock.now_us()
+        flag = loops.LoopFlag()
         try:
             self._begin(payload)
-            await self._until_ended(payload)
+            self._ended.add_done_callback(flag.set)
+            await flag.wait()
         except BaseException as error:
             return self._broken_off(error, started_us)
         return self._outcome()
@@ -87,20 +88,6 @@ class InProcess:
             # It is raised a second time if the grace period is over and the body is not.
             if self._is_asked_to_end(payload):
                 block_until_done([self._ended])
-            raise
-
-    async def _until_ended(self, payload: Payload) -> None:
-        flag, last = loops.LoopFlag(), loops.LoopFlag()
-        self._ended.add_done_callback(flag.set)
-        try:
-            await flag.wait()
-        except BaseException as error:
-            if is_cancellation(error) and self._is_asked_to_end(payload):
-                import anyio  # only async code comes here
-
-                self._ended.add_done_callback(last.set)
-                with anyio.CancelScope(shield=True):
-                    await last.wait()
             raise
 
     def _is_asked_to_end(self, payload: Payload) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import signal
@@ -98,15 +97,6 @@ def clean_up(told: Path, cleaned: Path) -> None:
     try:
         told.write_text(str(os.getpid()))
         time.sleep(LATE_SECONDS)
-    finally:
-        cleaned.write_text("up")
-
-
-async def aclean_up(told: Path, cleaned: Path) -> None:
-    """Do the same on an event loop."""
-    try:
-        told.write_text(str(os.getpid()))
-        await asyncio.sleep(LATE_SECONDS)
     finally:
         cleaned.write_text("up")
 

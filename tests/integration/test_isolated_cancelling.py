@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from prefect_core.history.store import HistoryStore, RunFilter
 from prefect_core.states import State
 from prefect_core.task_runners import ExecutorTaskRunner
 from tests.integration import isolated
+from tests.integration.programs import running
 from tests.integration.watched import PATIENCE_SECONDS, Told, ends
 
 pytestmark = pytest.mark.slow
@@ -68,28 +69,30 @@ class Canceller:
                     return row
             time.sleep(0.002)
 
-    def seconds_of(self, run: Callable[[], State]) -> tuple[State, float]:
-        """Run something that is cancelled meanwhile; returns how it ended, and how long after that was asked all of it was gone."""
+    def seconds_of(self, run: Callable[[], object]) -> float:
+        """Run something that is cancelled meanwhile; returns how long after that was asked all of it was gone."""
         self._thread.start()
-        state = run()
+        run()
         self._thread.join(PATIENCE_SECONDS)
         assert self.asked
         assert all(map(ends, self.pids))
-        return state, time.monotonic() - self.asked
+        return time.monotonic() - self.asked
 
 
-def in_time(kind: str, folder: Path, run: Callable[[Path], State]) -> State:
-    """Let what holds a body be cancelled, and return the state that it returned, which is to come within the limit."""
+def in_time(kind: str, folder: Path, run: Callable[[Path], object]) -> None:
+    """Let what holds a body be cancelled, and see that it is over within the limit."""
     for number in range(TRIES):
         told = Told(folder / f"told-{number}")
         try:
-            state, seconds = Canceller(kind, told).seconds_of(lambda told=told: run(told.pipe))  # type: ignore[misc]
+            seconds = Canceller(kind, told).seconds_of(partial(run, told.pipe))
         finally:
             told.close()
         assert seconds >= GRACE_SECONDS
-        assert (state.name, state.message) == ("Cancelled", MESSAGES[kind])
+        store = history.open_store()
+        row = (store.task_runs if kind == "task" else store.flow_runs)()[0]
+        assert (row.state_name, row.state_message) == ("Cancelled", MESSAGES[kind])
         if seconds < LIMIT_SECONDS:
-            return state
+            return
     raise AssertionError(f"It took {seconds:.2f} s at last.")
 
 
@@ -110,23 +113,26 @@ def test_a_body_that_heeds_nothing_is_gone_with_the_grace_period(
 
     around = flow(body, task_runner=runner_of("sequential" if runner == "direct" else runner, executor))
 
-    def run(pipe: Path) -> State:
-        state: State = around(pipe, return_state=True)
-        if kind == "flow":
-            return state
-        # The flow goes on, and returns the state of the task.
-        task_state: State = state.data
-        return task_state
-
-    in_time(kind, tmp_path, run)
+    in_time(kind, tmp_path, partial(around, return_state=True))
     assert {row.state_name for row in history.open_store().task_runs()} == {"Cancelled"}
 
 
+OUTSIDE = """
+from pathlib import Path
+from tests.integration import isolated
+
+say(isolated.tell_and_hold(Path({pipe!r}), {deaf!r}, return_state=True).name)
+"""
+
+
 @pytest.mark.parametrize("deaf", DEAF)
-def test_one_that_is_called_outside_of_flows_is_too(deaf: str, tmp_path: Path) -> None:
-    in_time("task", tmp_path, lambda pipe: isolated.tell_and_hold(pipe, deaf, return_state=True))
-    # And the process that others share is another one.
-    assert isolated.process() != os.getpid()
+def test_one_that_is_called_outside_of_flows_is_too(deaf: str, home: Path, tmp_path: Path) -> None:
+    def run(pipe: Path) -> None:
+        with running(home, OUTSIDE.format(pipe=str(pipe), deaf=deaf)) as program:
+            code, _ = program.end(PATIENCE_SECONDS)
+            assert (code, program.lines) == (0, ["Cancelled"])
+
+    in_time("task", tmp_path, run)
 
 
 # What heeds it has the grace period to clean up, also where the one who waits for it is interrupted.
@@ -186,14 +192,3 @@ CALLS: dict[str, Callable[[Path, Path], State]] = {
 def test_one_that_the_main_thread_waits_for_may_clean_up(call: str, cancelled: str, tmp_path: Path) -> None:
     around = flow(CALLS[call], flow_run_name="outermost", task_runner="sequential")
     cleaned_up(cancelled, tmp_path, lambda pipe, cleaned: around(pipe, cleaned, return_state=True))
-
-
-@pytest.mark.parametrize("cancelled", ["outermost", "clean_up-0"])
-def test_one_that_an_async_flow_waits_for_may_clean_up(cancelled: str, tmp_path: Path) -> None:
-    body = task(isolated.aclean_up, name="clean_up", isolation="process")
-
-    @flow(flow_run_name="outermost")
-    async def around(pipe: Path, cleaned: Path) -> Any:
-        return await body(pipe, cleaned, return_state=True)
-
-    cleaned_up(cancelled, tmp_path, lambda pipe, cleaned: asyncio.run(around(pipe, cleaned, return_state=True)))
