@@ -86,13 +86,13 @@ def _cancel(root: FlowCall | Dispatcher, delivery: Delivery) -> None:
         under_way.noted.wait()
         delivery.answer(under_way.answer)
         return
-    cancels.begin()
+    cancels.begin(ladder)
     try:
         ladder.climb(delivery)
     finally:
         if ladder.run.state.type is not CANCELLING:
             # Else it met an error, and may be asked for again.
-            cancels.end()
+            cancels.end(ladder)
         ladder.noted.set()
         with _lock:
             if _ladders.get(uid) is ladder:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_core import loops
 from prefect_core.context import TaskRunContext
@@ -39,18 +40,26 @@ _BODIES = {
 """Functions that are on the stack while a run is under way on a thread, and the variable that tells which."""
 
 
-_under_way: list[None] = []
-"""An item for each cancellation that is under way in this process: without any, nobody pays for looking."""
+class UnderWay(Protocol):
+    """One cancellation."""
+
+    run: Run
+    by: float
+    """When it must have ended, on the monotonic scale."""
 
 
-def begin() -> None:
+_under_way: list[UnderWay] = []
+"""The cancellations that are under way in this process: without any, nobody pays for looking."""
+
+
+def begin(cancellation: UnderWay) -> None:
     """Have bodies and lifecycles look whether they are being cancelled; before a run of this process is Cancelling."""
-    _under_way.append(None)
+    _under_way.append(cancellation)
 
 
-def end() -> None:
+def end(cancellation: UnderWay) -> None:
     """End that: the run is Cancelling no more."""
-    _under_way.pop()
+    _under_way.remove(cancellation)
 
 
 def has_come_for(around: RunContext | None) -> bool:
@@ -62,6 +71,16 @@ def has_come_for(around: RunContext | None) -> bool:
             return True
         around = around.parent
     return False
+
+
+def seconds_left(around: RunContext | None) -> float | None:
+    """Return how long a body has to end whose run, or one around it, is being cancelled; None if none is."""
+    moments: list[float] = []
+    while around is not None and _under_way:
+        if around.run.state.type is CANCELLING:
+            moments += [one.by for one in _under_way if one.run is around.run]
+        around = around.parent
+    return max(0.0, min(moments) - time.monotonic()) if moments else None
 
 
 def exception_for(around: RunContext | None) -> CancelHere | None:

@@ -4,6 +4,9 @@ A runner that shares our memory knows nothing of it. It gives the attempt a plac
 await) that waits for a worker process: so the runner's bounds and order hold, and a direct call needs no runner at all. The processes are
 those of the process runner, one for each such attempt that is under way at once, kept warm until the flow run ends. Deadlines, too, are
 its: the worker interrupts the body in time, and one that does not heed that is killed with its process and all that it started.
+
+What interrupts the wait ends the body at once, but for a cancellation on a thread: that is told to the body, which has the rest of the
+grace period to clean up, and the thread goes on waiting for it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from prefect_core import clock, loops, waiting
 from prefect_core.context import TaskRunContext
+from prefect_core.engine import cancels
+from prefect_core.engine.deadlines import CancelHere
 from prefect_core.engine.gates import about_to_begin
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Payload, Receipt
@@ -59,7 +64,7 @@ class InProcess:
             self._begin(payload)
             # The place stays taken: the body has it.
             with waiting.holding(None):
-                block_until_done([self._ended])
+                self._block_until_ended(payload)
         except BaseException as error:
             return self._broken_off(error, started_us)
         return self._outcome()
@@ -75,6 +80,24 @@ class InProcess:
         except BaseException as error:
             return self._broken_off(error, started_us)
         return self._outcome()
+
+    def _block_until_ended(self, payload: Payload) -> None:
+        try:
+            block_until_done([self._ended])
+        except CancelHere:
+            # It is raised a second time if the grace period is over and the body is not.
+            if self._is_asked_to_end(payload):
+                block_until_done([self._ended])
+            raise
+
+    def _is_asked_to_end(self, payload: Payload) -> bool:
+        """See that the body is told, once, if it is being cancelled; False if something else ends it."""
+        left = cancels.seconds_left(payload.context)
+        if left is None:
+            return False
+        if not self._is_stopped:
+            self.end(left)
+        return True
 
     def end(self, within_seconds: float) -> None:
         """End it, after some seconds by force; from any thread."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefect_core import clock
 from prefect_core.errors import ObjectNotFound
+from prefect_core.history.owed import KEEPS_CRASHING
 from prefect_core.history.requests import LOST
 from prefect_core.history.rows import TaskRunRow
 from prefect_core.history.store import RunFilter
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from prefect_core.reasons.looking import Row
 
 _FAILURES = (FAILED.value, CRASHED.value)
+_LOST = LOST.removesuffix(".")
+"""How the message of each run whose process was lost begins: of one that keeps crashing, the sentence goes on."""
 
 
 def of_ended(store: HistoryStore, row: Row) -> Reason:
@@ -26,11 +29,13 @@ def of_ended(store: HistoryStore, row: Row) -> Reason:
     if row.state_name == looking.NOT_READY:
         return _of_not_ready(store, row)
     at = clock.to_datetime(row.ended_us or row.state_us)
-    if (row.state_message or "").startswith(LOST):
+    if (row.state_message or "").startswith(_LOST):
+        is_left_alone = row.state_name == KEEPS_CRASHING
         lease = looking.lease_of(store, row)
         if lease is None:
-            return ProcessLost(None, None, at, None)
-        return ProcessLost(looking.process(lease.process), looking.last_heard(lease), at, lease.taken_by)
+            return ProcessLost(None, None, at, None, is_left_alone)
+        process, heard = looking.process(lease.process), looking.last_heard(lease)
+        return ProcessLost(process, heard, at, lease.taken_by, is_left_alone)
     asked = looking.canceller(store, row) if row.state_type == CANCELLED.value else None
     first = _first_failure(store, row)
     return Ended(at, row.duration_seconds, row.run_count, row.state_message, first, asked)

@@ -115,6 +115,8 @@ class ProcessLost(Reason):
     last_heard: datetime | None
     found: datetime
     found_by: str | None
+    is_left_alone: bool = False
+    """Whether that happened so often in a row, and without progress, that `recover` does not run it again."""
 
 
 @dataclass(frozen=True, slots=True)

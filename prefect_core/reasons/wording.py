@@ -175,8 +175,14 @@ def _failure(failure: kinds.Failure) -> str:
 def _lost(reason: kinds.ProcessLost, state: str) -> str:
     process = f" {_process(reason.process)}" if reason.process is not None else ""
     heard = f", last heard of at {_at(reason.last_heard)}" if reason.last_heard is not None else ""
-    return (
+    told = (
         f"ended {state} since its process{process} ended without a word{heard}; that was found at {_at(reason.found)}"
+    )
+    if not reason.is_left_alone:
+        return told
+    return (
+        f"{told}. That came again and again without progress in between, so it is left alone: only "
+        "`prefect-core flow-run retry` runs it again"
     )
 
 

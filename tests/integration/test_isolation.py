@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 import threading
 import time
@@ -22,62 +21,20 @@ from prefect_core.task_runners import ExecutorTaskRunner
 from prefect_runners import worker_pool
 from tests.integration import isolated
 from tests.integration.programs import running
+from tests.integration.watched import PATIENCE_SECONDS as GRACE_SECONDS
+from tests.integration.watched import Told, ends, is_running
 
 pytestmark = pytest.mark.slow
 
 SOON = 0.2
-GRACE_SECONDS = 40
-"""For what is to happen soon, on a machine that is busy."""
 LOCAL = ["sequential", "concurrent", "concurrent:1", "processes:1"]
 
 
 def states_of(task_name: str) -> list[list[str]]:
+    # What calls outside of flows did is recorded a moment later.
+    history.current().flush()
     with_name = [row for row in history.open_store().task_runs() if row.task_name == task_name]
     return [[state.name for state in history.open_store().states(row.key)] for row in reversed(with_name)]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def ends(pid: int) -> bool:
-    """Wait until a process is gone, which has been told to end."""
-    try:
-        watch = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([watch], [], [], GRACE_SECONDS)[0])
-    finally:
-        os.close(watch)
-
-
-class Told:
-    """A pipe that a body tells its process in, and that of a child; read by a thread, since bodies may block this one."""
-
-    def __init__(self, pipe: Path) -> None:
-        os.mkfifo(pipe)
-        self.pipe = pipe
-        self._pids: list[int] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        self._pids = list(map(int, self.pipe.read_text().split()))
-
-    def pids(self) -> list[int]:
-        self._reader.join(GRACE_SECONDS)
-        assert len(self._pids) == 2
-        return self._pids
-
-    def close(self) -> None:
-        for pid in self._pids:
-            if is_running(pid):
-                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from prefect_core import cancel_flow_run
 from tests.integration.retrying import COMMAND, Flows
 
 pytestmark = pytest.mark.slow
 
 WORK = """
 import os, signal, threading
-from prefect_core import flow, task
+from prefect_core import flow, suspend_flow_run, task
 
 def note(*words):
     with open("bodies", "a") as file:
@@ -63,8 +64,10 @@ def plain():
 def in_worker(how):
     return in_task(how)
 
-@flow(on_crashed=[hook], on_failure=[hook])
+@flow(flow_run_name="within", on_crashed=[hook], on_failure=[hook])
 def in_task(how: str):
+    if os.path.exists("go"):
+        return
     if how == "fails":
         raise ValueError("on purpose")
     with open("worker", "w") as file:
@@ -75,6 +78,19 @@ def in_task(how: str):
 @flow(task_runner="processes:1")
 def of_worker(how: str):
     in_worker.submit(how).wait()
+
+@flow(flow_run_name="suspending", task_runner="processes:1")
+def suspending():
+    in_worker.submit("waits").wait()
+    suspend_flow_run(timeout=None)
+
+@task
+def on_a_thread():
+    come_here()
+
+@flow(flow_run_name="cancelled", **HOOKS)
+def cancelled():
+    on_a_thread.submit().wait()
 
 def count_me(task, run, state):
     note("of-task", state.name)
@@ -153,6 +169,20 @@ def test_a_suspended_run_that_is_resumed_has_those_of_the_runs_inside_called_bef
     assert flows.state(run) == "Completed"
     assert flows.bodies() == ["sync/inner/inner/Crashed/True/outer"]
     assert listed(flows) == []
+
+
+def test_the_hooks_of_a_run_that_was_killed_while_it_was_cancelled_are_called_by_who_recovers(flows: Flows) -> None:
+    with flows.under_way("cancelled") as process:
+        run = flows.newest("cancelled")
+        assert cancel_flow_run(run).is_cancelling()
+        process.kill()
+        process.wait()
+    assert flows.bodies() == []
+    assert flows.state(run) == "Cancelled"
+    assert listed(flows) == [("cancelled", "Cancelled", "called")]
+    assert flows.bodies() == ["sync/cancelled/cancelled/Cancelled/True/None"]
+    assert listed(flows) == []
+    assert flows.bodies() == []
 
 
 @pytest.mark.parametrize(
@@ -237,6 +267,22 @@ def test_hooks_of_a_run_in_a_worker_are_owed_when_all_are_lost(flows: Flows) -> 
         process.wait()
     assert listed(flows) == [("in-task", "Crashed", "called")]
     assert len(flows.bodies()) == 1
+
+
+def test_a_suspended_run_that_is_resumed_has_the_hooks_called_that_are_owed_in_it(flows: Flows) -> None:
+    with flows.under_way("suspending") as process:
+        await_running_in_worker(flows)
+        os.kill(int((flows.folder / "worker").read_text()), signal.SIGKILL)
+        process.wait()
+    run = flows.newest("suspending")
+    assert flows.state(run) == "Suspended"
+    assert flows.bodies() == []
+    flows.touch("go")
+    resumed = flows.call("flow-run", "resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert flows.bodies() == ["sync/in-task/within/Crashed/True/suspending"]
+    assert flows.state(run) == "Completed"
+    assert listed(flows) == []
 
 
 def test_only_hooks_of_the_state_that_came_are_owed(flows: Flows) -> None:

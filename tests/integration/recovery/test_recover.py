@@ -128,6 +128,10 @@ def test_a_run_that_kills_its_process_three_times_is_left_alone(flows: Flows) ->
     assert state["type"] == "CRASHED"
     assert "3 times in a row and without progress in between. It is left alone now" in state["message"]
     assert [row["id"] for row in flows.json("flow-run", "ls", "--state", "crashed")] == [run]
+    told = flows.json("run", "why", run)["reason"]
+    assert (told["kind"], told["is_left_alone"]) == ("process_lost", True)
+    assert told["process"]["pid"] > 0
+    assert told["last_heard"] <= told["found"] == state["timestamp"]
     # By hand it may be tried again, and what was wrong with it may be mended.
     flows.write(WORK.replace("os.kill(os.getpid(), signal.SIGKILL)", "return 1"))
     assert flows.call("flow-run", "retry", run).returncode == 0

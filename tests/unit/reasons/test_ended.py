@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 from prefect_core import flow, task
-from prefect_core.reasons import Ended, UpstreamFailed
-from prefect_core.state_kinds import CANCELLED, RUNNING
+from prefect_core.history.owed import KEEPS_CRASHING, MOST_LOSSES, left_alone_message
+from prefect_core.history.requests import LOST
+from prefect_core.reasons import Ended, ProcessLost, UpstreamFailed
+from prefect_core.state_kinds import CANCELLED, CRASHED, RUNNING
 from prefect_core.task_runners import SequentialTaskRunner
 from tests.contract.history_runs import begin_flow_run, begin_task_run, enter
 from tests.unit.reasons.conftest import Stage, await_reason
@@ -132,3 +138,21 @@ def test_a_cancelled_run_says_who_asked(stage: Stage) -> None:
         assert reason.asked is not None
         assert reason.asked.by == "ada@laptop"
         assert reason.first_failure is None
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "is_left_alone"),
+    [(None, LOST, False), (KEEPS_CRASHING, left_alone_message(MOST_LOSSES), True)],
+)
+def test_a_run_that_lost_its_process_names_it_also_if_it_keeps_doing_so(
+    stage: Stage, state: str | None, message: str, is_left_alone: bool
+) -> None:
+    run = begin_flow_run(stage.recorder)
+    enter(stage.recorder, run, RUNNING)
+    enter(stage.recorder, run, CRASHED, state, message)
+    stage.recorder.flush()
+    reason = await_reason(str(run.id), ProcessLost)
+    assert reason.process is not None
+    assert reason.process.pid == os.getpid()
+    assert reason.last_heard is not None
+    assert reason.is_left_alone is is_left_alone

@@ -92,6 +92,13 @@ REASONS: list[tuple[Reason, str]] = [
         ProcessLost(PROCESS, AGO, AGO, "ada"),
         f"x ended Running since its process laptop:17 ended without a word, last heard of at {SHOWN}; that was found at {SHOWN}",
     ),
+    (
+        ProcessLost(PROCESS, AGO, AGO, "ada", is_left_alone=True),
+        (
+            f"x ended Running since its process laptop:17 ended without a word, last heard of at {SHOWN}; that was found at {SHOWN}. "
+            "That came again and again without progress in between, so it is left alone: only `prefect-core flow-run retry` runs it again"
+        ),
+    ),
     (UpstreamFailed(None, None), "x will not run, since an input did not complete"),
     (
         UpstreamFailed(run("y", "Failed"), Failure(run("y", "Failed"), "No.")),
