@@ -28,6 +28,7 @@ QUESTIONS = (
     "pausing",
     "checks",
     "cancelling",
+    "slots",
 )
 
 
