@@ -178,6 +178,10 @@ class Dispatcher:
         """Raise `TimeoutError`, or `cancel`, at the next call in a flow's body that its deadline, or a cancellation, did not end."""
         self._counters = _Refusing(cancel)
 
+    def check_not_late(self, name: Hashable) -> None:
+        """Raise what `refuse_late_body` said, at a call that is none of a task or flow."""
+        self._counters.get(name)
+
     def loop(self) -> object:
         """Return the event loop that `spawn` runs things on (`task_runners.Host`)."""
         return (self._host or portal.host()).loop
@@ -317,7 +321,10 @@ class Dispatcher:
 
     def idle(self) -> Signal:
         """Return what fires when no call is open."""
-        signal = self._idle = Signal()
+        signal = self._idle
+        if signal is None or signal.done():
+            # Else somebody waits for it already: a body that suspends its run, beside the end of that.
+            signal = self._idle = Signal()
         if not self._open:
             signal.fire()
         return signal

@@ -372,6 +372,8 @@ def _begun(pausing: Pausing, wish: Wish, key: str, message: str | None) -> Momen
     while True:
         while (gate := gates.closed_gate(around)) is not None:
             yield gate
+        # The run is no longer the body's to pause once its attempt is over.
+        around.dispatcher.check_not_late(f"{wish.verb}_flow_run")
         logs.note(around, logs.INFO, _told(wish))
         try:
             opened: OpenPause = yield Work(partial(pausing.begin, wish, key, message))

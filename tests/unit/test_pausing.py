@@ -27,6 +27,7 @@ from prefect_core import (
     task,
 )
 from prefect_core.control.reaping import reap
+from prefect_core.engine.dispatcher import _Refusing
 from prefect_core.engine.transitions import RunIsOver
 from prefect_core.errors import FlowPauseTimeout, NotPausedError, NotRunnableAgain, PausedRun
 from prefect_core.input import InvalidInput, RunInput, keyset_from_paused_state
@@ -773,3 +774,65 @@ def test_a_run_that_is_cancelled_before_it_was_left_is_not_left(recorded: Record
     with pytest.raises(RunIsOver):
         # Of the state that it had before.
         pausing_there.left(State(run.state.type))
+
+
+def await_late(around: Any) -> None:
+    """Wait until the flow that a body is in has gone on without it."""
+    give_up = time.monotonic() + LONG_SECONDS
+    while not isinstance(around.dispatcher._counters, _Refusing):
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("is_suspended", [False, True])
+def test_a_body_that_goes_on_behind_its_time_limit_pauses_nothing(recorded: Recorded, is_suspended: bool) -> None:
+    refusals = []
+
+    @flow(timeout_seconds=0.05, retries=1)
+    def late() -> None:
+        if refusals:
+            return
+        await_late(context.current())
+        try:
+            pause_flow_run(LONG_SECONDS, reschedule=is_suspended)
+        except Exception as refusal:
+            refusals.append(refusal)
+            raise
+
+    late.fn.__qualname__ = "late"
+    with beside(partial(late, return_state=True)) as ended:
+        assert ended.get(timeout=LONG_SECONDS).is_completed()
+    assert type(refusals[0]) is TimeoutError
+    assert recorded.states_of(recorded.flow_runs()[0]) == [
+        "Pending",
+        "Running",
+        "AwaitingRetry",
+        "Running",
+        "Completed",
+    ]
+
+
+def test_a_body_that_is_about_to_suspend_its_run_at_its_time_limit_ends_before_the_retry(recorded: Recorded) -> None:
+    tries, begun, release = [], threading.Event(), threading.Event()
+
+    @task
+    def held() -> None:
+        release.wait(LONG_SECONDS)
+
+    @flow(timeout_seconds=0.05, retries=1)
+    def late() -> None:
+        tries.append(context.current())
+        begun.set()
+        if len(tries) == 1:
+            held.submit()
+            pause_flow_run(reschedule=True)
+
+    late.fn.__qualname__ = "late"
+    with beside(partial(late, return_state=True)) as ended:
+        begun.wait(LONG_SECONDS)
+        await_late(tries[0])
+        # Both the body and the end of its attempt wait for the task by now.
+        time.sleep(0.05)
+        release.set()
+        assert ended.get(timeout=LONG_SECONDS).is_completed()
+    assert "Paused" not in recorded.states_of(recorded.flow_runs()[0])
