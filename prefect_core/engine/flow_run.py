@@ -225,6 +225,9 @@ def _attempt(call: FlowCall) -> Life[State]:
     """Run the body once, on a runner of its own, and wait for all that it submitted."""
     flow, around = call.flow, call.context
     dispatcher = call.dispatcher = around.dispatcher = Dispatcher(_runner_of(call), call.host, call.parent)
+    if call.parent is not None and call.parent.dispatcher is not None:
+        # In a worker nothing inside can be stored, however deep.
+        dispatcher.keeps_results = call.parent.dispatcher.keeps_results
     dispatcher.first_index = partial(around.ledger.first_index, call.run.key)
     if call.refusal is not None:
         dispatcher.cancel_unstarted(call.refusal)

@@ -332,6 +332,29 @@ def test_a_failed_run_inside_a_body_counts_for_the_flow_as_it_does_on_threads() 
         state.result()
 
 
+def test_results_of_tasks_of_a_subflow_in_a_body_are_not_stored_and_come_all_the_same() -> None:
+    @task(persist_result=True)
+    def kept(number: int) -> int:
+        return number + 1
+
+    @flow(persist_result=True)
+    def inner() -> int:
+        return kept.submit(1).result() + kept(2)
+
+    @task
+    def outer() -> int:
+        return inner()
+
+    @flow(task_runner="processes:1")
+    def run() -> int:
+        return outer.submit().result()
+
+    assert run() == 5
+    store = history.open_store()
+    assert store.task_run("kept-0").state_type == "COMPLETED"
+    assert store.kept(store.task_run("kept-0").key) is None
+
+
 def test_a_subflow_in_a_body_runs_there_on_its_own_runner_and_is_recorded_whole() -> None:
     @flow(name="inner")
     def inner(number: int) -> int:
