@@ -10,7 +10,6 @@ import contextvars
 import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +19,7 @@ from prefect_core.context import FlowRunContext
 from prefect_core.crash_points import crash_points_around
 from prefect_core.engine import deadlines, portal, signals
 from prefect_core.engine.gathering import Gathering
+from prefect_core.engine.tally import Tally
 from prefect_core.engine.task_call import TaskCall
 from prefect_core.engine.task_flight import TaskFlight
 from prefect_core.errors import RunnerError
@@ -27,7 +27,7 @@ from prefect_core.future_streams import PrefectFutureStream
 from prefect_core.futures import PrefectFuture
 from prefect_core.payload import Payload
 from prefect_core.runs import TaskRun
-from prefect_core.state_kinds import CANCELLED, COMPLETED, CRASHED, StateType
+from prefect_core.state_kinds import CANCELLED, CRASHED, StateType
 from prefect_core.states import State
 from prefect_core.task_runners import RunnerSpec, TaskRunner, resolve_runner
 from prefect_core.transactions import RunTransaction
@@ -69,36 +69,6 @@ class InnerCall(OpenCall, Protocol):
 
 BLOCK_HAS_FAILED = "The transaction that this run was submitted in was rolled back before it could start."
 RUN_HAS_ENDED = "The flow run had ended when this task run was submitted."
-
-
-class Tally:
-    """How many child runs ended how, and the earliest that did not complete. Taking one in needs no lock."""
-
-    __slots__ = ("_failures", "_kinds")
-
-    def __init__(self) -> None:
-        self._kinds: list[StateType] = []
-        self._failures: list[TaskRun] = []
-
-    def add(self, run: TaskRun) -> None:
-        kind = run.state.type
-        self._kinds.append(kind)
-        if kind is not COMPLETED:
-            self._failures.append(run)
-
-    @property
-    def counts(self) -> dict[StateType, int]:
-        """The number of runs by kind of state."""
-        return dict(Counter(self._kinds))
-
-    def has_told(self, error: BaseException) -> bool:
-        """Tell whether a subflow run ended with this very exception, and so has shown its traceback."""
-        return any(run.child_flow_run is not None and run.state.data is error for run in self._failures)
-
-    @property
-    def earliest_failure(self) -> TaskRun | None:
-        """The first created of the runs that did not complete."""
-        return min(self._failures, key=lambda run: run.uid, default=None)
 
 
 class _Refusing(dict[Hashable, "itertools.count[int]"]):

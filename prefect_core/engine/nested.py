@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import logs, waiting
 from prefect_core.engine import portal, remote
 from prefect_core.engine.collect import WorkerRecorder
-from prefect_core.engine.dispatcher import Dispatcher, Tally
+from prefect_core.engine.dispatcher import Dispatcher
 from prefect_core.engine.stand_ins import AsyncPart, Part, StandIns
+from prefect_core.engine.tally import Tally
 from prefect_core.payload import Payload, Receipt
 from prefect_core.runs import TaskRun
 from prefect_core.settings import current as settings

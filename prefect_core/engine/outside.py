@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from prefect_core import context, history
 from prefect_core.control import steward
 from prefect_core.engine import cancels
-from prefect_core.engine.dispatcher import Dispatcher, InnerCall, OpenCall, Tally
+from prefect_core.engine.dispatcher import Dispatcher, InnerCall, OpenCall
+from prefect_core.engine.tally import Tally
 from prefect_core.runs import TaskRun
 from prefect_core.task_runners import TaskRunner, resolve_runner
 from prefect_core.waiting import block_until_done

@@ -13,9 +13,9 @@ from typing import Any
 from prefect_core import history, logs
 from prefect_core.context import FlowRunContext, RunContext, TaskRunContext
 from prefect_core.engine.collect import COUNTED, CREATED, ENTERED, LOGGED, RENAMED, SHOWN, Event
-from prefect_core.engine.dispatcher import Tally
 from prefect_core.engine.forwarding import WARNINGS
 from prefect_core.engine.outline import Known, Outline, revive
+from prefect_core.engine.tally import Tally
 from prefect_core.engine.travelling_errors import load_error
 from prefect_core.logs.records import RunLink
 from prefect_core.runs import FlowRun, Run, TaskRun
