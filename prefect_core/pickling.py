@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from collections import ChainMap
-from collections.abc import Callable
 from types import CodeType
 from typing import Any, ClassVar
 
 import cloudpickle
+
+from prefect_core import reducers
 
 
 def _reduce_file(file: io.TextIOWrapper) -> Any:
@@ -35,19 +36,14 @@ _NO_FILE = "<dynamic-code>"
 _theirs: Any = cloudpickle.Pickler.dispatch_table
 
 
-of_engines: list[Callable[[type], Any]] = []
-"""Called with a class that the table lacks, for what reduces its objects, or None: engines may be imported at any time."""
-
-
 class _Table(ChainMap[type, Any]):
     """The table without what tblib, which Dask brings, puts there for every exception: it forgets fields, as that of StopIteration."""
 
     def __missing__(self, kind: type) -> Any:
-        for look_up in of_engines:
-            reduce = look_up(kind)
-            if reduce is not None:
-                return reduce
-        raise KeyError(kind)
+        reduce = reducers.reduce_of(kind)
+        if reduce is None:
+            raise KeyError(kind)
+        return reduce
 
     def __getitem__(self, kind: type) -> Any:
         reduce = super().__getitem__(kind)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from prefect_core import pickling
+from prefect_core import reducers
 from prefect_core.errors import OutOfReach, SerializationError, ValueLost
 from prefect_core.stored import Stored
 
@@ -265,7 +265,7 @@ def let_travel(engine: str, homes: type, as_native: Callable[[Any], Any]) -> Non
     _takers[engine] = homes, as_native
 
 
-def _reduce_of(kind: type) -> Callable[[Any], tuple[Any, ...]] | None:
+def _reduce_of(kind: type) -> reducers.Reduce | None:
     engine = _OF_ENGINES.get((kind.__module__, kind.__qualname__))
     if engine is None or (_here.packed is None and engine not in _takers):
         return None
@@ -279,7 +279,7 @@ def _hand_on(engine: str, theirs: Any) -> tuple[Any, ...]:
     return place_of(taker[1](theirs))
 
 
-pickling.of_engines.append(_reduce_of)
+reducers.of_engines.append(_reduce_of)
 
 
 class unpacking:

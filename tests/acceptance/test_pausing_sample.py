@@ -17,7 +17,7 @@ from tests.integration.retrying import COMMAND
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "pausing.md").read_text(encoding="utf-8")
 WEATHER, TALK = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
-COMMANDS, REFUSED, TALKING = re.findall(r"```console\n(.*?)```", DOCUMENT, re.DOTALL)
+COMMANDS, _IN_A_WORKER, REFUSED, TALKING = re.findall(r"```console\n(.*?)```", DOCUMENT, re.DOTALL)
 NAMED = "calm-otter"
 
 

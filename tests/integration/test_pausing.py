@@ -434,11 +434,11 @@ def test_a_process_killed_while_it_is_let_go_on_leaves_a_run_that_can_be_retried
 ASKER = """
 import os, signal, sys
 from prefect_core import history
-from prefect_core.control.asking import ask
+from prefect_core.control.asking import ask_about
 
 store = history.open_store()
 run = store.flow_run(sys.argv[1])
-ask(store, run.key, "pause", {"timeout_seconds": None, "key": None, "reschedule": False, "verb": "pause"})
+ask_about(store, run, "pause", {"timeout_seconds": None, "key": None, "reschedule": False, "verb": "pause"})
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
