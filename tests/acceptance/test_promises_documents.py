@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import prefect_core
+
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
+INSTALLED = Path(prefect_core.__file__).parents[1]
+"""Where the packages are, which may be another place than that of the tests."""
 CHAPTER, *OTHERS = ("when-things-die.md", "promises.md", "limits.md")
 RULE = re.compile(r"\|(-+\|)+")
 
@@ -63,7 +67,7 @@ def wrong_names(cell: str) -> list[str]:
     for file, tests in named(cell):
         if not file:
             wrong.append(f"{tests[0]} stands without its file")
-        elif not (TESTS / file).exists() and not (ROOT / file).exists():
+        elif not any((folder / file).exists() for folder in (TESTS, ROOT, INSTALLED)):
             wrong.append(f"there is no {file}")
         else:
             wrong += [f"{file} has no {test}" for test in tests if test not in functions(file)]
