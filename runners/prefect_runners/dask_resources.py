@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from dask import get_annotations
+from dask.base import get_annotations
 
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Payload
