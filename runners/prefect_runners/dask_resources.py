@@ -10,6 +10,7 @@ from dask.base import get_annotations
 
 from prefect_core.errors import RunnerError
 from prefect_core.payload import Payload
+from prefect_runners.shortages import fits, problem, told
 
 _log = logging.getLogger("prefect_core.task_runner.dask")
 _KNOWN = ("resources", "priority", "workers", "allow_other_workers")
@@ -47,31 +48,26 @@ class Supply:
         if not wanted:
             return options
         named = self._named(wanted)
-        if not self._fits(named):
+        if not fits(named, self._workers):
             workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
             self._workers = [worker.get("resources") or {} for worker in workers]
             named = self._named(wanted)
-            if self._workers and not self._fits(named):
+            if self._workers and not fits(named, self._workers):
                 self._refuse(payload.run.name, named)
         return options | {"resources": named}
 
     def _named(self, wanted: Mapping[str, float]) -> dict[str, float]:
-        theirs = {name.lower(): name for worker in self._workers for name in worker}
-        exact = {name for worker in self._workers for name in worker}
-        return {name if name in exact else theirs.get(name.lower(), name): amount for name, amount in wanted.items()}
-
-    def _fits(self, wanted: Mapping[str, float]) -> bool:
-        return any(all(worker.get(name, 0) >= amount for name, amount in wanted.items()) for worker in self._workers)
+        exact = {name: name for worker in self._workers for name in worker}
+        theirs = {name.lower(): name for name in exact} | exact
+        return {theirs.get(name, theirs.get(name.lower(), name)): amount for name, amount in wanted.items()}
 
     def _refuse(self, name: str, wanted: Mapping[str, float]) -> None:
-        what = ", ".join(f"{amount:g} of {resource!r}" for resource, amount in wanted.items())
-        most = ", ".join(f"{max(worker.get(one, 0) for worker in self._workers):g} of {one!r}" for one in wanted)
-        problem = f"{name!r} asks for {what}, and no worker of this Dask cluster has that: at most they have {most}."
+        said, what = problem(name, wanted, self._workers, "no worker of this Dask cluster"), told(wanted)
         if self._is_fixed:
             raise RunnerError(
-                f"{problem} It would wait for ever. Ask for less, or start workers that have it "
+                f"{said} It would wait for ever. Ask for less, or start workers that have it "
                 "(cluster_kwargs={'resources': {...}}, `dask worker --resources`)."
             )
         if what not in self._warned:
             self._warned.add(what)
-            _log.warning("%s It waits until one comes that has it.", problem)
+            _log.warning("%s It waits until one comes that has it.", said)

@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect_core.errors import RunnerError
 from prefect_runners.ray_cluster import Lease
+from prefect_runners.shortages import fits, problem, told
 
 _log = logging.getLogger("prefect_core.task_runner.ray")
 _NAMES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
@@ -37,24 +38,18 @@ class Limits:
         self._nodes = [node["Resources"] for node in self._lease.ray.nodes() if node["Alive"]]
         if not self._nodes or self._fits(wanted):
             return
-        what = ", ".join(f"{amount:g} of {resource!r}" for resource, amount in wanted.items())
-        most = ", ".join(
-            f"{max(node.get(resource, 0) for node in self._nodes):g} of {resource!r}" for resource in wanted
-        )
-        problem = f"{name!r} asks for {what}, and no node of this Ray has that: at most they have {most}."
+        said, what = problem(name, wanted, self._nodes, "no node of this Ray"), told(wanted)
         if not self._may_grow():
             raise RunnerError(
-                f"{problem} It would wait for ever. Ask for less, or start Ray with more (init_kwargs={{'num_cpus': ...}}) "
+                f"{said} It would wait for ever. Ask for less, or start Ray with more (init_kwargs={{'num_cpus': ...}}) "
                 "or a node that has it."
             )
         if what not in self._warned:
             self._warned.add(what)
-            _log.warning("%s It waits until Ray's autoscaler adds one.", problem)
+            _log.warning("%s It waits until Ray's autoscaler adds one.", said)
 
     def _fits(self, wanted: Mapping[str, float]) -> bool:
-        return any(
-            all(node.get(resource, 0) >= amount - _SLACK for resource, amount in wanted.items()) for node in self._nodes
-        )
+        return fits(wanted, self._nodes, _SLACK)
 
     def _may_grow(self) -> bool:
         if self._lease.is_local or _is_head_here(self._lease.ray):

@@ -20,6 +20,7 @@ from prefect_core.states import State
 from prefect_core.task_runners import ProcessPoolTaskRunner, resolve_runner
 from tests.integration import bodies
 from tests.integration.programs import running
+from tests.integration.watched import is_running
 
 pytestmark = pytest.mark.slow
 
@@ -27,14 +28,6 @@ pytestmark = pytest.mark.slow
 def states_of(task_name: str) -> list[list[str]]:
     with_name = [row for row in history.open_store().task_runs() if row.task_name == task_name]
     return [[state.name for state in history.open_store().states(row.key)] for row in reversed(with_name)]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture
